@@ -1,0 +1,49 @@
+# `make help` lists the targets. PYTHON chooses the interpreter that .venv is made from.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo data train test lint format lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed; type make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(STAMP)  ## make .venv with the locked dependencies, hashes checked
+
+demo: $(STAMP)  ## draw scenes, encode, train, caption: three minutes on two cores
+	$(BIN)/python -m captioning.train experiment=demo
+
+data: $(STAMP)  ## fetch Flickr8k, ResNet50's weights and BERT (a network is needed)
+	$(BIN)/python -m captioning.download flickr8k data/flickr8k
+	$(BIN)/python -m captioning.download resnet50
+	$(BIN)/python -m captioning.download bert_base
+
+train: $(STAMP)  ## train on Flickr8k (after make data); options go in ARGS="trainer.gpus=1"
+	$(BIN)/python -m captioning.train model=lstm $(ARGS)
+
+test: $(STAMP)  ## the whole test suite, offline
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)  ## ruff: format and rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(STAMP)  ## let ruff rewrite what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:  ## make requirements.lock again from pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
+		--no-header --extra offline --extra dev pyproject.toml -o requirements.lock
+
+clean:  ## remove .venv, caches and drawn data; runs stay
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis outputs/data outputs/features
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

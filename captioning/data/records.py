@@ -1,0 +1,28 @@
+"""Records: what every reader returns and everything after it starts from.
+
+Files on disk enter through a reader; one `Record` an image leaves. Next: vocabulary.py.
+"""
+
+from typing import NamedTuple
+
+SPLITS = ("train", "val", "test")
+
+
+class UserError(ValueError):
+    """Something the user can put right: the message says what is wrong, where, and what to type.
+
+    The command-line verbs print the message without a traceback and exit with 1.
+    """
+
+
+class Record(NamedTuple):
+    """One image and what people wrote about it.
+
+    `image_id` is unique in a data set (its file name, or its path below the image folder);
+    `split` is one of `SPLITS`, or None where the image belongs to none.
+    """
+
+    image_id: str
+    path: str
+    captions: tuple[str, ...]
+    split: str | None

@@ -1,0 +1,463 @@
+"""Four layouts in, the same records out; and every mistake named with its place."""
+
+import csv
+import json
+import logging
+import re
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from captioning.data.layouts import read_csv, read_flickr8k, read_karpathy
+from captioning.data.readers import CaptionFolder, seeded_split
+from captioning.data.records import SPLITS, Record, UserError
+
+NAMES = ("a.jpg", "b.jpg", "c.jpg")
+CAPTIONS = {name: (f"{name} one", f'{name} "two", two') for name in NAMES}
+TRICKY = ("None", "null", "NA", "nan", "N/A", '"', 'a "b", c', "zażółć 你好 🐈", " x ", "a\u2028b")
+captions = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+
+
+def pictures(folder: Path, names=NAMES) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), "red").save(folder / name, "JPEG")
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def table(path: Path, rows, header=("image", "caption")) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def tokens(path: Path, captions=CAPTIONS) -> Path:
+    lines = (
+        f"{name}#{k}\t{text}" for name, texts in captions.items() for k, text in enumerate(texts)
+    )
+    return write(path, *lines)
+
+
+def lists(folder: Path, **splits: tuple[str, ...]) -> None:
+    for split, names in splits.items():
+        write(folder / f"Flickr_8k.{split}Images.txt", *names)
+
+
+def karpathy(path: Path, entries) -> Path:
+    return write(path, json.dumps({"images": entries, "dataset": "flickr8k"}))
+
+
+def entry(name: str, split: str, **more) -> dict:
+    return {
+        "filename": name,
+        "split": split,
+        "sentences": [{"raw": text, "tokens": []} for text in CAPTIONS[name]],
+    } | more
+
+
+def flickr8k(root: Path, folder: str = "Flicker8k_Dataset", text: str = "Flickr8k_text") -> Path:
+    pictures(root / folder)
+    tokens(root / text / "Flickr8k.token.txt")
+    lists(root / text, train=("a.jpg",), dev=("b.jpg",), test=("c.jpg",))
+    return root
+
+
+def own(root: Path, *rows: tuple[str, str, str]) -> Path:
+    """A folder with a table of our own and the three pictures."""
+    pictures(root)
+    table(root / "captions.csv", rows, ("image", "caption", "split"))
+    return root
+
+
+def expected(folder: Path, splits=SPLITS) -> list[Record]:
+    return [
+        Record(name, str(folder / name), CAPTIONS[name], split)
+        for name, split in zip(NAMES, splits, strict=True)
+    ]
+
+
+def error(root: Path, **options) -> str:
+    with pytest.raises(UserError) as caught:
+        CaptionFolder(str(root), **options).records()
+    return str(caught.value)
+
+
+# The four layouts
+
+
+@pytest.mark.parametrize("folder", ["Flicker8k_Dataset", "Flickr8k_Dataset", "Images"])
+@pytest.mark.parametrize("text", ["Flickr8k_text", "."])
+def test_original_layout(tmp_path, folder, text):
+    flickr8k(tmp_path, folder, text)
+    assert CaptionFolder(str(tmp_path)).records() == expected(tmp_path / folder)
+
+
+def test_a_picture_in_no_official_list_has_no_split(tmp_path):
+    flickr8k(tmp_path)
+    (tmp_path / "Flickr8k_text/Flickr_8k.testImages.txt").unlink()
+    folder = tmp_path / "Flicker8k_Dataset"
+    assert CaptionFolder(str(tmp_path)).records() == expected(folder, ("train", "val", None))
+
+
+def test_windows_line_ends(tmp_path):
+    flickr8k(tmp_path)
+    for path in (tmp_path / "Flickr8k_text").iterdir():
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert CaptionFolder(str(tmp_path)).records() == expected(tmp_path / "Flicker8k_Dataset")
+
+
+def test_kaggle_layout_is_split_by_picture(tmp_path):
+    names = [f"{number}.jpg" for number in range(20)]
+    pictures(tmp_path / "Images", names)
+    table(tmp_path / "captions.txt", [(name, text) for name in names for text in ("x", "y")])
+    records = CaptionFolder(str(tmp_path), split_seed=3).records()
+    assert [record.split for record in records] == [seeded_split(name, 3) for name in names]
+    assert all(record.captions == ("x", "y") for record in records)
+
+
+def test_kaggle_layout_takes_the_official_lists_beside_it(tmp_path):
+    pictures(tmp_path / "Images")
+    rows = [(name, text) for name in NAMES for text in CAPTIONS[name]]
+    table(tmp_path / "captions.txt", rows)
+    lists(tmp_path, train=("a.jpg",), dev=("b.jpg",), test=("c.jpg",))
+    assert CaptionFolder(str(tmp_path)).records() == expected(tmp_path / "Images")
+
+
+@pytest.mark.parametrize("folder", ["Flicker8k_Dataset", "Images", "images", "."])
+def test_karpathy_layout(tmp_path, folder):
+    pictures(tmp_path / folder)
+    entries = [entry("a.jpg", "restval"), entry("b.jpg", "val"), entry("c.jpg", "test")]
+    karpathy(tmp_path / "dataset_flickr8k.json", entries)
+    assert CaptionFolder(str(tmp_path)).records() == expected(tmp_path / folder)
+
+
+@pytest.mark.parametrize("folder", ["val2014", "images/val2014", "images"])
+def test_karpathy_file_paths(tmp_path, folder):
+    pictures(tmp_path / folder)
+    entries = [entry(name, "train", filepath="val2014") for name in NAMES]
+    karpathy(tmp_path / "dataset.json", entries)
+    records = CaptionFolder(str(tmp_path)).records()
+    assert [record.path for record in records] == [str(tmp_path / folder / name) for name in NAMES]
+    assert records[0].image_id == "val2014/a.jpg"
+
+
+@pytest.mark.parametrize("folder", [".", "Images", "images"])
+def test_table_of_ones_own(tmp_path, folder):
+    pictures(tmp_path / folder)
+    splits = dict(zip(NAMES, (" Train", "valid", "test"), strict=True))
+    rows = [(name, text, splits[name]) for name in NAMES for text in CAPTIONS[name]]
+    table(tmp_path / "mine.csv", rows, ("Image", "caption", "split"))
+    assert CaptionFolder(str(tmp_path)).records() == expected(tmp_path / folder)
+
+
+def test_table_may_name_pictures_in_subfolders(tmp_path):
+    pictures(tmp_path, ["dogs/a.jpg", "cats/a.jpg"])
+    table(tmp_path / "captions.csv", [("dogs/a.jpg", "dog", "train"), ("cats/a.jpg", "cat", "val")],
+          ("image", "caption", "split"))  # fmt: skip
+    records = CaptionFolder(str(tmp_path)).records()
+    assert [record.image_id for record in records] == ["dogs/a.jpg", "cats/a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["val", "dev", "validation", "valid", "VAL"])
+def test_names_of_the_validation_split(tmp_path, name):
+    own(tmp_path, ("a.jpg", "x", "train"), ("b.jpg", "x", name))
+    assert CaptionFolder(str(tmp_path)).records()[1].split == "val"
+
+
+def test_captions_csv_is_preferred_to_other_tables(tmp_path):
+    own(tmp_path, ("a.jpg", "x", "train"))
+    table(tmp_path / "a_results.csv", [("1", "2")], ("epoch", "loss"))
+    assert len(CaptionFolder(str(tmp_path)).records()) == 1
+
+
+def test_a_stray_table_beside_the_original_layout_is_not_read(tmp_path):
+    table(flickr8k(tmp_path) / "results.csv", [("1", "2")], ("epoch", "loss"))
+    assert len(CaptionFolder(str(tmp_path)).records()) == 3
+
+
+def test_hidden_files_of_a_mac_are_ignored(tmp_path):
+    flickr8k(tmp_path)
+    write(tmp_path / "._dataset.json", "binary")
+    write(tmp_path / "Flicker8k_Dataset/._a.jpg", "binary")
+    assert CaptionFolder(str(tmp_path)).read()[1]["pictures without caption"] == []
+
+
+def test_hidden_tables_of_a_mac_are_ignored(tmp_path):
+    own(tmp_path, ("a.jpg", "x", "train"))
+    (tmp_path / "captions.csv").rename(tmp_path / "mine.csv")
+    write(tmp_path / "._mine.csv", "binary")
+    assert len(CaptionFolder(str(tmp_path)).records()) == 1
+
+
+@pytest.mark.parametrize("root", [".", "../here", "./"])
+def test_relative_roots_know_their_pictures(tmp_path, monkeypatch, root):
+    own(tmp_path / "here", *((name, "x", "train") for name in NAMES))
+    monkeypatch.chdir(tmp_path / "here")
+    records, findings = CaptionFolder(root).read()
+    assert len(records) == 3
+    assert findings["pictures without caption"] == []
+
+
+# Captions stay what they are
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(captions, min_size=1, max_size=4))
+def test_any_caption_survives_csv(tmp_path_factory, texts):
+    path = table(tmp_path_factory.getbasetemp() / "any.csv", [("a.jpg", text) for text in texts])
+    assert [row.caption for row in read_csv(path)] == texts
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(captions, min_size=1, max_size=4), st.booleans())
+def test_any_caption_survives_json(tmp_path_factory, texts, ascii_only):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    image = {"filename": "a.jpg", "split": "test", "sentences": [{"raw": text} for text in texts]}
+    path.write_text(json.dumps({"images": [image]}, ensure_ascii=ascii_only), encoding="utf-8")
+    assert [row.caption for row in read_karpathy(path)] == texts
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(captions.filter(lambda text: not set("\r\n\t") & set(text)), min_size=1, max_size=4)
+)
+def test_any_caption_survives_the_token_file(tmp_path_factory, texts):
+    path = tokens(tmp_path_factory.getbasetemp() / "any.txt", {"a.jpg": texts})
+    assert [row.caption for row in read_flickr8k(path)] == texts
+
+
+@pytest.mark.parametrize("text", TRICKY)
+def test_captions_that_pandas_would_change(tmp_path, text):
+    own(tmp_path, ("a.jpg", text, "train"))
+    assert CaptionFolder(str(tmp_path)).records()[0].captions == (text,)
+
+
+def test_byte_order_mark(tmp_path):
+    path = own(tmp_path, ("a.jpg", "x", "train")) / "captions.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert CaptionFolder(str(tmp_path)).records()[0].image_id == "a.jpg"
+
+
+def test_rows_know_their_line_after_a_caption_of_two_lines(tmp_path):
+    path = table(tmp_path / "captions.csv", [("a.jpg", "one\ntwo"), ("b.jpg", "x")])
+    assert [row.where for row in read_csv(path)] == [f"{path}:2", f"{path}:4"]
+
+
+# The seeded split
+
+
+def test_seeded_split_has_80_10_10_percent():
+    splits = [seeded_split(f"{number}.jpg", 0) for number in range(20_000)]
+    assert [splits.count(split) / 20_000 for split in SPLITS] == pytest.approx(
+        [0.8, 0.1, 0.1], abs=0.01
+    )
+
+
+def test_seed_changes_the_split():
+    names = [f"{number}.jpg" for number in range(50)]
+    assert [seeded_split(name, 0) for name in names] != [seeded_split(name, 1) for name in names]
+
+
+def test_added_pictures_leave_the_split_of_the_others(tmp_path):
+    names = [f"{number}.jpg" for number in range(30)]
+    pictures(tmp_path, names)
+    table(tmp_path / "captions.csv", [(name, "x") for name in names[10:]])
+    before = CaptionFolder(str(tmp_path)).records()
+    table(tmp_path / "captions.csv", [(name, "x") for name in names])
+    assert CaptionFolder(str(tmp_path)).records()[10:] == before
+
+
+# Mistakes
+
+
+def test_missing_folder_says_how_to_get_one(tmp_path):
+    with pytest.raises(UserError) as caught:
+        CaptionFolder(str(tmp_path / "no")).prepare()
+    message = str(caught.value)
+    assert f"{tmp_path / 'no'} is not a folder" in message
+    assert f"python -m captioning.download flickr8k {tmp_path / 'no'}" in message
+    assert "data=scenes" in message
+    assert all(layout in message for layout in ("flickr8k ", "kaggle ", "karpathy ", "csv "))
+
+
+def test_unknown_layout_shows_what_was_found(tmp_path):
+    write(tmp_path / "notes.txt")
+    (tmp_path / "pics").mkdir()
+    assert "is not in any known layout; it holds notes.txt, pics/\n" in error(tmp_path)
+
+
+def test_empty_folder(tmp_path):
+    assert "it holds nothing\n" in error(tmp_path)
+
+
+def test_folder_one_level_too_high(tmp_path):
+    flickr8k(tmp_path / "flickr8k")
+    assert f"is it {tmp_path / 'flickr8k'}?" in error(tmp_path)
+
+
+def test_layout_that_is_not_there(tmp_path):
+    flickr8k(tmp_path)
+    assert "is not in the layout karpathy; it holds Flick" in error(tmp_path, layout="karpathy")
+
+
+def test_misspelt_layout(tmp_path):
+    assert "no layout is called 'coco'" in error(tmp_path, layout="coco")
+
+
+def test_two_layouts_in_one_folder(tmp_path):
+    karpathy(flickr8k(tmp_path) / "dataset.json", [entry("a.jpg", "train")])
+    assert "choose with data.layout=flickr8k" in error(tmp_path)
+    assert len(CaptionFolder(str(tmp_path), layout="karpathy").records()) == 1
+
+
+def test_several_tables_and_no_captions_csv(tmp_path):
+    table(tmp_path / "a.csv", [])
+    table(tmp_path / "b.csv", [])
+    assert "holds a.csv, b.csv: rename the one to read captions.csv" in error(tmp_path)
+
+
+def test_unknown_split(tmp_path):
+    own(tmp_path, ("a.jpg", "x", "train"), ("b.jpg", "x", "trian"))
+    assert f"{tmp_path / 'captions.csv'}:3: no split is called 'trian'" in error(tmp_path)
+
+
+def test_unknown_split_in_json(tmp_path):
+    karpathy(tmp_path / "dataset.json", [entry("a.jpg", "train"), entry("b.jpg", "holdout")])
+    assert "dataset.json: images[1]: no split is called 'holdout'" in error(tmp_path)
+
+
+def test_not_utf8(tmp_path):
+    path = own(tmp_path, ("a.jpg", "x", "train")) / "captions.csv"
+    path.write_bytes(path.read_bytes() + "a.jpg,caf\u00e9,train\n".encode("latin-1"))
+    assert f"{path}:3: byte 45 of the file is not UTF-8" in error(tmp_path)
+
+
+def test_other_columns(tmp_path):
+    table(tmp_path / "captions.csv", [], ("image;caption",))
+    assert "captions.csv:1: the columns are not image,caption[,split]" in error(tmp_path)
+
+
+def test_comma_without_quotes(tmp_path):
+    write(tmp_path / "captions.csv", "image,caption", "a.jpg,a man, a plan")
+    assert "captions.csv:2: 3 cells for 2 columns: put quotes" in error(tmp_path)
+
+
+def test_quote_that_never_closes(tmp_path):
+    write(tmp_path / "captions.csv", "image,caption", 'a.jpg,"a man', "b.jpg,a plan")
+    assert re.search(r"captions.csv:\d: not CSV, a quote too many", error(tmp_path))
+
+
+def test_row_without_image(tmp_path):
+    write(tmp_path / "captions.csv", "image,caption", ",a man")
+    assert "captions.csv:2: the image has no name" in error(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["a.jpg a man", "a.jpg\ta man", "a.jpg#x\ta man", "#0\ta man"])
+def test_line_of_the_token_file_that_makes_no_sense(tmp_path, line):
+    write(tmp_path / "Flickr8k.token.txt", "a.jpg#0\tx", line)
+    assert "Flickr8k.token.txt:2: not IMAGE.jpg#NUMBER, a tab" in error(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '{"images": 3}'])
+def test_json_of_another_kind(tmp_path, text):
+    write(tmp_path / "dataset.json", text)
+    assert "there is no list `images`" in error(tmp_path)
+
+
+def test_broken_json(tmp_path):
+    write(tmp_path / "dataset.json", "{", '"images": [}')
+    assert "dataset.json:2: not JSON" in error(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "image", [3, {}, {"filename": "a.jpg"}, {"filename": "a.jpg", "sentences": [{"raw": None}]}]
+)
+def test_json_entry_without_what_is_needed(tmp_path, image):
+    karpathy(tmp_path / "dataset.json", [image])
+    assert "dataset.json: images[0]: no filename" in error(tmp_path)
+
+
+def test_empty_captions_are_named_five_at_most(tmp_path):
+    own(tmp_path, ("a.jpg", "x", "train"), *[("a.jpg", " ", "train")] * 7)
+    message = error(tmp_path)
+    assert "empty captions (7): " in message
+    assert message.count("captions.csv:") == 5
+    assert f"{tmp_path / 'captions.csv'}:3 (a.jpg)" in message
+
+
+def test_picture_of_a_list_without_caption(tmp_path):
+    flickr8k(tmp_path)
+    tokens(tmp_path / "Flickr8k_text/Flickr8k.token.txt", {"a.jpg": ("x",), "b.jpg": ("x",)})
+    where = f"c.jpg (test: {tmp_path / 'Flickr8k_text/Flickr_8k.testImages.txt'}:1)"
+    assert f"pictures of a split without caption (1): {where}" in error(tmp_path)
+
+
+def test_picture_of_a_list_that_is_not_there(tmp_path):
+    (flickr8k(tmp_path) / "Flicker8k_Dataset/c.jpg").unlink()
+    assert "pictures of a split that are not there (1): c.jpg (test: " in error(tmp_path)
+
+
+def test_missing_pictures_may_be_skipped(tmp_path, caplog):
+    (flickr8k(tmp_path) / "Flicker8k_Dataset/c.jpg").unlink()
+    with caplog.at_level(logging.WARNING):
+        records = CaptionFolder(str(tmp_path), skip_unreadable=True).records()
+    assert [record.image_id for record in records] == ["a.jpg", "b.jpg"]
+    assert "left out: pictures of a split that are not there (1): c.jpg" in caplog.text
+
+
+def test_id_without_picture_is_left_out_with_a_warning(tmp_path, caplog):
+    flickr8k(tmp_path)
+    tokens(tmp_path / "Flickr8k_text/Flickr8k.token.txt", CAPTIONS | {"a.jpg.1": ("x", "y")})
+    with caplog.at_level(logging.WARNING):
+        assert len(CaptionFolder(str(tmp_path)).records()) == 3
+    assert "left out: ids that name no picture (1): a.jpg.1" in caplog.text
+
+
+def test_picture_without_caption_is_left_out(tmp_path):
+    pictures(flickr8k(tmp_path) / "Flicker8k_Dataset", ["d.jpg"])
+    records, findings = CaptionFolder(str(tmp_path)).read()
+    assert len(records) == 3
+    assert findings["pictures without caption"] == [str(tmp_path / "Flicker8k_Dataset/d.jpg")]
+
+
+def test_picture_in_two_splits(tmp_path):
+    lists(flickr8k(tmp_path) / "Flickr8k_text", dev=("b.jpg", "a.jpg"))
+    message = error(tmp_path)
+    assert "pictures in two splits (1): a.jpg (train: " in message
+    assert "Flickr_8k.devImages.txt:2" in message
+
+
+def test_empty_train_split(tmp_path):
+    own(tmp_path, ("a.jpg", "x", "val"))
+    assert "no picture in the train split (1): 1 named, 1 found" in error(tmp_path)
+
+
+def test_no_picture_at_all_says_where_they_were_looked_for(tmp_path):
+    tokens(tmp_path / "Flickr8k.token.txt")
+    (tmp_path / "Images").mkdir()
+    message = error(tmp_path)
+    assert f"3 named, 0 found in {tmp_path} and {tmp_path / 'Images'}" in message
+
+
+# Speed
+
+
+def test_eight_thousand_pictures_are_read_in_under_two_seconds(tmp_path):
+    (tmp_path / "Images").mkdir()
+    names = [f"{number}.jpg" for number in range(8000)]
+    for name in names:
+        (tmp_path / "Images" / name).touch()
+    table(tmp_path / "captions.txt", [(name, "a dog , a cat") for name in names for _ in range(5)])
+    start = time.perf_counter()
+    assert len(CaptionFolder(str(tmp_path)).records()) == 8000
+    assert time.perf_counter() - start < 2

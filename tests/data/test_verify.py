@@ -1,0 +1,148 @@
+"""What `verify` finds in a folder, what it prints and how it exits."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from captioning import verify as verb
+from captioning.data.readers import CaptionFolder
+from captioning.data.verify import LEAKED, REPEATED, UNREADABLE, verify
+
+COLOURS = {"a.png": "red", "b.png": "green", "c.png": "blue"}
+SPLITS = {"a.png": "train", "b.png": "val", "c.png": "test"}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (8, 8), colour).save(tmp_path / name)
+    return captions(tmp_path, *((name, f"a {colour} thing") for name, colour in COLOURS.items()))
+
+
+def captions(folder: Path, *rows: tuple[str, str], splits=SPLITS) -> Path:
+    with (folder / "captions.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("image", "caption", "split"))
+        table.writerows((image, text, splits.get(image, "")) for image, text in rows)
+    return folder
+
+
+def test_sound_folder(folder, capsys):
+    assert verb.main([str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "ERROR" not in printed
+    assert printed.endswith("ready to train on\n")
+
+
+def test_counts_and_lengths(folder):
+    captions(folder, ("a.png", "one"), ("a.png", "one two three"), ("b.png", "one two"))
+    report = verify(str(folder), images=False)
+    assert report.counts == {"train": (1, 2), "val": (1, 1), "test": (0, 0), None: (0, 0)}
+    assert report.words == [1, 2, 3]
+    assert "words in a caption: shortest 1, 25 % 1, median 2" in str(report)
+
+
+def test_a_source_is_verified_with_its_own_arguments(folder):
+    report = verify(CaptionFolder(str(folder), layout="csv"), images=False)
+    assert report.counts["train"] == (1, 1)
+
+
+def test_truncated_and_false_pictures(folder):
+    Image.effect_noise((64, 64), 50).save(folder / "a.png")
+    os.truncate(folder / "a.png", 1000)
+    (folder / "b.png").write_text("<html>not found</html>")
+    found = verify(folder).findings[UNREADABLE]
+    assert found[0].startswith(f"{folder / 'a.png'}: ")
+    assert found[1] == f"{folder / 'b.png'}: not a picture"
+
+
+def test_equal_pictures_across_splits_are_an_error(folder):
+    (folder / "b.png").write_bytes((folder / "a.png").read_bytes())
+    report = verify(folder)
+    assert report.findings[LEAKED] == ["a.png (train), b.png (val)"]
+    assert report.errors == [LEAKED]
+
+
+def test_equal_pictures_within_a_split_are_a_note(folder):
+    (folder / "b.png").write_bytes((folder / "c.png").read_bytes())
+    splits = {"a.png": "train", "b.png": "val", "c.png": "val"}
+    captions(folder, *((name, "x") for name in COLOURS), splits=splits)
+    report = verify(folder)
+    assert report.findings[REPEATED] == ["b.png (val), c.png (val)"]
+    assert report.errors == []
+
+
+def test_fast_opens_no_picture(folder, capsys):
+    (folder / "a.png").write_text("broken")
+    assert verb.main([str(folder), "--fast"]) == 0
+    assert "the pictures were not opened" in capsys.readouterr().out
+
+
+def test_findings_are_printed_with_count_place_and_advice(folder, capsys):
+    captions(folder, ("a.png", "x"), ("b.png", ""), ("gone.png", "x"), ("gone.png", "y"))
+    assert verb.main([str(folder)]) == 1
+    printed = capsys.readouterr().out
+    table = folder / "captions.csv"
+    assert "ERROR       1  empty captions: write them or delete their lines\n" in printed
+    assert f" {table}:3 (b.png)\n" in printed
+    assert "note        1  ids that name no picture\n               gone.png\n" in printed
+    assert f"note        2  captions of such ids\n               {table}:4\n" in printed
+    assert (
+        f"note        1  pictures without caption\n               {folder / 'c.png'}\n" in printed
+    )
+    assert "1 of these need your hand (ERROR)" in printed
+
+
+def test_five_examples_at_most(folder):
+    captions(folder, ("a.png", "x"), ("b.png", "x"), *((f"{n}.png", "x") for n in range(7)))
+    printed = str(verify(folder, images=False))
+    assert "               4.png\n               …\n" in printed
+    assert "5.png" not in printed
+
+
+def test_empty_validation_split_needs_a_hand(folder):
+    captions(folder, ("a.png", "x"))
+    assert verify(folder, images=False).errors == ["no picture in the val split"]
+
+
+def test_folder_without_captions(folder):
+    captions(folder)
+    assert "no picture in the train split" in verify(folder).errors[0]
+
+
+def test_no_folder_is_one_message_and_no_traceback(tmp_path, capsys):
+    assert verb.main([str(tmp_path / "no")]) == 1
+    assert capsys.readouterr().err.startswith(f"{tmp_path / 'no'} is not a folder\n")
+
+
+def test_layout_can_be_chosen(folder):
+    (folder / "captions.txt").write_text("image,caption\na.png,x\n")
+    assert verb.main([str(folder), "--fast", "--layout", "csv"]) == 0
+
+
+def test_help_imports_nothing_heavy():
+    program = (
+        "import sys; from captioning.verify import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print({'torch', 'pandas', 'numpy', 'PIL'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("usage: python -m captioning.verify")
+    assert done.stdout.endswith("set()\n")
+
+
+@pytest.mark.flickr8k
+@pytest.mark.skipif("FLICKR8K" not in os.environ, reason="FLICKR8K names no folder")
+def test_the_real_corpus():
+    report = verify(os.environ["FLICKR8K"], images=False)
+    assert report.counts["train"] == (6000, 30000)
+    assert report.counts["val"] == (1000, 5000)
+    assert report.findings["ids that name no picture"] == ["2258277193_586949ec62.jpg.1"]
+    assert report.errors == []
