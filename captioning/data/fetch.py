@@ -1,0 +1,162 @@
+"""Fetching: a URL becomes a checked file, a zip archive becomes a folder.
+
+Both appear under their own name only when complete. Used by the verb download.py alone.
+"""
+
+import hashlib
+import re
+import shutil
+import stat
+import sys
+import time
+import zipfile
+from pathlib import Path, PureWindowsPath
+
+import requests
+from tqdm import tqdm
+
+from captioning.data.records import UserError
+
+ATTEMPTS = 5  # in a row that bring no new byte
+PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
+
+
+def fetch(url: str, path: Path, md5: str) -> None:
+    """Download `url` to `path`, going on from `path`.partial where an earlier call was cut short.
+
+    Raises UserError where the server cannot be reached or refuses, and where the bytes are not
+    those of `md5` (hexadecimal; what was downloaded is then removed).
+    """
+    if path.exists():
+        if _md5(path) == md5:
+            return
+        raise UserError(f"{path} is not the file of {url}: move it away and run this again")
+    partial = Path(f"{path}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _download(url, partial)
+    found = _md5(partial)
+    if found != md5:
+        partial.unlink()
+        raise UserError(
+            f"{url} gave the wrong bytes (md5 {found} instead of {md5}), so {partial} was removed: "
+            "run this again, or take another mirror with --url"
+        )
+    partial.rename(path)
+
+
+def unpack(archive: Path, folder: Path, limit: int) -> None:
+    """Unpack a zip archive into `folder`, without a Mac's `__MACOSX/` and `._*`.
+
+    Where the archive holds a folder of the same name, that one becomes `folder`. Raises UserError,
+    before anything is written, for a member outside `folder`, a link, or more than `limit` bytes.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as file:
+            members = file.infolist()
+            _refuse_unsafe(archive, members, limit)
+            wanted = [member for member in members if not _is_litter(member.filename)]
+            for member in tqdm(wanted, folder.name, unit=" files", disable=None):
+                file.extract(member, partial)
+    except zipfile.BadZipFile as error:
+        raise UserError(
+            f"{archive} is a broken zip ({error}): delete it, run this again"
+        ) from error
+    inner = partial / folder.name
+    (inner if inner.is_dir() else partial).rename(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def reason(error: Exception) -> str:
+    """Say in a few words why `error` came: the operating system's words, or else its own first."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return re.split(r"\. |\n| for url", str(error) or type(error).__name__)[0]
+
+
+def _download(url: str, partial: Path) -> None:
+    """Bring `partial` to its full length, trying again for as long as that brings new bytes."""
+    failures, longest = 0, _size(partial)
+    while True:
+        try:
+            return _download_rest(url, partial)
+        except requests.RequestException as error:
+            failures = 1 if _size(partial) > longest else failures + 1
+            longest = max(longest, _size(partial))
+            if failures == ATTEMPTS or _is_final(error):
+                raise UserError(
+                    f"could not fetch {url} ({reason(error)}): run this again to go on, take "
+                    f"another mirror with --url, or put the file at {partial.with_suffix('')}"
+                ) from error
+            pause = PAUSE * 2 ** (failures - 1)
+            print(f"{reason(error)}: trying again in {pause:.0f} s", file=sys.stderr)
+            time.sleep(pause)
+
+
+def _download_rest(url: str, partial: Path) -> None:
+    start = _size(partial)
+    # Without `identity`, a server may compress: lengths and ranges would then count other bytes.
+    headers = {"Range": f"bytes={start}-", "Accept-Encoding": "identity"}
+    with requests.get(url, headers=headers, stream=True, timeout=60) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable and start:
+            return  # nothing is missing; the checksum has the last word
+        response.raise_for_status()
+        if response.status_code != requests.codes.partial_content:
+            start = 0  # the server ignores Range and sends everything
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        with (
+            partial.open("ab" if start else "wb") as file,
+            tqdm(
+                desc=url.rpartition("/")[2],
+                total=total,
+                initial=start,
+                unit="B",
+                unit_scale=True,
+                disable=None,  # no bar where the output is a file
+            ) as bar,
+        ):
+            for chunk in response.iter_content(1 << 16):
+                bar.update(file.write(chunk))
+
+
+def _is_final(error: requests.RequestException) -> bool:
+    """Whether trying again cannot help: the URL is malformed, or the server says no."""
+    if error.response is None:
+        return isinstance(error, ValueError)
+    code = error.response.status_code
+    return 400 <= code < 500 and code not in (408, 429)  # a timeout, and too many requests
+
+
+def _refuse_unsafe(archive: Path, members: list[zipfile.ZipInfo], limit: int) -> None:
+    for member in members:
+        path = PureWindowsPath(member.filename)  # knows / and \ and drives
+        if path.anchor or ".." in path.parts or stat.S_ISLNK(member.external_attr >> 16):
+            raise UserError(
+                f"{archive} holds {member.filename!r}, which is a link or lies outside the folder: "
+                "nothing was unpacked, delete the archive"
+            )
+    size = sum(member.file_size for member in members)
+    if size > limit:
+        raise UserError(
+            f"{archive} would unpack to {size:,} bytes, more than the {limit:,} expected: "
+            "nothing was unpacked, delete the archive"
+        )
+
+
+def _is_litter(name: str) -> bool:
+    parts = name.rstrip("/").split("/")
+    return parts[0] == "__MACOSX" or parts[-1].startswith("._") or parts[-1] == ".DS_Store"
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
