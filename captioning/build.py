@@ -1,0 +1,111 @@
+"""From a config to objects: every `instantiate` of the project, and the checks before it.
+
+Only the verbs and this file see a config; classes take plain arguments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from captioning.data.records import UserError
+from captioning.features.datamodule import CaptionDataModule
+from captioning.features.encoder import Encoder
+
+def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
+    """Make the object that a config node names by `_target_`, from plain arguments only."""
+    return instantiate(node, _convert_="all", **arguments)
+
+
+def build_data(cfg: DictConfig, device: str) -> CaptionDataModule:
+    """Make the data source, the encoder and the LightningDataModule around them."""
+    return build(
+        cfg.datamodule,
+        source=build(cfg.data),
+        encoder=build(cfg.encoder),
+        device=device,
+        seed=cfg.seed,
+    )
+
+
+def build_decoder(model: Mapping[str, Any], vocabulary_size: int, feature_dim: int) -> nn.Module:
+    """Make a decoder; `model` may come from a stranger's checkpoint, so its target is checked."""
+    target = str(model.get("_target_"))
+    if not re.fullmatch(r"captioning\.models\.\w+\.\w+", target):
+        raise UserError(f"{target} is not a decoder of captioning.models")
+    if not issubclass(get_class(target), nn.Module):
+        raise UserError(f"{target} is not a torch module")
+    return build(model, vocabulary_size=vocabulary_size, feature_dim=feature_dim)
+
+
+def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
+    """Make the callbacks; raise UserError where none of them logs what `cfg.monitor` names."""
+    callbacks = [build(node) for node in cfg.callbacks.values() if node]
+    known = ["train/loss", "val/loss"]
+    known += [f"val/{key}" for callback in callbacks for key in getattr(callback, "keys", ())]
+    if not hasattr(get_class(cfg.data._target_), "is_true"):
+        known = [key for key in known if key != "val/true"]
+    if cfg.monitor not in known:
+        raise UserError(
+            f"nothing logs monitor={cfg.monitor}{_closest(cfg.monitor, known)}; "
+            f"it can be one of {', '.join(known)}"
+        )
+    return callbacks
+
+
+def build_trainer(cfg: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Make Lightning's Trainer from `cfg.trainer`, with `gpus` in today's words."""
+    options = plain(cfg.trainer)
+    options |= devices(options)
+    del options["gpus"]
+    loggers = [build(node) for node in cfg.logger.values() if node]
+    return pl.Trainer(
+        **options, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.run_dir
+    )
+
+
+def devices(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate `trainer.gpus` to accelerator and devices, and check every key of the trainer.
+
+    Raises UserError for a GPU that is not there: a run never falls back to the CPU in silence.
+    """
+    known = set(inspect.signature(pl.Trainer).parameters) | {"gpus"}
+    for key in trainer:
+        if key not in known:
+            raise UserError(f"the trainer has no key {key}{_closest(str(key), sorted(known))}")
+    gpus = trainer.get("gpus")
+    if gpus is None:
+        return {}
+    if trainer.get("accelerator") or trainer.get("devices"):
+        raise UserError("trainer.gpus says it all: leave out trainer.accelerator, trainer.devices")
+    if not isinstance(gpus, int) or gpus < -1:
+        raise UserError(f"trainer.gpus={gpus}: it is null, 0, a number of GPUs, or -1 for all")
+    if gpus == 0:
+        return {"accelerator": "cpu", "devices": 1}
+    found = torch.cuda.device_count()
+    if found == 0 or gpus > found:
+        raise UserError(
+            f"trainer.gpus={gpus} asks for {'GPUs' if gpus != 1 else 'a GPU'}, but torch "
+            f"{torch.__version__} finds {found} here (does `nvidia-smi` list one?); "
+            f"type trainer.gpus={found} to train on {'the CPU' if found == 0 else 'what there is'}"
+        )
+    return {"accelerator": "gpu", "devices": gpus}
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return the resolved config as plain Python types, as checkpoints hold it."""
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def _closest(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,95 @@
+"""Free-running captions of the validation images, made once an epoch for whoever asks.
+
+A module and the data's validation pictures enter; `Generated` rows leave, for the scores, the
+gallery and the log. Teacher forcing never makes a caption that is scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from tqdm import tqdm
+
+from captioning.data.records import Record, UserError
+from captioning.search.beam import Hypotheses
+
+
+class Generated(NamedTuple):
+    """A picture with its references, what the model says of it, and how that scores."""
+
+    record: Record
+    caption: str
+    scores: dict[str, float]
+
+
+class ValidationCaptions(pl.Callback):
+    """Captions each validation image once, by `search(decoder, features)`.
+
+    The other callbacks call `ValidationCaptions.of(trainer)`; the first one to ask in an epoch
+    starts the search. With several processes each captions its share and all get the whole.
+    """
+
+    def __init__(self, search: Callable[..., Hypotheses], batch_size: int = 250):
+        self.search = search
+        self.batch_size = batch_size
+        self._generated: list[Generated] | None = None
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the captions of the epoch before."""
+        self._generated = None
+
+    @staticmethod
+    def of(trainer: pl.Trainer) -> list[Generated]:
+        """Return this epoch's captions of the validation images, in the data's order."""
+        for callback in trainer.callbacks:
+            if isinstance(callback, ValidationCaptions):
+                if callback._generated is None:
+                    callback._generated = callback._generate(trainer)
+                return callback._generated
+        raise UserError("scores need callbacks.captions; leave it in the callbacks' config")
+
+    def _generate(self, trainer: pl.Trainer) -> list[Generated]:
+        data = trainer.datamodule
+        records = data.splits["val"]
+        limit = trainer.limit_val_batches
+        if isinstance(limit, int):
+            records = records[: limit * self.batch_size]
+        mine = records[trainer.global_rank :: trainer.world_size]
+        captions = caption_records(
+            trainer.lightning_module, data, mine, self.search, self.batch_size
+        )
+        if trainer.world_size > 1:
+            shares: list = [None] * trainer.world_size
+            torch.distributed.all_gather_object(shares, captions)
+            captions = [
+                shares[at % trainer.world_size][at // trainer.world_size]
+                for at in range(len(records))
+            ]
+        return [
+            Generated(record, caption, {})
+            for record, caption in zip(records, captions, strict=True)
+        ]
+
+
+def caption_records(
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    records: list[Record],
+    search: Callable[..., Hypotheses],
+    batch_size: int,
+) -> list[str]:
+    """Return the best caption of each picture, with a progress bar; dropout is off meanwhile."""
+    was_training = module.training
+    module.eval()
+    captions = []
+    for start in tqdm(
+        range(0, len(records), batch_size), desc="captioning", leave=False, delay=2
+    ):
+        features = data.features(records[start : start + batch_size]).to(module.device)
+        tokens = search(module.decoder, features).tokens[:, 0]
+        captions += [data.vocabulary.decode(row) for row in tokens.tolist()]
+    module.train(was_training)
+    return captions

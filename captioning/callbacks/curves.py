@@ -1,0 +1,80 @@
+"""The run's curves in one picture: losses, scores, BERT similarity and learning rate.
+
+Metrics by epoch enter; a PNG leaves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+History = Mapping[int, Mapping[str, float]]
+
+PANELS = {  # title: what it shows where the run logged it
+    "loss (nats a word)": ("train/loss", "val/loss"),
+    "scores": ("val/cider", "val/bleu4", "val/rouge_l", "val/true"),
+    "BERT similarity": (
+        "val/bert_similarity",
+        "val/bert_similarity_best",
+        "val/bert_similarity_rescaled",
+        "val/bert_similarity_best_rescaled",
+    ),
+    "learning rate": ("learning_rate",),
+}
+
+
+def draw_curves(path: Path, title: str, history: History, best: int | None = None) -> None:
+    """Draw a panel for each of `PANELS` that has values; a dotted line marks the `best` epoch.
+
+    `history` holds metrics by epoch; an epoch may lack some. Without any value, draws nothing.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    logged = {key for metrics in history.values() for key in metrics}
+    panels = {
+        name: present
+        for name, keys in PANELS.items()
+        if (present := [key for key in keys if key in logged])
+    }
+    if not panels:
+        return
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.5 * columns, 3.4 * rows), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    dotted = "" if best is None else f" (dotted: the best epoch, {best})"
+    figure.suptitle(title + dotted, fontsize=11)
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    for axis, (name, keys) in zip(axes, panels.items(), strict=False):
+        _draw_panel(axis, name, keys, history, best)
+    temporary = path.with_name(path.name + ".tmp")
+    figure.savefig(temporary, format="png")
+    os.replace(temporary, path)
+
+
+def _draw_panel(axis: Axes, name: str, keys: list[str], history: History, best: int | None) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for key in keys:
+        epochs = [epoch for epoch in sorted(history) if key in history[epoch]]
+        values = [history[epoch][key] for epoch in epochs]
+        axis.plot(epochs, values, marker="o", markersize=3, linewidth=1.5, label=key)
+    if best is not None:
+        axis.axvline(best, color="0.6", linestyle=":", linewidth=1)
+    axis.set_title(name, fontsize=10, loc="left")
+    axis.set_xlabel("epoch", fontsize=9)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(color="0.92")
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+    if len(keys) > 1:
+        axis.legend(fontsize=8, frameon=False)

@@ -1,0 +1,150 @@
+"""A page of validation pictures with their captions, to be looked at while the run trains.
+
+`Generated` rows enter; gallery.html (opens from disk, fetches nothing) and captions.csv leave.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TypeVar
+from urllib.parse import quote
+
+import pytorch_lightning as pl
+
+from captioning.callbacks.captions import Generated, ValidationCaptions
+from captioning.data.records import UserError
+from captioning.features.images import load_image
+
+TEMPLATE = Path(__file__).with_suffix(".html")
+THUMBNAIL = 320  # pixels, the longest side
+Item = TypeVar("Item")
+
+
+class Gallery(pl.Callback):
+    """Writes into `folder`, after each validation, what the model says now.
+
+    captions.csv holds every validation picture, gallery.html `images` of them: the same ones
+    each time, chosen evenly over the split.
+    """
+
+    def __init__(self, folder: str, images: int = 100):
+        self.folder = Path(folder)
+        self.images = images
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write both files; the check before training is left out."""
+        if trainer.sanity_checking:
+            return
+        generated = ValidationCaptions.of(trainer)  # a collective where there are more processes
+        if not trainer.is_global_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_captions(self.folder / "captions.csv", generated)
+        summary = {"epoch": trainer.current_epoch, "images": len(generated)}
+        for key, value in trainer.callback_metrics.items():
+            if key.startswith("val/"):
+                summary[key.removeprefix("val/")] = float(value)
+        title = " / ".join(self.folder.resolve().parts[-2:])
+        rows = spread(generated, self.images)
+        write_gallery(self.folder / "gallery.html", title, summary, rows)
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """Return `count` of the items (or all, where there are fewer), evenly spaced, in order."""
+    count = min(count, len(items))
+    return [items[at * len(items) // count] for at in range(count)]
+
+
+def write_captions(path: Path, rows: Sequence[Generated]) -> None:
+    """Write a CSV of image, path, caption and a column a score; a missing score is empty."""
+    keys = _score_keys(rows)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["image", "path", "caption", *keys])
+        writer.writeheader()
+        for record, caption, scores in rows:
+            named = {"image": record.image_id, "path": record.path, "caption": caption}
+            writer.writerow(named | scores)
+    os.replace(temporary, path)
+
+
+def write_gallery(
+    path: Path, title: str, summary: Mapping[str, int | float], rows: Sequence[Generated]
+) -> None:
+    """Write one static page, and the pictures' thumbnails into a folder called as the page.
+
+    `summary` holds the corpus scores for the head. Thumbnails that exist are kept. A picture
+    that cannot be read any more leaves a blank: it should not end a training.
+    """
+    folder = path.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = _score_keys(rows)
+    orders = [
+        f'<option value="{at} {sign}">{escape(key)}, {name} first</option>'
+        for at, key in enumerate(keys)
+        for sign, name in ((1, "lowest"), (-1, "highest"))
+    ]
+    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        summary=_definitions(summary, digits=3),
+        orders="".join(orders),
+        count=len(rows),
+        cards="\n".join(_card(row, keys, _thumbnail(row.record.path, folder)) for row in rows),
+    )
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(page, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _score_keys(rows: Sequence[Generated]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row.scores))
+
+
+def _definitions(scores: Mapping[str, int | float], digits: int) -> str:
+    def number(value: int | float) -> str:
+        return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
+
+    return "".join(
+        f"<div><dt>{escape(key).replace('_', '_<wbr>')}</dt><dd>{number(value)}</dd></div>"
+        for key, value in scores.items()
+    )
+
+
+def _card(row: Generated, keys: Sequence[str], thumbnail: str | None) -> str:
+    record = row.record
+    picture = (
+        f'<img src="{thumbnail}" alt="" loading="lazy" decoding="async">'
+        if thumbnail
+        else "the picture cannot be read"
+    )
+    references = "".join(f"<li>{escape(reference)}</li>" for reference in record.captions)
+    scores = " ".join(str(row.scores.get(key, "nan")) for key in keys)
+    return (
+        f'<li data-scores="{scores}"><div class="picture">{picture}</div><div class="text">'
+        f'<p class="caption">{escape(row.caption)}</p>'
+        f'<dl class="scores">{_definitions(row.scores, digits=2)}</dl>'
+        f'<ul class="references">{references}</ul>'
+        f'<p class="image">{escape(record.image_id)}</p></div></li>'
+    )
+
+
+def _thumbnail(source: str, folder: Path) -> str | None:
+    """Return where the page finds the picture's thumbnail, made if it is not there."""
+    # Named by its source, so that another page or another choice of pictures cannot mix them up.
+    target = folder / f"{hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}.jpg"
+    if not target.exists():
+        try:
+            image = load_image(source)
+        except UserError:
+            return None
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        temporary = target.with_suffix(".tmp")
+        image.save(temporary, format="JPEG", quality=80)
+        os.replace(temporary, target)
+    return f"{quote(folder.name)}/{target.name}"

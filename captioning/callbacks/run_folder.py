@@ -1,0 +1,157 @@
+"""What a run leaves behind for its readers: run.json, curves.png and a readable log.
+
+Lightning's metrics enter at the end of each epoch. run.json says from the first second what ran
+where, and at last how it ended; an interrupted or failed run says so too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from captioning.callbacks.captions import Generated, ValidationCaptions
+from captioning.callbacks.curves import draw_curves
+from captioning.callbacks.gallery import spread
+from captioning.callbacks.lines import epoch_line, sample_table
+from captioning.callbacks.provenance import provenance
+
+log = logging.getLogger(__name__)
+
+SAMPLES = 4  # captions shown in the log each epoch
+
+
+class RunFolder(pl.Callback):
+    """Keeps run.json in `folder`, logs a line and sample captions an epoch, draws curves.png.
+
+    The best checkpoint is the one of the ModelCheckpoint with this `monitor`; `mode` is "max" or
+    "min". The metrics of all epochs travel in the checkpoints, so a resumed run draws them all.
+    """
+
+    def __init__(self, folder: str, monitor: str, mode: str = "max"):
+        self.folder = Path(folder)
+        self.monitor = monitor
+        self.mode = mode
+        self.history: dict[int, dict[str, float]] = {}
+        self._samples: list[Generated] = []
+        self._run: dict[str, Any] = {}
+        self._seconds: list[float] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the metrics of all epochs, for the checkpoint."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the metrics of a checkpoint."""
+        self.history = state_dict["history"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what is known before the first step."""
+        self._start = time.monotonic()
+        self._seconds = []
+        weights = [weight for weight in pl_module.parameters() if weight.requires_grad]
+        encoder = getattr(trainer.datamodule, "encoder", None)
+        self._run = provenance(pl_module.device) | {
+            "trained_parameters": sum(weight.numel() for weight in weights),
+            "encoder": getattr(encoder, "identity", None),
+            "monitor": self.monitor,
+        }
+        self._write(trainer, "running")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._epoch_start = time.monotonic()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the validation metrics and a few captions of always the same pictures."""
+        if trainer.sanity_checking or not self._run:
+            return
+        self._note(trainer, "val/")
+        if any(isinstance(callback, ValidationCaptions) for callback in trainer.callbacks):
+            self._samples = spread(ValidationCaptions.of(trainer), SAMPLES)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epoch and bring run.json up to date; validation has come before."""
+        self._seconds.append(time.monotonic() - self._epoch_start)
+        self._note(trainer, "train/")
+        metrics = self.history[trainer.current_epoch]
+        metrics["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self._write(trainer, "running")
+        if not trainer.is_global_zero:
+            return
+        log.info("%s", epoch_line(trainer.current_epoch, metrics))
+        if self._samples:
+            log.info("%s", sample_table(self._samples))
+            for logger in trainer.loggers:
+                if hasattr(logger.experiment, "add_text"):
+                    markdown = sample_table(self._samples, markdown=True)
+                    logger.experiment.add_text("val/captions", markdown, trainer.global_step)
+        self._samples = []
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write how it ended."""
+        self._finish(trainer, "finished")
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Write what broke it; Ctrl-C and SIGTERM count as interruptions."""
+        stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
+        if self._run and not stopped:
+            self._run["error"] = f"{type(exception).__name__}: {exception}"
+        self._finish(trainer, "interrupted" if stopped else "failed")
+
+    def _note(self, trainer: pl.Trainer, stage: str) -> None:
+        metrics = self.history.setdefault(trainer.current_epoch, {})
+        for key, value in trainer.callback_metrics.items():
+            if key.startswith(stage):
+                metrics[key] = float(value)
+
+    def _finish(self, trainer: pl.Trainer, status: str) -> None:
+        if self._run and trainer.is_global_zero:
+            self._write(trainer, status)
+            title = " / ".join(self.folder.resolve().parts[-2:])
+            draw_curves(self.folder / "curves.png", title, self.history, self._best_epoch())
+        self._run = {}  # what the trainer does after the fit is not this run
+
+    def _best_epoch(self) -> int | None:
+        values = {
+            epoch: metrics[self.monitor]
+            for epoch, metrics in self.history.items()
+            if math.isfinite(metrics.get(self.monitor, math.nan))
+        }
+        return (max if self.mode == "max" else min)(values, key=values.get) if values else None
+
+    def _write(self, trainer: pl.Trainer, status: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        best = self._best_epoch()
+        paths = [
+            os.path.relpath(checkpoint.best_model_path, self.folder)
+            for checkpoint in trainer.checkpoint_callbacks
+            if getattr(checkpoint, "monitor", None) == self.monitor and checkpoint.best_model_path
+        ]
+        last = self.history[max(self.history)] if self.history else {}
+        pace = round(statistics.median(self._seconds), 2) if self._seconds else None
+        content = {
+            "status": status,
+            **self._run,
+            "epochs": len(self.history),
+            "seconds": round(time.monotonic() - self._start, 1),
+            "seconds_per_epoch": pace,
+            "best_score": self.history[best][self.monitor] if best is not None else None,
+            "best_epoch": best,
+            "best_checkpoint": paths[0] if paths else None,
+            "metrics": {key: each if math.isfinite(each) else None for key, each in last.items()},
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / "run.json.tmp"
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, self.folder / "run.json")

@@ -1,0 +1,119 @@
+"""A checkpoint in, captions of new pictures out: in a notebook, a script or the `caption` verb.
+
+    captioner = Captioner.from_checkpoint("outputs/runs/lstm/…/best.ckpt")
+    captioner("holiday.jpg")
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from captioning.build import build_decoder
+from captioning.data.records import UserError
+from captioning.data.vocabulary import Vocabulary
+from captioning.features.encoder import Encoder
+from captioning.features.images import load_image
+from captioning.models.module import FORMAT_VERSION
+from captioning.search.beam import beam_search
+
+
+class Captioner:
+    """An encoder, a decoder and a vocabulary; in eval mode, on the CPU unless moved.
+
+    `search(decoder, features)` is beam search of width 5 unless another is given.
+    """
+
+    def __init__(
+        self, encoder: Encoder, decoder: nn.Module, vocabulary: Vocabulary, search: Any = None
+    ):
+        self.encoder = encoder
+        self.decoder = decoder.eval()
+        self.vocabulary = vocabulary
+        self.search = search or partial(beam_search, width=5)
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path, encoder_weights: str | None = None, device: str = "cpu"
+    ) -> Captioner:
+        """Load best.ckpt or last.ckpt; nothing in the file is run.
+
+        `encoder_weights` is where the encoder's weights are on this machine, if not where they
+        were in training; other weights than those of training are refused.
+        """
+        checkpoint = read_checkpoint(path)
+        contents = checkpoint["captioning"]
+        options = dict(contents["config"]["encoder"])
+        options.pop("_target_", None)
+        if encoder_weights:
+            options["weights"] = encoder_weights
+        encoder = Encoder(**options)
+        if encoder.identity != contents["encoder"]:
+            raise UserError(
+                f"{path} was trained on features of {contents['encoder']}, but the encoder here "
+                f"is {encoder.identity}; name its weights with encoder_weights=FILE"
+            )
+        vocabulary = Vocabulary(contents["vocabulary"])
+        decoder = build_decoder(
+            contents["config"]["model"], len(vocabulary), encoder.feature_shape[-1]
+        )
+        weights = {
+            key.removeprefix("decoder."): value
+            for key, value in checkpoint["state_dict"].items()
+            if key.startswith("decoder.")
+        }
+        try:
+            decoder.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserError(f"{path}: its weights do not fit its own config: {error}") from None
+        captioner = cls(encoder, decoder, vocabulary)
+        captioner.encoder.to(device)
+        captioner.decoder.to(device)
+        return captioner
+
+    def __call__(self, picture: str | Path | Image.Image) -> str:
+        """Return the caption of one picture."""
+        return self.captions([picture])[0]
+
+    def captions(self, pictures: Iterable[str | Path | Image.Image]) -> list[str]:
+        """Return one caption a picture, all in one batch. Raises UserError for a bad file."""
+        opened = [
+            one if isinstance(one, Image.Image) else load_image(str(one)) for one in pictures
+        ]
+        return self.captions_of(torch.stack([self.encoder.preprocess(one) for one in opened]))
+
+    def captions_of(self, images: torch.Tensor) -> list[str]:
+        """Return one caption an image of a preprocessed batch `[b 3 h w]`."""
+        device = next(self.decoder.parameters()).device
+        tokens = self.search(self.decoder, self.encoder(images.to(device))).tokens[:, 0]
+        return [self.vocabulary.decode(row) for row in tokens.tolist()]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint of this project with `weights_only`: plain types and tensors, no code.
+
+    Raises UserError where the file is missing, unsafe, or not one of ours.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"there is no checkpoint {path}; a run leaves best.ckpt in its folder")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(f"{path} is not a checkpoint that can be loaded safely: {why}") from None
+    contents = checkpoint.get("captioning") if isinstance(checkpoint, dict) else None
+    if not isinstance(contents, dict) or "vocabulary" not in contents:
+        raise UserError(f"{path} is not a checkpoint of captioning.train")
+    if contents.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {contents.get('format_version')}, "
+            f"this release reads {FORMAT_VERSION}"
+        )
+    return checkpoint

@@ -1,0 +1,80 @@
+"""The vocabulary: caption text in, token ids out, and back.
+
+Made from the training split only; plain JSON on disk and a plain list in every checkpoint.
+Next: features/ turns the pictures into numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from captioning.data.records import UserError
+from captioning.data.tokenizer import detokenize, tokenize
+
+SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
+PAD, BOS, EOS, UNK = range(4)
+
+
+class Vocabulary:
+    """Words and their ids; `<pad> <bos> <eos> <unk>` are ids 0 to 3."""
+
+    def __init__(self, words: Sequence[str]):
+        self.words = list(words)
+        # Text that spells a special token is an unknown word, not the token.
+        self.ids = {word: number for number, word in enumerate(self.words[4:], 4)}
+        if tuple(self.words[:4]) != SPECIALS or len(self.ids) != len(self.words) - 4:
+            raise UserError(f"a vocabulary starts with {' '.join(SPECIALS)} and repeats no word")
+
+    @classmethod
+    def from_captions(cls, captions: Iterable[str], min_count: int = 1) -> Vocabulary:
+        """Keep every word that the captions hold at least `min_count` times, most frequent first.
+
+        Raises UserError where no word is left.
+        """
+        counts = Counter(word for caption in captions for word in tokenize(caption))
+        kept = sorted(
+            (word for word, count in counts.items() if count >= min_count and word not in SPECIALS),
+            key=lambda word: (-counts[word], word),
+        )
+        if not kept:
+            raise UserError(
+                f"no word occurs {min_count} times in the training captions; "
+                "lower datamodule.min_count"
+            )
+        return cls([*SPECIALS, *kept])
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, caption: str) -> list[int]:
+        """Return `<bos>`, one id a word (`<unk>` where unknown), `<eos>`."""
+        return [BOS, *(self.ids.get(word, UNK) for word in tokenize(caption)), EOS]
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Return the text up to `<eos>`, without special tokens."""
+        words = []
+        for token in tokens:
+            if token == EOS:
+                break
+            if token not in (PAD, BOS):
+                words.append(self.words[token])
+        return detokenize(words)
+
+    @property
+    def sha256(self) -> str:
+        """A fingerprint of the words and their order."""
+        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the words as a JSON list."""
+        text = json.dumps(self.words, ensure_ascii=False, indent=0)
+        Path(path).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Vocabulary:
+        """Read a file that `save` wrote."""
+        return cls(json.loads(Path(path).read_text(encoding="utf-8")))

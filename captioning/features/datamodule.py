@@ -1,0 +1,143 @@
+"""The LightningDataModule: records, vocabulary and feature store, wrapped for training.
+
+A data source (captioning.data) and a frozen encoder enter; loaders of `Batch` leave, and for
+validation the pictures themselves, each once. Next: models/.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from captioning.data.records import Record, UserError
+from captioning.data.vocabulary import Vocabulary
+from captioning.features.batches import Batch, CaptionDataset, LengthBuckets
+from captioning.features.encoder import Encoder
+from captioning.features.store import FeatureStore, build_store
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where records come from: a folder of files, or drawn scenes."""
+
+    skip_unreadable: bool
+
+    def prepare(self) -> None:
+        """Draw or check the files; cheap when that is done."""
+
+    def records(self) -> list[Record]:
+        """Return one record an image."""
+
+
+class CaptionDataModule(pl.LightningDataModule):
+    """Owns the data: `prepare_data` builds the feature store once, `setup` opens it.
+
+    `batch_size` counts captions; words seen fewer than `min_count` times in the training split
+    become `<unk>`. `device` is where the encoder runs. Pictures that cannot be read stop the run
+    before training, unless the source's `skip_unreadable` lets it go on without them.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        encoder: Encoder,
+        features_root: str,
+        batch_size: int = 128,
+        min_count: int = 5,
+        device: str = "cpu",
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.source = source
+        self.encoder = encoder
+        self.features_root = features_root
+        self.batch_size = batch_size
+        self.min_count = min_count
+        self.device = device
+        self.seed = seed
+        self.splits: dict[str, list[Record]] = {}
+        self.vocabulary: Vocabulary
+        self.store: FeatureStore
+
+    def prepare_data(self) -> None:
+        """Draw or check the files and encode each image once."""
+        if not self.splits:
+            self.source.prepare()
+            self._open()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the records, open the feature store, make the vocabulary. Idempotent."""
+        if not self.splits:
+            self._open()
+
+    def _open(self) -> None:
+        records = [record for record in self.source.records() if record.split]
+        self.store = build_store(self.features_root, self.encoder, records, self.device)
+        records = self._readable(records)
+        splits: dict[str, list[Record]] = {}
+        for record in records:
+            splits.setdefault(record.split, []).append(record)
+        for split in ("train", "val"):
+            if not splits.get(split):
+                raise UserError(
+                    f"the {split} split is empty: {len(records)} pictures in splits "
+                    f"{sorted(splits)}; python -m captioning.verify FOLDER shows what was found"
+                )
+        captions = [caption for record in splits["train"] for caption in record.captions]
+        self.vocabulary = Vocabulary.from_captions(captions, self.min_count)
+        self.splits = splits
+        counts = ", ".join(f"{len(records):,} {split}" for split, records in splits.items())
+        log.info("images: %s; vocabulary: %d words", counts, len(self.vocabulary))
+
+    def _readable(self, records: list[Record]) -> list[Record]:
+        bad = self.store.unreadable
+        if not bad:
+            return records
+        found = f"{len(bad)} of {len(records)} pictures cannot be read: " + "; ".join(
+            list(bad.values())[:5]
+        )
+        if not self.source.skip_unreadable:
+            raise UserError(f"{found}. Repair them, or go on with data.skip_unreadable=true")
+        log.warning("%s. Going on without them (data.skip_unreadable=true)", found)
+        return [record for record in records if record.image_id not in bad]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Every training caption once, in random batches of similar length."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Every validation caption once, for the teacher-forced loss."""
+        return self._loader("val", shuffle=False)
+
+    def _loader(self, split: str, shuffle: bool) -> DataLoader[Batch]:
+        pairs = [(record, caption) for record in self.splits[split] for caption in record.captions]
+        dataset = CaptionDataset(
+            self.store,
+            [self.store.rows[record.image_id] for record, _ in pairs],
+            [self.vocabulary.encode(caption) for _, caption in pairs],
+        )
+        rank, world_size = (
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        )
+        buckets = LengthBuckets(
+            dataset.lengths, self.batch_size, shuffle, self.seed, rank, world_size
+        )
+        # The sampler yields whole batches of indices: no item is ever touched alone.
+        return DataLoader(dataset, sampler=buckets, batch_size=None, collate_fn=lambda batch: batch)
+
+    def features(self, records: Sequence[Record]) -> Tensor:
+        """Return the features of those pictures, `[n d]` or `[n r d]`."""
+        return self.store.gather([self.store.rows[record.image_id] for record in records])
+
+    @property
+    def feature_dim(self) -> int:
+        """The length of one feature vector."""
+        return self.store.features.shape[-1]

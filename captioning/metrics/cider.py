@@ -1,0 +1,75 @@
+"""CIDEr-D, what coco-caption prints as CIDEr: captions in, agreement with what people say out.
+
+Vedantam et al. 2015, "CIDEr: Consensus-based Image Description Evaluation", in its D form: clipped
+n-gram weights, a Gaussian penalty on the difference in length, times 10.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from captioning.data.records import UserError
+from captioning.metrics.scores import MAX_NGRAM, Scores, Words, ngrams, tokenized
+
+SIGMA = 6.0  # of the length penalty, in words
+
+
+class _Vector(NamedTuple):
+    """A caption as the weights of its n-grams, one dict and one norm an order."""
+
+    weights: list[dict[Words, float]]
+    norms: list[float]
+    length: int
+
+
+def cider_d(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
+    """Return CIDEr-D from 0 to 10: `corpus` is the mean of `per_image`, which is `[image]`.
+
+    Papers quote 0.52 as 0.52 or as 52. A word weighs less the more images have it in their
+    references, so a value holds for one set of images: compare on the same set only. An empty
+    hypothesis scores 0. Raises UserError as `tokenized` does, and for one image alone, where
+    every weight is log(1) = 0.
+    """
+    images = tokenized(hypotheses, references)
+    if len(images) < 2:
+        raise UserError("CIDEr-D weighs words across images; give two images or more, not one")
+    counted = [(ngrams(one), [ngrams(other) for other in others]) for one, others in images]
+    frequency = Counter(ngram for _, others in counted for ngram in set().union(*others))
+
+    def rarity(ngram: Words) -> float:
+        return math.log(len(images) / frequency.get(ngram, 1))
+
+    per_image = []
+    for one, others in counted:
+        hypothesis = _vector(one, rarity)
+        per_image.append(np.mean([_similarity(hypothesis, _vector(o, rarity)) for o in others]))
+    return Scores(float(np.mean(per_image)), np.array(per_image))
+
+
+def _vector(counts: Counter[Words], rarity: Callable[[Words], float]) -> _Vector:
+    weights: list[dict[Words, float]] = [{} for _ in range(MAX_NGRAM)]
+    for ngram, count in counts.items():
+        weights[len(ngram) - 1][ngram] = count * rarity(ngram)
+    norms = [math.sqrt(sum(weight**2 for weight in order.values())) for order in weights]
+    # coco-caption takes the number of bigrams for the length.
+    return _Vector(weights, norms, sum(counts[pair] for pair in weights[1]))
+
+
+def _similarity(hypothesis: _Vector, reference: _Vector) -> float:
+    total = 0.0
+    for order in range(MAX_NGRAM):
+        norm = hypothesis.norms[order] * reference.norms[order]
+        if norm > 0:
+            other = reference.weights[order]
+            # Clipped: to repeat a word is worth nothing.
+            shared = (
+                min(weight, other[ngram]) * other[ngram]
+                for ngram, weight in hypothesis.weights[order].items()
+                if ngram in other
+            )
+            total += sum(shared) / norm
+    difference = hypothesis.length - reference.length
+    return 10 * total / MAX_NGRAM * math.exp(-(difference**2) / (2 * SIGMA**2))

@@ -1,0 +1,76 @@
+"""`model=lstm`: the Show-and-Tell decoder (Vinyals et al. 2015, arXiv 1411.4555).
+
+Pooled features enter as the LSTM's first state (init-inject: Tanti et al. 2018,
+arXiv 1703.09137, the best of the ways they tried); next-word logits leave.
+"""
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+State = tuple[Tensor, ...]
+
+
+class LSTMDecoder(nn.Module):
+    """Embedding → LSTM → logits, with the picture in the LSTM's first state.
+
+    `tied=True` shares the embedding with the output layer (Press and Wolf 2017, arXiv 1608.05859).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        feature_dim: int,
+        embed_dim: int = 256,
+        hidden_dim: int = 512,
+        num_layers: int = 1,
+        dropout: float = 0.5,
+        tied: bool = False,
+    ):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, embed_dim)
+        self.image = nn.Sequential(
+            nn.LayerNorm(feature_dim),
+            nn.Dropout(dropout),
+            nn.Linear(feature_dim, 2 * num_layers * hidden_dim),
+        )
+        self.lstm = nn.LSTM(
+            embed_dim,
+            hidden_dim,
+            num_layers,
+            batch_first=True,
+            dropout=dropout if num_layers > 1 else 0.0,
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(hidden_dim, vocabulary_size)
+        if tied:
+            self.output = nn.Sequential(
+                nn.Linear(hidden_dim, embed_dim), nn.Linear(embed_dim, vocabulary_size)
+            )
+            self.output[1].weight = self.embedding.weight
+        nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
+
+    def begin(self, features: Float[Tensor, "batch *region feature"]) -> State:
+        """Return the state before the first word: hidden and cell, each `[batch layer hidden]`."""
+        pooled = features if features.dim() == 2 else features.mean(dim=1)
+        layers, hidden = self.lstm.num_layers, self.lstm.hidden_size
+        state = self.image(pooled).view(len(features), 2, layers, hidden)
+        return state[:, 0].tanh(), state[:, 1]
+
+    def step(
+        self, tokens: Int[Tensor, " batch"], state: State
+    ) -> tuple[Float[Tensor, "batch vocabulary"], State]:
+        """Read one word a row; return the logits of the next one and the new state."""
+        logits, state = self._read(tokens[:, None], state)
+        return logits[:, 0], state
+
+    def forward(
+        self, features: Float[Tensor, "batch *region feature"], tokens: Int[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch time vocabulary"]:
+        """Teacher forcing: the logits after each of the tokens, all at once."""
+        return self._read(tokens, self.begin(features))[0]
+
+    def _read(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        words = self.dropout(self.embedding(tokens))
+        first = tuple(part.transpose(0, 1).contiguous() for part in state)
+        hidden, last = self.lstm(words, first)
+        return self.output(self.dropout(hidden)), tuple(part.transpose(0, 1) for part in last)

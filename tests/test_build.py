@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from captioning.build import build_decoder, devices
+from captioning.data.records import UserError
+
+
+def test_gpus_null_lets_lightning_choose():
+    assert devices({"gpus": None}) == {}
+
+
+def test_gpus_0_is_the_cpu():
+    assert devices({"gpus": 0}) == {"accelerator": "cpu", "devices": 1}
+
+
+@pytest.mark.parametrize("gpus", [2, -1])
+def test_gpus_are_todays_accelerator_and_devices(monkeypatch, gpus):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices({"gpus": gpus}) == {"accelerator": "gpu", "devices": gpus}
+
+
+@pytest.mark.parametrize("gpus", [1, -1])
+def test_a_gpu_that_is_not_there_stops_the_run(monkeypatch, gpus):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=r"finds 0 here .* type trainer\.gpus=0"):
+        devices({"gpus": gpus})
+
+
+def test_more_gpus_than_there_are_stops_the_run(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=r"trainer\.gpus=2"):
+        devices({"gpus": 4})
+
+
+def test_gpus_and_devices_together_are_an_error():
+    with pytest.raises(UserError, match="leave out"):
+        devices({"gpus": 0, "devices": 2})
+
+
+def test_a_misspelt_trainer_key_names_the_closest():
+    with pytest.raises(UserError, match=r"no key max_epoch; did you mean max_epochs\?"):
+        devices({"max_epoch": 3})
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.load", "captioning.models.module.math.sin"])
+def test_a_decoder_comes_from_captioning_models_only(target):
+    with pytest.raises(UserError, match="not a decoder"):
+        build_decoder({"_target_": target}, 10, 4)
+
+
+def test_a_decoder_is_a_torch_module():
+    with pytest.raises(UserError, match="not a"):
+        build_decoder({"_target_": "captioning.models.module.warmup_cosine"}, 10, 4)
+
+

@@ -1,0 +1,69 @@
+"""Every config composes, and every node binds to the signature of what it names."""
+
+import inspect
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
+from omegaconf import DictConfig
+
+from captioning.train import CONF
+
+GROUPS = ["data", "encoder", "model", "search", "text_encoder", "trainer", "logger", "experiment"]
+CHOICES = [
+    f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))
+]
+# What is given where the object is made, not in YAML.
+GIVEN = {
+    "CaptionDataModule": ["source", "encoder"],
+    "CaptioningModule": ["decoder", "contents"],
+    "LSTMDecoder": ["vocabulary_size", "feature_dim"],
+    "MergeDecoder": ["vocabulary_size", "feature_dim"],
+    "beam_search": ["decoder", "features"],
+    "greedy_search": ["decoder", "features"],
+}
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+    cfg.hydra.runtime.output_dir = "somewhere"
+    HydraConfig.instance().set_config(cfg)
+    return cfg
+
+
+def nodes(cfg, path=""):
+    if isinstance(cfg, DictConfig):
+        if "_target_" in cfg:
+            yield path, cfg
+        for key in cfg:
+            if key != "hydra":
+                yield from nodes(cfg._get_node(key), f"{path}.{key}")
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_binds(choice):
+    found = 0
+    for path, node in nodes(composed(choice)):
+        target = get_object(node._target_)
+        arguments = {key: None for key in node if not key.startswith("_")}
+        arguments |= dict.fromkeys(GIVEN.get(target.__name__, []))
+        try:
+            inspect.signature(target).bind(**arguments)
+        except TypeError as error:
+            raise AssertionError(f"{path}: {error}") from None
+        found += 1
+    assert found >= 10
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_opens_with_a_comment(path):
+    lines = [line for line in path.read_text().splitlines() if "@package" not in line]
+    assert lines[0].startswith("# ")
+
+
+def test_the_missions_command_composes():
+    cfg = composed("model=lstm", "trainer.gpus=1")
+    assert cfg.encoder.name == "resnet50"
+    assert cfg.trainer.gpus == 1
