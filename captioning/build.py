@@ -8,22 +8,39 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from captioning.data.records import UserError
 from captioning.features.datamodule import CaptionDataModule
-from captioning.features.encoder import Encoder
+
 
 def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
-    """Make the object that a config node names by `_target_`, from plain arguments only."""
-    return instantiate(node, _convert_="all", **arguments)
+    """Make the object that a config node names by `_target_`, from plain arguments only.
+
+    Raises UserError where a constructor does, or where an optional package is not installed.
+    """
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, UserError | ModuleNotFoundError):
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if cause:
+            raise UserError(
+                f"{node['_target_']} needs a package that is not installed ({cause}); the extras "
+                "are pip install 'captioning[offline,tensorboard,wandb]'"
+            ) from None
+        raise
 
 
 def build_data(cfg: DictConfig, device: str) -> CaptionDataModule:

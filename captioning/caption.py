@@ -110,7 +110,9 @@ def _pictures(images: str) -> list[Path]:
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
     )
     if not found:
-        raise UserError(f"images={images}: no picture in that folder ({' '.join(sorted(SUFFIXES))})")
+        raise UserError(
+            f"images={images}: no picture in that folder ({' '.join(sorted(SUFFIXES))})"
+        )
     return found
 
 

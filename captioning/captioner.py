@@ -1,13 +1,13 @@
 """A checkpoint in, captions of new pictures out: in a notebook, a script or the `caption` verb.
 
-    captioner = Captioner.from_checkpoint("outputs/runs/lstm/…/best.ckpt")
-    captioner("holiday.jpg")
+captioner = Captioner.from_checkpoint("outputs/runs/lstm/…/best.ckpt")
+captioner("holiday.jpg")
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,7 @@ class Captioner:
 
     def captions(self, pictures: Iterable[str | Path | Image.Image]) -> list[str]:
         """Return one caption a picture, all in one batch. Raises UserError for a bad file."""
-        opened = [
-            one if isinstance(one, Image.Image) else load_image(str(one)) for one in pictures
-        ]
+        opened = [one if isinstance(one, Image.Image) else load_image(str(one)) for one in pictures]
         return self.captions_of(torch.stack([self.encoder.preprocess(one) for one in opened]))
 
     def captions_of(self, images: torch.Tensor) -> list[str]:

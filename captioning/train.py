@@ -6,10 +6,10 @@ Nothing heavy is imported before the config is known to be sound.
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from pathlib import Path
-
 from typing import TYPE_CHECKING
 
 import hydra
@@ -20,6 +20,8 @@ from omegaconf import DictConfig
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
     from pytorch_lightning.callbacks import ModelCheckpoint
+
+log = logging.getLogger(__name__)
 
 # Beside the package in a checkout, inside it in a wheel.
 CONF = next(
@@ -77,10 +79,22 @@ def train(cfg: DictConfig) -> float | None:
         build_trainer,
         plain,
     )
+    from captioning.captioner import read_checkpoint
 
-    warnings.filterwarnings("ignore", "The '.*dataloader' does not have many workers")
+    # Lightning's advice that does not apply: batches are gathered, not loaded; the run's folder
+    # is meant to hold everything. The last is its own use of a torch function that has moved.
+    for told in (
+        "The '.*dataloader' does not have many workers",
+        "The number of training batches .* is smaller than the logging interval",
+        ".*exists and is not empty",
+        ".*LeafSpec",
+    ):
+        warnings.filterwarnings("ignore", told)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     torch.set_float32_matmul_precision("high")
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    if cfg.ckpt_path:
+        read_checkpoint(cfg.ckpt_path)
     trainer = build_trainer(cfg, build_callbacks(cfg))
     data = build_data(cfg, device=trainer.strategy.root_device.type)
     data.prepare_data()
@@ -92,11 +106,16 @@ def train(cfg: DictConfig) -> float | None:
         "config": plain(cfg),
     }
     module = build(cfg.training, _partial_=True)(decoder=decoder, contents=contents)
+    log.info("training on %s; the run's folder is %s", trainer.strategy.root_device, cfg.run_dir)
     trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
     best = next((one for one in trainer.checkpoint_callbacks if one.monitor == cfg.monitor), None)
-    if best is None or trainer.interrupted or not trainer.is_global_zero:
+    if best is None or trainer.interrupted:
         return None
-    report(trainer, best)
+    # The gallery and what is printed are of best.ckpt; metrics.csv ends with the last epoch.
+    trainer.loggers = []
+    trainer.validate(module, data, ckpt_path=best.best_model_path, verbose=False)
+    if trainer.is_global_zero:
+        report(trainer, best)
     return float(best.best_model_score)
 
 
@@ -105,15 +124,14 @@ def report(trainer: Trainer, best: ModelCheckpoint) -> None:
     from captioning.callbacks.captions import ValidationCaptions
 
     scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
-    print("\nscores on the validation split after the last epoch:")
+    print(f"\nscores of {best.best_model_path} on the validation split:")
     for key in sorted(key for key in scores if key.startswith("val/")):
         print(f"  {key.removeprefix('val/'):30} {scores[key]:.4f}")
     generated = ValidationCaptions.of(trainer)
     print("\ncaptions:")
     for one in generated[:: max(1, len(generated) // 5)][:5]:
         print(f"  {one.record.path}\n    {one.caption}")
-    print(f"\nbest {best.monitor}: {float(best.best_model_score):.4f}")
-    print(f"checkpoint: {best.best_model_path}")
+    print(f"\ncheckpoint: {best.best_model_path}")
     print(f"gallery:    {Path(best.dirpath) / 'gallery.html'}")
 
 

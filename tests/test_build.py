@@ -51,5 +51,3 @@ def test_a_decoder_comes_from_captioning_models_only(target):
 def test_a_decoder_is_a_torch_module():
     with pytest.raises(UserError, match="not a"):
         build_decoder({"_target_": "captioning.models.module.warmup_cosine"}, 10, 4)
-
-

@@ -3,8 +3,7 @@
 import inspect
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
+from composing import composed
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
@@ -23,14 +22,6 @@ GIVEN = {
     "beam_search": ["decoder", "features"],
     "greedy_search": ["decoder", "features"],
 }
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
-    cfg.hydra.runtime.output_dir = "somewhere"
-    HydraConfig.instance().set_config(cfg)
-    return cfg
 
 
 def nodes(cfg, path=""):

@@ -85,9 +85,7 @@ def caption_records(
     was_training = module.training
     module.eval()
     captions = []
-    for start in tqdm(
-        range(0, len(records), batch_size), desc="captioning", leave=False, delay=2
-    ):
+    for start in tqdm(range(0, len(records), batch_size), desc="captioning", leave=False, delay=2):
         features = data.features(records[start : start + batch_size]).to(module.device)
         tokens = search(module.decoder, features).tokens[:, 0]
         captions += [data.vocabulary.decode(row) for row in tokens.tolist()]

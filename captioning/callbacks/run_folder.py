@@ -138,7 +138,7 @@ class RunFolder(pl.Callback):
             for checkpoint in trainer.checkpoint_callbacks
             if getattr(checkpoint, "monitor", None) == self.monitor and checkpoint.best_model_path
         ]
-        last = self.history[max(self.history)] if self.history else {}
+        shown = self.history.get(max(self.history, default=0) if best is None else best, {})
         pace = round(statistics.median(self._seconds), 2) if self._seconds else None
         content = {
             "status": status,
@@ -149,7 +149,7 @@ class RunFolder(pl.Callback):
             "best_score": self.history[best][self.monitor] if best is not None else None,
             "best_epoch": best,
             "best_checkpoint": paths[0] if paths else None,
-            "metrics": {key: each if math.isfinite(each) else None for key, each in last.items()},
+            "metrics": {key: each if math.isfinite(each) else None for key, each in shown.items()},
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / "run.json.tmp"

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 

@@ -68,7 +68,7 @@ class Encoder(nn.Module):
         }
         self.features = features
         # Batch norms folded into the convolutions, channels last: 1.4 to 1.8 times as fast on a
-        # CPU, equal to 1e-5 of the largest feature.
+        # CPU. Hashed before, as folding rounds.
         self.body = fuse(body, inplace=True, no_trace=True).to(memory_format=torch.channels_last)
         self.requires_grad_(False)
         self.train(False)
@@ -107,8 +107,8 @@ class Encoder(nn.Module):
         largest = features.abs().max().item()
         if not 1e-4 < largest < FLOAT16_MAX:
             raise UserError(
-                f"{name} makes no usable features with these weights: the largest is {largest:.1e} "
-                "of noise; random weights suit resnet18 and its like, not every network"
+                f"{name} makes no usable features with these weights (at most {largest:.1e}); "
+                "random weights suit resnet18 and its like, not every network"
             )
         return tuple(features.shape)
 

@@ -76,7 +76,9 @@ def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
     except OSError as error:
-        raise UserError(f"{path} cannot be opened ({error.strerror}); is data.root right?") from None
+        raise UserError(
+            f"{path} cannot be opened ({error.strerror}); is data.root right?"
+        ) from None
 
 
 def _encode_all(

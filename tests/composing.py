@@ -1,0 +1,14 @@
+"""A config, composed as the verbs do."""
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from captioning.train import CONF
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+    cfg.hydra.runtime.output_dir = "somewhere"
+    HydraConfig.instance().set_config(cfg)
+    return cfg

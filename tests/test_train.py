@@ -1,0 +1,232 @@
+"""The verbs, as a user runs them: training, then captions from its checkpoint."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from composing import composed
+from PIL import Image
+
+from captioning.captioner import Captioner, read_checkpoint
+from captioning.data.records import UserError
+from captioning.train import train
+
+pytestmark = pytest.mark.slow
+
+TINY = [
+    "data=folder",
+    "encoder=resnet18",
+    "encoder.weights=none",
+    "encoder.image_size=32",
+    "text_encoder=minilm",
+    "trainer.gpus=0",
+    "datamodule.min_count=1",
+    "model.hidden_dim=16",
+]
+
+
+def run(folder, *arguments, module="captioning.train"):
+    """Run a verb in a real process, in an empty folder, without a network."""
+    environment = dict(os.environ, HF_HUB_OFFLINE="1", TORCH_HOME=str(folder / "torch"))
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the tests run, with a CSV data set of coloured squares in data/."""
+    root = tmp_path_factory.mktemp("train")
+    (root / "data").mkdir()
+    with open(root / "data" / "captions.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "caption", "split"])
+        for split in ("train", "val"):
+            for colour in ("red", "green", "blue", "white"):
+                name = f"{split}-{colour}.png"
+                Image.new("RGB", (40, 32), colour).save(root / "data" / name)
+                table.writerow([name, f"a {colour} square", split])
+                table.writerow([name, f"there is a {colour} square", split])
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """The folder of a run of two epochs."""
+    done = run(folder, *TINY, "data.root=data", "trainer.max_epochs=2", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    return done, folder / "run"
+
+
+def test_a_run_prints_scores_captions_and_where_everything_is(trained):
+    done, _ = trained
+    for told in ("bert_similarity", "cider", "val-red.png", "best.ckpt", "gallery.html"):
+        assert told in done.stdout
+
+
+def test_a_run_is_quiet_about_what_a_user_cannot_change(trained):
+    done, _ = trained
+    assert "Warning" not in done.stderr
+    assert "many workers" not in done.stderr
+    assert "smaller than the logging interval" not in done.stderr
+
+
+def test_a_run_folder_holds_all_of_the_run(trained):
+    _, run_folder = trained
+    files = {path.name for path in run_folder.iterdir()}
+    assert files >= {
+        ".hydra",
+        "best.ckpt",
+        "last.ckpt",
+        "metrics.csv",
+        "curves.png",
+        "gallery.html",
+        "captions.csv",
+        "run.json",
+        "train.log",
+    }
+    summary = json.loads((run_folder / "run.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["best_checkpoint"] == "best.ckpt"
+
+
+def test_last_is_the_last_epoch(trained):
+    assert read_checkpoint(trained[1] / "last.ckpt")["epoch"] == 1
+
+
+def test_a_checkpoint_holds_plain_types_and_no_encoder(trained):
+    checkpoint = torch.load(trained[1] / "best.ckpt", weights_only=True)
+    assert all(key.startswith("decoder.") for key in checkpoint["state_dict"])
+    assert checkpoint["captioning"]["vocabulary"][:4] == ["<pad>", "<bos>", "<eos>", "<unk>"]
+    assert checkpoint["captioning"]["config"]["model"]["hidden_dim"] == 16
+
+
+def test_a_checkpoint_alone_captions_a_picture(trained, folder):
+    captioner = Captioner.from_checkpoint(trained[1] / "best.ckpt")
+    caption = captioner(folder / "data" / "val-red.png")
+    assert isinstance(caption, str)
+    assert caption
+    with_opened = captioner.captions([Image.open(folder / "data" / "val-red.png")])
+    assert with_opened == [caption]
+
+
+def test_the_validation_captions_are_the_captioners(trained, folder):
+    captioner = Captioner.from_checkpoint(trained[1] / "best.ckpt")
+    with open(trained[1] / "captions.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            assert captioner(folder / row["path"]) == row["caption"]
+
+
+def test_a_run_goes_on_from_its_last_checkpoint(trained, folder):
+    options = ["data.root=data", "trainer.max_epochs=3", "ckpt_path=run/last.ckpt"]
+    done = run(folder, *TINY, *options, "hydra.run.dir=resumed")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((folder / "resumed" / "run.json").read_text())
+    assert summary["epochs"] == 3
+    with open(folder / "resumed" / "metrics.csv", newline="") as file:
+        assert {row["epoch"] for row in csv.DictReader(file) if row["epoch"]} == {"2"}
+
+
+def test_caption_writes_csv_and_names_what_it_cannot_read(trained, folder):
+    pictures = folder / "holiday (1), a=b"
+    pictures.mkdir()
+    Image.new("RGB", (64, 64), "red").save(pictures / "ok.png")
+    (pictures / "broken.jpg").write_bytes(b"no picture")
+    arguments = [f"ckpt={trained[1] / 'best.ckpt'}", f"images={pictures}", "out=captions.csv"]
+    done = run(folder, *arguments, module="captioning.caption")
+    assert done.returncode == 1
+    assert "broken.jpg cannot be read" in done.stderr
+    with open(folder / "captions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["image"]).name for row in rows] == ["ok.png"]
+    assert f"{rows[0]['image']}\t{rows[0]['caption']}\n" in done.stdout
+
+
+def test_a_sweep_has_a_folder_a_job(folder):
+    options = ["trainer=debug", "data.root=data", "seed=1,2", "hydra.sweep.dir=sweep"]
+    done = run(folder, *TINY, *options, "hydra.sweep.subdir=${hydra:job.num}", "--multirun")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "sweep" / "0" / "best.ckpt").exists()
+    assert (folder / "sweep" / "1" / "best.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["data.root=nowhere"], "python -m captioning.download flickr8k"),
+        (["monitor=val/cidre"], "did you mean val/cider?"),
+        (["encoder.weights=imagenet_v1"], "python -m captioning.download resnet18"),
+        (["text_encoder.path=nobody/nothing"], "text_encoder=minilm"),
+        (["ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
+        (["+trainer.max_epoch=3"], "max_epochs"),
+        (["datamodule.min_count=99"], "datamodule.min_count"),
+        (["logger=wandb"], "captioning[offline,tensorboard,wandb]"),
+    ],
+)
+def test_what_is_wrong_is_said_before_training(folder, monkeypatch, tmp_path, options, told):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cfg = composed(*TINY, "data.root=data", f"run_dir={tmp_path}", *options)
+    with pytest.raises(UserError, match=re.escape(told)):
+        train(cfg)
+    assert not list(tmp_path.glob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("trainer.gpus=64", "type trainer.gpus="),
+        ("trainer.weights_summary=top", "trainer.enable_model_summary"),
+    ],
+)
+def test_an_error_is_a_sentence_and_exit_code_1(folder, option, told):
+    done = run(folder, *TINY, "data.root=data", "hydra.run.dir=failed", option)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_truncated_picture_is_named_and_can_be_left_out(folder):
+    source = folder / "data"
+    data = folder / "truncated"
+    data.mkdir()
+    for path in source.iterdir():
+        (data / path.name).write_bytes(path.read_bytes())
+    (data / "train-red.png").write_bytes((source / "train-red.png").read_bytes()[:40])
+    options = [*TINY, "trainer=debug", "data.root=truncated", "hydra.run.dir=truncated-run"]
+    done = run(folder, *options)
+    assert done.returncode == 1
+    assert "train-red.png cannot be read" in done.stderr
+    assert "data.skip_unreadable=true" in done.stderr
+    done = run(folder, *options, "data.skip_unreadable=true")
+    assert done.returncode == 0, done.stderr
+
+
+class Hostile:
+    """What runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ("touch /tmp/owned",)
+
+
+def test_a_hostile_checkpoint_is_refused(tmp_path):
+    torch.save({"captioning": Hostile()}, tmp_path / "best.ckpt")
+    with pytest.raises(UserError, match="loaded safely"):
+        read_checkpoint(tmp_path / "best.ckpt")
+
+
+def test_a_checkpoint_of_something_else_is_named(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "best.ckpt")
+    with pytest.raises(UserError, match="not a checkpoint of captioning"):
+        read_checkpoint(tmp_path / "best.ckpt")
