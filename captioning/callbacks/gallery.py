@@ -46,7 +46,7 @@ class Gallery(pl.Callback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         write_captions(self.folder / "captions.csv", generated)
-        summary = {"epoch": trainer.current_epoch, "images": len(generated)}
+        summary: dict[str, int | float] = {"images": len(generated)}
         for key, value in trainer.callback_metrics.items():
             if key.startswith("val/"):
                 summary[key.removeprefix("val/")] = float(value)

@@ -31,11 +31,15 @@ class CaptionScores(pl.Callback):
             return
         generated = ValidationCaptions.of(trainer)
         hypotheses = [one.caption for one in generated]
-        scores = caption_scores(hypotheses, [one.record.captions for one in generated])
+        measured = caption_scores(hypotheses, [one.record.captions for one in generated])
+        for number, one in enumerate(generated):
+            one.scores.update({key: float(row[number]) for key, row in measured.per_image.items()})
+        scores = dict(measured.corpus)
         is_true = getattr(trainer.datamodule.source, "is_true", None)
         if is_true:
-            true = [is_true(one.record.image_id, one.caption) for one in generated]
-            scores["true"] = sum(true) / len(true)
+            for one in generated:
+                one.scores["true"] = float(is_true(one.record.image_id, one.caption))
+            scores["true"] = sum(one.scores["true"] for one in generated) / len(generated)
         log_finite(pl_module, scores)
 
 

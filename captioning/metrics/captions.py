@@ -4,6 +4,10 @@ Tokenized and computed as coco-caption does, without Java. Next: callbacks/ logs
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
 
 from captioning.metrics.bleu import bleu
 from captioning.metrics.cider import cider_d
@@ -11,21 +15,33 @@ from captioning.metrics.rouge import rouge_l
 from captioning.metrics.scores import tokenized
 
 
-def caption_scores(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
-) -> dict[str, float]:
-    """Return corpus scores of one caption an image against the references of that image.
+class CaptionScores(NamedTuple):
+    """Scores by name: of the corpus, and of each image where a score has such a value."""
+
+    corpus: dict[str, float]
+    per_image: dict[str, Float[np.ndarray, " image"]]
+
+
+def caption_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> CaptionScores:
+    """Return the scores of one caption an image against the references of that image.
 
     `bleu1` to `bleu4` and `rouge_l` run from 0 to 1, `cider` (CIDEr-D) from 0 to 10. `distinct`
     is the share of captions left when repeated ones count once; `words` is their mean length.
     Raises UserError as `tokenized` and `cider_d` do.
     """
     captions = [hypothesis for hypothesis, _ in tokenized(hypotheses, references)]
-    orders = bleu(hypotheses, references).corpus
-    return {
-        **{f"bleu{n}": float(score) for n, score in enumerate(orders, 1)},
-        "rouge_l": rouge_l(hypotheses, references).corpus,
-        "cider": cider_d(hypotheses, references).corpus,
+    orders = bleu(hypotheses, references)
+    subsequence = rouge_l(hypotheses, references)
+    consensus = cider_d(hypotheses, references)
+    corpus = {f"bleu{n}": float(score) for n, score in enumerate(orders.corpus, 1)} | {
+        "rouge_l": subsequence.corpus,
+        "cider": consensus.corpus,
         "distinct": len(set(captions)) / len(captions),
         "words": sum(map(len, captions)) / len(captions),
     }
+    per_image = {
+        "bleu4": orders.per_image[:, 3],
+        "rouge_l": subsequence.per_image,
+        "cider": consensus.per_image,
+    }
+    return CaptionScores(corpus, per_image)

@@ -1,7 +1,5 @@
 """A real fit of a tiny model that says one fixed sentence of each picture."""
 
-import warnings
-
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -34,8 +32,9 @@ class TinyModule(pl.LightningModule):
 class TinyData(pl.LightningDataModule):
     """Four numbers to train on, and the pictures of `records` to caption."""
 
-    def __init__(self, records):
+    def __init__(self, records, source):
         super().__init__()
+        self.source = source
         self.splits = {"val": records}
         self.vocabulary = Vocabulary.from_captions(["a red square"])
 
@@ -68,7 +67,7 @@ def say(decoder, features):
 def fit(tmp_path, records):
     """Return a function that trains with the given callbacks in `tmp_path` / "run"."""
 
-    def run(*callbacks, epochs=2, ckpt_path=None, **options):
+    def run(*callbacks, epochs=2, ckpt_path=None, source=None, **options):
         trainer = pl.Trainer(
             default_root_dir=tmp_path / "run",
             max_epochs=epochs,
@@ -79,12 +78,8 @@ def fit(tmp_path, records):
             callbacks=[ValidationCaptions(say), TinyScores(), *callbacks],
             **{"logger": False, "enable_checkpointing": False, **options},
         )
-        data = TinyData([record for record in records if record.split == "val"])
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The '.*dataloader' does not have many workers")
-            # Lightning 2.6 with torch 2.14
-            warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
-            trainer.fit(TinyModule(), datamodule=data, ckpt_path=ckpt_path)
+        data = TinyData([record for record in records if record.split == "val"], source)
+        trainer.fit(TinyModule(), datamodule=data, ckpt_path=ckpt_path)
         return trainer
 
     return run

@@ -52,7 +52,7 @@ def test_the_fit_leaves_a_page_of_some_pictures(tmp_path, fit):
     page = Page(tmp_path / "run" / "gallery.html")
     assert len(page.all("img")) == 2
     assert "val-red.png" in page.text and "val-blue.png" in page.text
-    assert "epoch 1 images 4 loss" in page.text and "cider 1.250" in page.text
+    assert "images 4 loss" in page.text and "cider 1.250" in page.text
 
 
 def test_the_check_before_training_writes_nothing(tmp_path, fit):

@@ -63,18 +63,22 @@ def test_scores_equal_those_of_coco_caption_on_flickr8k():
     images = [captions[name] for name in (folder / "Flickr_8k.devImages.txt").read_text().split()]
     hypotheses, references = [one[0] for one in images], [one[1:] for one in images]
     assert_equal_to_coco(hypotheses, references)
-    assert caption_scores(hypotheses, references)["cider"] == pytest.approx(0.80366, abs=1e-5)
+    assert caption_scores(hypotheses, references).corpus["cider"] == pytest.approx(
+        0.80366, abs=1e-5
+    )
 
 
 def test_all_scores_have_a_name():
-    scores = caption_scores(["A dog runs fast.", "a cat"], [["a dog runs fast"], ["two cats"]])
+    scores = caption_scores(
+        ["A dog runs fast.", "a cat"], [["a dog runs fast"], ["two cats"]]
+    ).corpus
     assert " ".join(scores) == "bleu1 bleu2 bleu3 bleu4 rouge_l cider distinct words"
     assert all(isinstance(score, float) for score in scores.values())
     assert scores["words"] == 3
 
 
 def test_distinct_counts_captions_that_differ_in_words():
-    scores = caption_scores(["A dog.", "a dog", "a cat", "a bird"], [["a dog"]] * 4)
+    scores = caption_scores(["A dog.", "a dog", "a cat", "a bird"], [["a dog"]] * 4).corpus
     assert scores["distinct"] == 0.75
 
 
