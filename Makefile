@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 .PHONY: help setup demo data train test lint format lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed; type make PYTHON=python3.12 …")'
@@ -40,8 +40,8 @@ format: $(STAMP)  ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock:  ## make requirements.lock again from pyproject.toml
-	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
+lock: $(STAMP)  ## make requirements.lock again from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
 		--no-header --extra offline --extra dev pyproject.toml -o requirements.lock
 
 clean:  ## remove .venv, caches and drawn data; runs stay
