@@ -21,7 +21,7 @@ class LSTMDecoder(nn.Module):
         vocabulary_size: int,
         feature_dim: int,
         embed_dim: int = 256,
-        hidden_dim: int = 512,
+        hidden_dim: int = 256,
         num_layers: int = 1,
         dropout: float = 0.5,
         tied: bool = False,
