@@ -21,6 +21,7 @@ GIVEN = {
     "MergeDecoder": ["vocabulary_size", "feature_dim"],
     "beam_search": ["decoder", "features"],
     "greedy_search": ["decoder", "features"],
+    "sample": ["decoder", "features"],
 }
 
 

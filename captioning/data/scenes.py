@@ -121,7 +121,7 @@ def arrange(scene: Scene, lots: random.Random) -> list[tuple[str, str, complex, 
     things = [(scene["colour"], scene["shape"])]
     if scene["kind"] == "relation":
         things.append((scene["other_colour"], scene["other_shape"]))
-        places, radius, reach = shake(0.03) + PAIRS[scene["relation"]], (0.15, 0.17), 0.02
+        places, radius, reach = shake(0.03) + PAIRS[scene["relation"]], (0.155, 0.175), 0.02
     elif scene["kind"] == "count":
         number = {"two": 2, "three": 3, "four": 4}[scene["count"]]
         things *= number

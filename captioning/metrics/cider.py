@@ -4,6 +4,8 @@ Vedantam et al. 2015, "CIDEr: Consensus-based Image Description Evaluation", in 
 n-gram weights, a Gaussian penalty on the difference in length, times 10.
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,27 +27,48 @@ class _Vector(NamedTuple):
     length: int
 
 
-def cider_d(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
+class Documents(NamedTuple):
+    """How many of `images` images have an n-gram in their references: what words are weighed by."""
+
+    frequency: Counter[Words]
+    images: int
+
+    @classmethod
+    def of(cls, references: Sequence[Sequence[str]]) -> Documents:
+        """Count in the references of two images or more. Raises UserError for one image alone."""
+        if len(references) == 1:
+            raise UserError("CIDEr-D weighs words across images; give two images or more, not one")
+        images = tokenized([""] * len(references), references)
+        frequency = Counter(
+            ngram for _, others in images for ngram in set().union(*map(ngrams, others))
+        )
+        return cls(frequency, len(images))
+
+
+def cider_d(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    documents: Documents | None = None,
+) -> Scores:
     """Return CIDEr-D from 0 to 10: `corpus` is the mean of `per_image`, which is `[image]`.
 
     Papers quote 0.52 as 0.52 or as 52. A word weighs less the more images have it in their
-    references, so a value holds for one set of images: compare on the same set only. An empty
-    hypothesis scores 0. Raises UserError as `tokenized` does, and for one image alone, where
-    every weight is log(1) = 0.
+    references, so a value holds for one set of images: compare on the same set only. `documents`
+    are these references, or others, such as those of training. An empty hypothesis scores 0.
+    Raises UserError as `tokenized` does, and for one image alone without `documents`, where every
+    weight is log(1) = 0.
     """
     images = tokenized(hypotheses, references)
-    if len(images) < 2:
-        raise UserError("CIDEr-D weighs words across images; give two images or more, not one")
-    counted = [(ngrams(one), [ngrams(other) for other in others]) for one, others in images]
-    frequency = Counter(ngram for _, others in counted for ngram in set().union(*others))
+    frequency, count = documents or Documents.of(references)
 
     def rarity(ngram: Words) -> float:
-        return math.log(len(images) / frequency.get(ngram, 1))
+        return math.log(count / frequency.get(ngram, 1))
 
     per_image = []
-    for one, others in counted:
-        hypothesis = _vector(one, rarity)
-        per_image.append(np.mean([_similarity(hypothesis, _vector(o, rarity)) for o in others]))
+    for one, others in images:
+        hypothesis = _vector(ngrams(one), rarity)
+        compared = [_similarity(hypothesis, _vector(ngrams(other), rarity)) for other in others]
+        per_image.append(np.mean(compared))
     return Scores(float(np.mean(per_image)), np.array(per_image))
 
 

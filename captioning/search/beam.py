@@ -1,6 +1,7 @@
 """Search: a decoder's `begin` and `step` in, sentences out. Free-running, never teacher-forced.
 
 Works on any decoder because it only reorders the rows of its state. Every sentence ends.
+constraints.py says which words may come; next: sample.py draws instead.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from captioning.data.vocabulary import BOS, EOS, PAD, UNK
+from captioning.data.records import UserError
+from captioning.data.vocabulary import BOS, EOS, PAD
+from captioning.search.constraints import next_words
+from captioning.search.diverse import best_of_groups
 
 State = tuple[Tensor, ...]
 
@@ -30,12 +34,17 @@ class Decoder(Protocol):
 class Hypotheses(NamedTuple):
     """Sentences, best first.
 
-    `tokens` ends with `<eos>`, then `<pad>`; `scores` are the log-probabilities of the
-    sentences in nats, divided by length ** length_penalty.
+    `tokens` ends with `<eos>`, then `<pad>`; `scores` are what the search orders sentences by:
+    their log-probabilities in nats, unless it says otherwise.
     """
 
     tokens: Int[Tensor, "batch beam time"]
     scores: Float[Tensor, "batch beam"]
+
+    def best_first(self) -> Hypotheses:
+        """Return the same sentences in the order of their scores; equals keep their order."""
+        scores, order = self.scores.sort(dim=1, descending=True, stable=True)
+        return Hypotheses(self.tokens.gather(1, order[..., None].expand_as(self.tokens)), scores)
 
 
 @torch.inference_mode()
@@ -45,50 +54,57 @@ def beam_search(
     width: int = 5,
     length_penalty: float = 1.0,
     max_length: int = 20,
+    min_length: int = 1,
+    no_repeat_ngram: int = 0,
+    groups: int = 1,
+    diversity: float = 0.0,
 ) -> Hypotheses:
     """Return the `width` most probable sentences found for each picture.
 
     A finished sentence keeps its place in the beam for as long as `width` others do not beat its
-    log-probability; the score divides by length ** `length_penalty` (Wu et al. 2016,
+    log-probability; the score divides that by length ** `length_penalty` (Wu et al. 2016,
     arXiv 1609.08144, eq. 14 without the constant), 0 for none. `<pad> <bos> <unk>` are never
-    emitted, the first word is never `<eos>`, and word `max_length` is followed by `<eos>`.
+    emitted; `next_words` explains `min_length`, `max_length` and `no_repeat_ngram`. The beam is
+    split into `groups`, kept apart by `diversity` nats (see `best_of_groups`) that no score shows;
+    two groups may find the same sentence. Where fewer than `width` sentences exist, the rest are
+    empty and score -inf. Raises UserError where `groups` does not divide `width`.
     """
-    batch = len(features)
+    if width % groups:
+        raise UserError(f"width={width} does not split into groups={groups}; type a multiple of it")
+    batch, device = len(features), features.device
     state = tuple(part.repeat_interleave(width, 0) for part in decoder.begin(features))
-    device = features.device
     tokens = torch.full((batch, width, max_length + 1), PAD, device=device)
     last = torch.full((batch * width,), BOS, device=device)
-    # Only one beam is alive at first: all start as the same sentence.
+    # Only one beam of a group is alive at first: all start as the same sentence.
     total = torch.full((batch, width), -torch.inf, device=device)
-    total[:, 0] = 0.0
+    total[:, :: width // groups] = 0.0
+    penalty = torch.zeros(batch, width, device=device)
     finished = torch.zeros(batch, width, dtype=torch.bool, device=device)
-    lengths = torch.zeros(batch, width, device=device)
     offsets = torch.arange(batch, device=device)[:, None] * width
 
     for time in range(max_length + 1):
         logits, state = decoder.step(last, state)
-        words = _log_probabilities(logits, first=time == 0, final=time == max_length)
-        words = words.view(batch, width, -1)
-        words = words.masked_fill(finished[..., None], -torch.inf)
+        said = tokens[:, :, :time].flatten(0, 1)
+        words = next_words(logits, said, max_length, min_length, no_repeat_ngram)
+        words = words.view(batch, width, -1).masked_fill(finished[..., None], -torch.inf)
         words[..., PAD] = words[..., PAD].masked_fill(finished, 0.0)
-        vocabulary = words.shape[-1]
-        total, best = (total[..., None] + words).flatten(1).topk(width)
-        parent, word = best // vocabulary, best % vocabulary
+        total, parent, word, lost = best_of_groups(total[..., None] + words, groups, diversity)
 
         rows = (offsets + parent).flatten()
         state = tuple(part[rows] for part in state)
         tokens = tokens.gather(1, parent[..., None].expand_as(tokens))
         tokens[:, :, time] = word
-        lengths = lengths.gather(1, parent) + ~finished.gather(1, parent)
-        finished = finished.gather(1, parent) | (word == EOS)
+        penalty = penalty.gather(1, parent) + lost
+        finished = (word == EOS) | (word == PAD)
         last = word.flatten()
         if finished.all():
             break
 
-    scores = total / lengths**length_penalty
-    scores, order = scores.sort(dim=1, descending=True)
-    tokens = tokens.gather(1, order[..., None].expand_as(tokens))[:, :, : time + 1]
-    return Hypotheses(tokens, scores)
+    none = total.isneginf()
+    tokens = tokens[:, :, : time + 1].masked_fill(none[..., None], PAD)
+    tokens[..., 0] = tokens[..., 0].masked_fill(none, EOS)
+    lengths = (tokens != PAD).sum(-1)
+    return Hypotheses(tokens, (total + penalty) / lengths**length_penalty).best_first()
 
 
 def greedy_search(
@@ -96,15 +112,3 @@ def greedy_search(
 ) -> Hypotheses:
     """Return the sentence of the most probable next word, again and again: a beam of 1."""
     return beam_search(decoder, features, width=1, max_length=max_length)
-
-
-def _log_probabilities(logits: Tensor, first: bool, final: bool) -> Tensor:
-    """Mask what may not come next, so that probability goes to what may."""
-    if final:
-        only = torch.full_like(logits, -torch.inf)
-        only[:, EOS] = logits.log_softmax(-1)[:, EOS]
-        return only
-    banned = [PAD, BOS, UNK, EOS] if first else [PAD, BOS, UNK]
-    logits = logits.clone()
-    logits[:, banned] = -torch.inf
-    return logits.float().log_softmax(-1)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from captioning.data.records import UserError
-from captioning.metrics.cider import cider_d
+from captioning.metrics.cider import Documents, cider_d
 
 TWO = [["a dog runs very fast"], ["two cats sleep all day"]]
 
@@ -47,3 +47,16 @@ def test_empty_hypothesis_scores_zero():
 def test_one_image_alone_is_an_error():
     with pytest.raises(UserError, match="two images or more"):
         cider_d(["a dog"], [["a dog"]])
+
+
+def test_documents_of_the_references_change_nothing():
+    captions = ["a dog runs", "a cat sleeps"]
+    given = cider_d(captions, TWO, Documents.of(TWO))
+    assert given.per_image.tolist() == cider_d(captions, TWO).per_image.tolist()
+
+
+def test_with_documents_one_image_has_a_score():
+    documents = Documents.of([*TWO, ["a man and a dog"]])
+    assert documents.images == 3
+    assert documents.frequency[("dog",)] == 2
+    assert cider_d(["a dog runs"], TWO[:1], documents).corpus > 0

@@ -1,48 +1,13 @@
 """Search against brute force, on models small enough to try every sentence."""
 
-import itertools
-
 import pytest
 import torch
+from tiny import decoder, every_sentence, features, log_probability, sentence
 
 from captioning.data.vocabulary import BOS, EOS, PAD, UNK
-from captioning.models.lstm import LSTMDecoder
 from captioning.search.beam import beam_search, greedy_search
 
-WORDS = 7  # four specials and three words
 LENGTH = 3
-
-
-def decoder(seed=0):
-    torch.manual_seed(seed)
-    made = LSTMDecoder(WORDS, 5, embed_dim=6, hidden_dim=8).eval().requires_grad_(False)
-    for weight in made.parameters():
-        torch.nn.init.normal_(weight, std=0.8)
-    return made
-
-
-def features(batch=4):
-    torch.manual_seed(2)
-    return torch.randn(batch, 5)
-
-
-def every_sentence():
-    for length in range(1, LENGTH + 1):
-        for words in itertools.product(range(4, WORDS), repeat=length):
-            yield [*words, EOS]
-
-
-def log_probability(model, row, sentence):
-    """Of one sentence, word by word, with the words that search never emits left out."""
-    total, state, last = 0.0, model.begin(row[None]), BOS
-    for time, word in enumerate(sentence):
-        logits, state = model.step(torch.tensor([last]), state)
-        banned = [PAD, BOS, UNK, EOS] if time == 0 else [PAD, BOS, UNK]
-        if time < LENGTH:
-            logits[:, banned] = -torch.inf
-        total += float(logits.log_softmax(-1)[0, word])
-        last = word
-    return total
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 0.7, 1.0])
@@ -51,20 +16,20 @@ def test_a_beam_as_wide_as_the_space_finds_the_best_sentence(length_penalty):
     found = beam_search(model, rows, 60, length_penalty, max_length=LENGTH)
     for at, row in enumerate(rows):
         scores = {
-            tuple(s): log_probability(model, row, s) / len(s) ** length_penalty
-            for s in every_sentence()
+            s: log_probability(model, row, s, LENGTH) / len(s) ** length_penalty
+            for s in every_sentence(LENGTH)
         }
         best = max(scores, key=scores.get)
-        assert tuple(found.tokens[at, 0, : len(best)].tolist()) == best
+        assert sentence(found.tokens[at, 0]) == best
         assert float(found.scores[at, 0]) == pytest.approx(scores[best], abs=1e-4)
 
 
 def test_greedy_takes_the_most_probable_next_word():
     model, rows = decoder(), features()
     tokens = greedy_search(model, rows, max_length=LENGTH).tokens[:, 0]
-    for row, sentence in zip(rows, tokens.tolist(), strict=True):
+    for row, words in zip(rows, tokens.tolist(), strict=True):
         state, last = model.begin(row[None]), BOS
-        for time, word in enumerate(sentence[: sentence.index(EOS)]):
+        for time, word in enumerate(words[: words.index(EOS)]):
             logits, state = model.step(torch.tensor([last]), state)
             logits[:, [PAD, BOS, UNK, *([EOS] if time == 0 else [])]] = -torch.inf
             assert word == int(logits.argmax())
@@ -85,11 +50,16 @@ def test_a_batch_gives_what_each_picture_gives_alone():
 @pytest.mark.parametrize("seed", range(5))
 def test_every_sentence_has_a_word_and_ends_once(width, seed):
     tokens = beam_search(decoder(seed), features(), width=width, max_length=6).tokens
-    for sentence in tokens.flatten(0, 1).tolist():
-        end = sentence.index(EOS)
-        assert 1 <= end <= 6
-        assert all(word > UNK for word in sentence[:end])
-        assert all(word == PAD for word in sentence[end + 1 :])
+    assert all(len(sentence(row)) <= 7 for row in tokens.flatten(0, 1))
+
+
+def test_beams_beyond_the_space_are_empty():
+    found = beam_search(decoder(), features(), 60, max_length=LENGTH)
+    exist = len(list(every_sentence(LENGTH)))
+    assert found.scores[:, :exist].isfinite().all()
+    assert (found.scores[:, exist:] == -torch.inf).all()
+    assert (found.tokens[:, exist:, 0] == EOS).all()
+    assert (found.tokens[:, exist:, 1:] == PAD).all()
 
 
 def test_a_model_that_never_ends_is_ended():
@@ -104,7 +74,7 @@ def test_a_model_that_never_ends_is_ended():
 def test_alternatives_are_distinct_and_best_first():
     found = beam_search(decoder(), features(), width=5, max_length=6)
     for tokens, scores in zip(found.tokens.tolist(), found.scores, strict=True):
-        assert len({tuple(sentence) for sentence in tokens}) == 5
+        assert len({tuple(row) for row in tokens}) == 5
         assert (scores.diff() <= 0).all()
 
 

@@ -1,0 +1,60 @@
+"""Utilities for minimum Bayes risk: captions of each picture in, their worth to one another out.
+
+`utility(captions)[i, a, b]` is the score of caption a of picture i with caption b as its only
+reference. Bind what is left and choose:
+`minimum_bayes_risk(sample(…, samples=16), partial(cider_utility, documents=…), vocabulary)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from captioning.metrics.bert_similarity import TextEncoder
+from captioning.metrics.bleu import bleu
+from captioning.metrics.cider import Documents, cider_d
+from captioning.metrics.rouge import rouge_l
+from captioning.metrics.scores import Scores
+
+Captions = Sequence[Sequence[str]]  # as many of each picture
+Utilities = Float[np.ndarray, "image caption caption"]
+
+
+def bleu_utility(captions: Captions) -> Utilities:
+    """Return BLEU-4, 0 to 1."""
+    return _pairwise(bleu, captions)
+
+
+def rouge_utility(captions: Captions) -> Utilities:
+    """Return ROUGE-L, 0 to 1."""
+    return _pairwise(rouge_l, captions)
+
+
+def cider_utility(captions: Captions, documents: Documents | None = None) -> Utilities:
+    """Return CIDEr-D, 0 to 10, with words weighed by `documents`.
+
+    Give `Documents.of` the training references. Without, a picture's own captions are its
+    document: that needs many pictures at once, for a word in all documents weighs nothing. Raises
+    UserError for one picture without `documents`.
+    """
+    return _pairwise(partial(cider_d, documents=documents or Documents.of(captions)), captions)
+
+
+def bert_utility(captions: Captions, text_encoder: TextEncoder) -> Utilities:
+    """Return the cosine of the two captions' vectors, -1 to 1."""
+    texts = [text for of_image in captions for text in of_image]
+    vectors = text_encoder(texts).view(len(captions), -1, text_encoder.model.config.hidden_size)
+    return torch.einsum("iad,ibd->iab", vectors, vectors).numpy()
+
+
+def _pairwise(metric: Callable[..., Scores], captions: Captions) -> Utilities:
+    # Samples repeat themselves: each pair is scored once.
+    pairs = list({(a, b) for of_image in captions for a in of_image for b in of_image})
+    scores = metric([a for a, _ in pairs], [[b] for _, b in pairs]).per_image
+    last = scores if scores.ndim == 1 else scores[:, -1]  # BLEU-4 of BLEU-1 to 4
+    of_pair = dict(zip(pairs, last, strict=True))
+    return np.array([[[of_pair[a, b] for b in many] for a in many] for many in captions])
