@@ -60,7 +60,8 @@ class LengthBuckets(Sampler[np.ndarray]):
 
     Shuffled captions are sorted by length in pools of `pool` batches, so that little is padding
     and batches stay random. The order depends on (seed, epoch) alone; of `world_size` processes
-    each takes its own share, of equal size. With `shuffle=False`, one pool in a fixed order.
+    each takes its own share, of equal size. With `shuffle=False`, one pool in a fixed order. A
+    last caption that would be alone joins the batch before it, as batch norm needs two.
     """
 
     def __init__(
@@ -87,8 +88,7 @@ class LengthBuckets(Sampler[np.ndarray]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        batches = -(-len(self.lengths) // self.batch_size)
-        return batches // self.world_size if self.shuffle else len(self._share(batches))
+        return len(self._share(len(self._cuts()) + 1))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         batches = self._batches()
@@ -101,16 +101,16 @@ class LengthBuckets(Sampler[np.ndarray]):
     def _batches(self) -> list[np.ndarray]:
         if not self.shuffle:
             order = np.argsort(self.lengths, kind="stable")
-            return [order[at : at + self.batch_size] for at in self._starts()]
+            return np.split(order, self._cuts())
         random = np.random.default_rng((self.seed, self.epoch))
         order = random.permutation(len(self.lengths))
         size = self.batch_size * self.pool
         for start in range(0, len(order), size):
             part = order[start : start + size]
             order[start : start + size] = part[np.argsort(self.lengths[part], kind="stable")]
-        batches = [order[at : at + self.batch_size] for at in self._starts()]
+        batches = np.split(order, self._cuts())
         random.shuffle(batches)
         return batches
 
-    def _starts(self) -> range:
-        return range(0, len(self.lengths), self.batch_size)
+    def _cuts(self) -> np.ndarray:
+        return np.arange(self.batch_size, max(self.batch_size, len(self.lengths) - 1), self.batch_size)

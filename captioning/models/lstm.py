@@ -23,13 +23,13 @@ class LSTMDecoder(nn.Module):
         embed_dim: int = 256,
         hidden_dim: int = 256,
         num_layers: int = 1,
-        dropout: float = 0.5,
+        dropout: float = 0.4,
         tied: bool = False,
     ):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, embed_dim)
         self.image = nn.Sequential(
-            nn.LayerNorm(feature_dim),
+            nn.BatchNorm1d(feature_dim),  # learns what of a frozen encoder's features varies
             nn.Dropout(dropout),
             nn.Linear(feature_dim, 2 * num_layers * hidden_dim),
         )

@@ -31,7 +31,7 @@ class CaptioningModule(pl.LightningModule):
         self,
         decoder: nn.Module,
         contents: dict[str, Any],
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.05,
         label_smoothing: float = 0.1,
