@@ -6,7 +6,17 @@ from pathlib import Path
 import captioning
 
 PACKAGE = Path(captioning.__file__).parent
-STAGES = ["data", "features", "models", "search", "metrics", "callbacks", "build", "captioner"]
+STAGES = [
+    "data",
+    "features",
+    "models",
+    "search",
+    "metrics",
+    "callbacks",
+    "build",
+    "captioner",
+    "reports",
+]
 
 
 def stage(path):

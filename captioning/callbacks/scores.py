@@ -7,13 +7,21 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 
 import pytorch_lightning as pl
 
 from captioning.callbacks.captions import ValidationCaptions
 from captioning.data.records import UserError
-from captioning.metrics.bert_similarity import Scale, TextEncoder, similarity
+from captioning.metrics.bert_similarity import (
+    Scale,
+    TextEncoder,
+    pooled,
+    similarity,
+    similarity_scores,
+)
 from captioning.metrics.captions import caption_scores
+from captioning.metrics.semantic import Corpus, semantic
 
 
 class CaptionScores(pl.Callback):
@@ -48,10 +56,12 @@ class BertSimilarity(pl.Callback):
 
     val/bert_similarity is the mean cosine to an image's references, val/bert_similarity_best the
     cosine to the closest; with `_rescaled`, 0 is a random image's caption and 1 a human's caption
-    of the same image against the others. References are embedded once a run.
+    of the same image against the others. val/semantic matches token by token, to follow human
+    judgement more closely (metrics/semantic.py). References are embedded once a run.
     """
 
     keys = (
+        "semantic",
         "bert_similarity",
         "bert_similarity_best",
         "bert_similarity_rescaled",
@@ -60,39 +70,37 @@ class BertSimilarity(pl.Callback):
 
     def __init__(self, text_encoder: TextEncoder):
         self.text_encoder = text_encoder
-        self._references: dict[str, object] = {}
         self._scale: Scale | None = None
+        self._corpus: Corpus | None = None
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Embed this epoch's captions and log their cosines."""
+        """Embed this epoch's captions and log how they compare."""
         if trainer.sanity_checking:
             return
         self.text_encoder.model.to(pl_module.device)
         generated = ValidationCaptions.of(trainer)
-        if not self._references:
-            self._embed_references([one.record for one in generated])
-        references = [self._references[one.record.image_id] for one in generated]
-        measured = similarity(self.text_encoder([one.caption for one in generated]), references)
-        for one, mean, best in zip(generated, measured.mean, measured.best, strict=True):
+        if self._corpus is None:
+            self._embed_references([one.record.captions for one in generated])
+        tokens = self.text_encoder.tokens([one.caption for one in generated])
+        measured = similarity(pooled(tokens), self._vectors)
+        matched = semantic([self._corpus.weigh(one) for one in tokens], self._weighed)
+        for one, mean, best, match in zip(
+            generated, measured.mean, measured.best, matched, strict=True
+        ):
+            one.scores["semantic"] = float(match)
             one.scores["bert_similarity"] = float(mean)
             one.scores["bert_similarity_best"] = float(best)
-        scores = {
-            "bert_similarity": float(measured.mean.mean()),
-            "bert_similarity_best": float(measured.best.mean()),
-        }
-        if self._scale:
-            rescaled = self._scale.rescale(measured)
-            scores["bert_similarity_rescaled"] = float(rescaled.mean.mean())
-            scores["bert_similarity_best_rescaled"] = float(rescaled.best.mean())
-        log_finite(pl_module, scores)
+        scores = similarity_scores(measured, self._scale)
+        log_finite(pl_module, scores | {"semantic": float(matched.mean())})
 
-    def _embed_references(self, records: list) -> None:
-        texts = [caption for record in records for caption in record.captions]
-        vectors = self.text_encoder(texts).split([len(record.captions) for record in records])
-        self._references = {
-            record.image_id: rows for record, rows in zip(records, vectors, strict=True)
-        }
-        self._scale = Scale.of(vectors)
+    def _embed_references(self, references: list[tuple[str, ...]]) -> None:
+        # The same images in the same order every epoch.
+        tokens = iter(self.text_encoder.tokens([text for texts in references for text in texts]))
+        by_image = [list(islice(tokens, len(texts))) for texts in references]
+        self._vectors = [pooled(texts) for texts in by_image]
+        self._scale = Scale.of(self._vectors)
+        self._corpus = Corpus.of(by_image)
+        self._weighed = [[self._corpus.weigh(text) for text in texts] for texts in by_image]
 
 
 def log_finite(module: pl.LightningModule, scores: dict[str, float]) -> None:

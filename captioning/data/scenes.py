@@ -23,7 +23,7 @@ from captioning.data.sentences import Scene, draw_scene, read_caption, write_cap
 VERSION = 1  # of pictures and captions: raise it with every change to either
 KINDS = ("size", "place", "count", "relation", "relation")  # in turn; the hardest twice
 SIDE = 224  # pixels
-FINE = 2  # times as large while drawing, against jagged edges
+FINE = 3  # times as large while drawing, against jagged edges
 
 PALETTE = {
     "red": (214, 40, 40),
@@ -31,25 +31,23 @@ PALETTE = {
     "blue": (36, 92, 214),
     "yellow": (250, 200, 20),
 }
-# The light always comes from the upper left. Pooling forgets where a shape was; the tint around
-# it tells.
-CORNERS = np.array(
-    [[(222, 238, 255), (255, 232, 222)], [(200, 222, 190), (196, 180, 214)]], dtype=float
-)
+# Of the background's corners. Pooled features hardly tell left from right; the tint around a
+# shape helps them.
+TINTS = np.array([[(188, 228, 255), (255, 212, 192)], [(188, 228, 162), (190, 160, 216)]])
 
 
-def outline(corners: int, radius: float, turn: float = 0.0, inner: float = 1.0) -> np.ndarray:
-    """Return corners around 0 as complex numbers; every second one is `inner` times as far."""
-    numbers = np.arange(corners)
-    radii = radius * np.where(numbers % 2, inner, 1.0)
-    return radii * np.exp(2j * np.pi * (numbers / corners + turn - 0.25))
+def outline(corners: int, radius: float, turn: float = 0.0) -> np.ndarray:
+    """Return the corners of a regular polygon around 0, the first one on top, as complex numbers.
+
+    x is the real part, y the imaginary one and points down; `turn` is in whole turns.
+    """
+    return radius * np.exp(2j * np.pi * (np.arange(corners) / corners + turn - 0.25))
 
 
 OUTLINES = {
     "circle": outline(72, 1.0),
     "square": outline(4, 1.27, turn=0.125),
     "triangle": outline(3, 1.35),
-    "star": outline(10, 1.35, inner=0.45),
 }
 OFFSETS = {"middle": 0, "left": -0.26, "right": 0.26, "top": -0.26j, "bottom": 0.26j}
 PAIRS = {"left": np.array([-0.24, 0.24]), "above": np.array([-0.24j, 0.24j])}
@@ -140,21 +138,22 @@ def arrange(scene: Scene, lots: random.Random) -> list[tuple[str, str, complex, 
 def paint(scene: Scene, lots: random.Random) -> Image.Image:
     """Draw a scene: flat shapes, a little turned, with soft shadows on a pale background."""
     side = FINE * SIDE
-    tint = np.array([lots.uniform(-10, 10) for _ in range(3)])
-    corners = Image.fromarray((CORNERS + tint).clip(0, 255).astype(np.uint8))
+    tints = TINTS + [lots.uniform(-10, 10) for _ in range(3)]
+    corners = Image.fromarray(tints.clip(0, 255).astype(np.uint8))
     picture = corners.resize((side, side), Image.Resampling.BILINEAR, box=(0.5, 0.5, 1.5, 1.5))
-    shadow = Image.new("L", (side // 4, side // 4))  # coarse: it is blurred
+    shadow = Image.new("L", (SIDE // 2, SIDE // 2))  # coarse: it is blurred
     polygons = []
     for colour, shape, place, radius in arrange(scene, lots):
         turned = OUTLINES[shape] * np.exp(1j * lots.uniform(-0.2, 0.2))
-        points = side * (0.5 + 0.5j + place + radius * turned)
+        points = 0.5 + 0.5j + place + radius * turned
         ink = tuple(round(min(255, max(0, c + lots.uniform(-12, 12)))) for c in PALETTE[colour])
-        polygons.append((points, ink))
-        ImageDraw.Draw(shadow).polygon(_pairs((points + 8 + 12j) / 4), fill=90)
-    soft = shadow.filter(ImageFilter.GaussianBlur(3)).resize((side, side))
-    picture.paste((60, 60, 80), mask=soft)
+        polygons.append((_pairs(side * points), ink))
+        fallen = points + 0.018 + 0.027j
+        ImageDraw.Draw(shadow).polygon(_pairs(SIDE // 2 * fallen), fill=90)
+    shadow = shadow.filter(ImageFilter.GaussianBlur(3)).resize((side, side))
+    picture.paste((60, 60, 80), mask=shadow)
     for points, ink in polygons:
-        ImageDraw.Draw(picture).polygon(_pairs(points), fill=ink)
+        ImageDraw.Draw(picture).polygon(points, fill=ink)
     return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 

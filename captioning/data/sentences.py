@@ -12,7 +12,7 @@ from captioning.data.tokenizer import tokenize
 Scene = dict[str, str]  # its kind, and the meaning of every slot of that kind's sentences
 
 COLOURS = ("red", "green", "blue", "yellow")
-SHAPES = ("circle", "square", "triangle", "star")
+SHAPES = ("circle", "square", "triangle")
 WORDS: dict[str, dict[str, tuple[str, ...]]] = {  # slot → meaning → the ways to say it
     "size": {"big": ("big", "large", "huge"), "small": ("small", "little", "tiny")},
     "count": {"two": ("two",), "three": ("three",), "four": ("four",)},
@@ -63,7 +63,7 @@ SENTENCES = {  # each says all there is to its kind of scene; only "in the middl
         "a {colour} {shape} {relation} a {other_colour} {other_shape}",
         "there is a {colour} {shape} {relation} a {other_colour} {other_shape}",
         "a picture of a {colour} {shape} {relation} a {other_colour} {other_shape}",
-        "{relation} a {other_colour} {other_shape} there is a {colour} {shape}",
+        "the picture shows a {colour} {shape} {relation} a {other_colour} {other_shape}",
     ),
 }
 MEANINGS = {

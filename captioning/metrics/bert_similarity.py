@@ -1,7 +1,8 @@
 """BERT similarity: how close in meaning a caption is to what people wrote.
 
 Texts enter a frozen BERT once; unit vectors leave, and cosines between them. Plain cosines of a
-BERT are high for any two captions, so `Scale` gives them two ends that mean something.
+BERT are high for any two captions, so `Scale` gives them two ends that mean something. Next:
+semantic.py matches the same texts token by token.
 """
 
 from __future__ import annotations
@@ -12,12 +13,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioning.data.records import UserError
 
 Vectors = Float[Tensor, "_ dim"]  # one unit vector a text
+
+
+class Tokens(NamedTuple):
+    """The word pieces of a text, BERT's own two marks included, and BERT's last layer for each."""
+
+    ids: Int[Tensor, " time"]
+    vectors: Float[Tensor, "time dim"]
 
 
 class TextEncoder:
@@ -44,11 +52,15 @@ class TextEncoder:
         self.model.eval().requires_grad_(False)
         self.max_length = min(max_length, self.model.config.max_position_embeddings)
 
-    @torch.inference_mode()
     def __call__(self, texts: Sequence[str], batch_size: int = 128) -> Vectors:
         """Return one unit vector a text: the mean over its real tokens, padding left out."""
+        return pooled(self.tokens(texts, batch_size))
+
+    @torch.inference_mode()
+    def tokens(self, texts: Sequence[str], batch_size: int = 128) -> list[Tokens]:
+        """Return the tokens of each text, on the CPU."""
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
-        vectors = torch.empty(len(texts), self.model.config.hidden_size)
+        found = {}
         for start in range(0, len(texts), batch_size):
             chunk = order[start : start + batch_size]
             inputs = self.tokenizer(
@@ -57,11 +69,17 @@ class TextEncoder:
                 truncation=True,
                 max_length=self.max_length,
                 return_tensors="pt",
-            ).to(self.model.device)
-            hidden = self.model(**inputs).last_hidden_state
-            real = inputs["attention_mask"][..., None].to(hidden.dtype)
-            vectors[chunk] = ((hidden * real).sum(1) / real.sum(1)).float().cpu()
-        return torch.nn.functional.normalize(vectors, dim=-1)
+            )
+            hidden = self.model(**inputs.to(self.model.device)).last_hidden_state.float()
+            columns = [inputs["input_ids"], hidden, inputs["attention_mask"].bool()]
+            for at, ids, row, real in zip(chunk, *(one.cpu() for one in columns), strict=True):
+                found[at] = Tokens(ids[real], row[real])
+        return [found[at] for at in range(len(texts))]
+
+
+def pooled(texts: Sequence[Tokens]) -> Vectors:
+    """Return one unit vector a text: the mean over its tokens."""
+    return torch.nn.functional.normalize(torch.stack([one.vectors.mean(0) for one in texts]))
 
 
 def _folder(path: str) -> str:
@@ -103,6 +121,16 @@ def similarity(hypotheses: Vectors, references: Sequence[Vectors]) -> Similarity
     return Similarity(
         torch.stack([row.mean() for row in cosines]), torch.stack([row.max() for row in cosines])
     )
+
+
+def similarity_scores(measured: Similarity, scale: Scale | None) -> dict[str, float]:
+    """Return the means over images by name, with `_rescaled` ones where there is a scale."""
+    named = {"": measured} | ({"_rescaled": scale.rescale(measured)} if scale else {})
+    return {
+        f"bert_similarity{kind}{suffix}": float(values.mean())
+        for suffix, one in named.items()
+        for kind, values in (("", one.mean), ("_best", one.best))
+    }
 
 
 class Scale(NamedTuple):

@@ -13,8 +13,7 @@ from jaxtyping import Float
 
 from captioning.metrics.scores import MAX_NGRAM, Scores, Words, ngrams, tokenized
 
-Counts = Float[np.ndarray, "image order"]
-Lengths = Float[np.ndarray, " image"]
+Counts = Float[np.ndarray, "row 10"]
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
@@ -24,11 +23,20 @@ def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Scor
     length to reach is that of the reference closest to the hypothesis, the shorter on a tie.
     An empty hypothesis scores 0. Raises UserError as `tokenized` does.
     """
+    counts = bleu_counts(hypotheses, references)
+    return Scores(bleu_of(counts.sum(0, keepdims=True))[0], bleu_of(counts))
+
+
+def bleu_counts(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Counts:
+    """Return, a row an image, what BLEU adds up over images.
+
+    The columns are the matching n-grams of each order, the n-grams of each order that the
+    hypothesis has, its length, and the length to reach. Raises UserError as `tokenized` does.
+    """
     counted = [_count(*captions) for captions in tokenized(hypotheses, references)]
     matches, lengths, targets = (np.array(column, float) for column in zip(*counted, strict=True))
-    counts = matches, np.maximum(lengths[:, None] - np.arange(MAX_NGRAM), 0), lengths, targets
-    corpus = _bleu(*(count.sum(0, keepdims=True) for count in counts))
-    return Scores(corpus[0], _bleu(*counts))
+    possible = np.maximum(lengths[:, None] - np.arange(MAX_NGRAM), 0)
+    return np.column_stack([matches, possible, lengths, targets])
 
 
 def _count(hypothesis: Words, references: list[Words]) -> tuple[list[int], int, int]:
@@ -44,10 +52,12 @@ def _count(hypothesis: Words, references: list[Words]) -> tuple[list[int], int, 
     return matches, length, target
 
 
-def _bleu(matches: Counts, possible: Counts, lengths: Lengths, targets: Lengths) -> Counts:
+def bleu_of(counts: Counts) -> Float[np.ndarray, "row 4"]:
+    """Return BLEU-1..4 of each row of counts: of one image, or added up over many."""
+    matches, possible, lengths, targets = np.split(counts, [MAX_NGRAM, 2 * MAX_NGRAM, -1], axis=1)
     # The two constants are coco-caption's: they give a caption of three words a BLEU-4 above 0.
     precision = (matches + 1e-15) / (possible + 1e-9)
     mean = np.cumprod(precision, axis=1) ** (1 / np.arange(1, MAX_NGRAM + 1))
     ratio = (lengths + 1e-15) / (targets + 1e-9)
     brevity = np.exp(np.minimum(1 - 1 / ratio, 0))
-    return mean * brevity[:, None]
+    return mean * brevity

@@ -9,17 +9,21 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from captioning.metrics.bleu import bleu
+from captioning.metrics.bleu import bleu_counts, bleu_of
 from captioning.metrics.cider import cider_d
 from captioning.metrics.rouge import rouge_l
 from captioning.metrics.scores import tokenized
 
 
 class CaptionScores(NamedTuple):
-    """Scores by name: of the corpus, and of each image where a score has such a value."""
+    """Scores by name: of the corpus, and of each image where a score has such a value.
+
+    `bleu_counts` is what the corpus's BLEU adds up; the other corpus scores are means over images.
+    """
 
     corpus: dict[str, float]
     per_image: dict[str, Float[np.ndarray, " image"]]
+    bleu_counts: Float[np.ndarray, "image 10"]
 
 
 def caption_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> CaptionScores:
@@ -30,18 +34,19 @@ def caption_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]
     Raises UserError as `tokenized` and `cider_d` do.
     """
     captions = [hypothesis for hypothesis, _ in tokenized(hypotheses, references)]
-    orders = bleu(hypotheses, references)
+    counts = bleu_counts(hypotheses, references)
+    orders = bleu_of(counts.sum(0, keepdims=True))[0]
     subsequence = rouge_l(hypotheses, references)
     consensus = cider_d(hypotheses, references)
-    corpus = {f"bleu{n}": float(score) for n, score in enumerate(orders.corpus, 1)} | {
+    corpus = {f"bleu{n}": float(score) for n, score in enumerate(orders, 1)} | {
         "rouge_l": subsequence.corpus,
         "cider": consensus.corpus,
         "distinct": len(set(captions)) / len(captions),
         "words": sum(map(len, captions)) / len(captions),
     }
     per_image = {
-        "bleu4": orders.per_image[:, 3],
+        "bleu4": bleu_of(counts)[:, 3],
         "rouge_l": subsequence.per_image,
         "cider": consensus.per_image,
     }
-    return CaptionScores(corpus, per_image)
+    return CaptionScores(corpus, per_image, counts)

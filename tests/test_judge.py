@@ -1,0 +1,69 @@
+"""The verb `judge`, on a release made here: people like a caption the better, the more is true."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from captioning.judge import main
+
+WORDS = {
+    "dog.jpg": ("brown dog", "runs", "beach"),
+    "man.jpg": ("young man", "climbs", "rock"),
+    "girl.jpg": ("little girl", "jumps", "pool"),
+}
+PATTERNS = ("A {} {} at the {} .", "The {} {} near a {} .", "A {} that {} by the {} .")
+
+
+@pytest.fixture
+def release(tmp_path):
+    """Three pictures; each caption judged against each picture, by how many words fit."""
+    captions, expert, crowd = [], [], []
+    for image, words in WORDS.items():
+        captions += [f"{image}#{k}\t{one.format(*words)}" for k, one in enumerate(PATTERNS)]
+        for other, said in WORDS.items():
+            fits = sum(one == another for one, another in zip(words, said, strict=True))
+            made = f"{other[:3]}-{image}"
+            captions.append(f"{made}#0\tA {said[0]} {words[1]} at a {words[2]} .")
+            fits = 4 if other == image else 1 + fits
+            expert += [f"{image}\t{made}#0\t{fits}\t{fits}\t{fits}"]
+            expert += [f"{image}\t{other}#0\t{fits}\t{fits}\t{fits}"]
+            crowd += [f"{image}\t{made}#0\t{(fits - 1) / 3}\t{fits - 1}\t{4 - fits}"]
+            crowd += [f"{image}\t{other}#2\t{(fits - 1) / 3}\t{fits - 1}\t{4 - fits}"]
+    (tmp_path / "Flickr8k.token.txt").write_text("\n".join(captions))
+    (tmp_path / "ExpertAnnotations.txt").write_text("\n".join(expert))
+    (tmp_path / "CrowdFlowerAnnotations.txt").write_text("\n".join(crowd))
+    return tmp_path
+
+
+def test_every_metric_is_judged(release, capsys, tmp_path):
+    assert main([str(release), "--out", str(tmp_path / "judge.json")]) == 0
+    table = json.loads((tmp_path / "judge.json").read_text())
+    metrics = "bleu1 bleu2 bleu3 bleu4 rouge_l cider"
+    meaning = "bert_similarity bert_similarity_best bert_score semantic"
+    assert " ".join(table) == f"{metrics} {meaning}"
+    assert all(set(row) == {"expert", "crowd"} for row in table.values())
+    assert table["semantic"]["crowd"] > 0.3
+    printed = capsys.readouterr().out
+    assert f"| bleu4 | {100 * table['bleu4']['expert']:.1f} |" in printed
+    assert "| RefCLIPScore |  |  | 53.0 / 36.4 |" in printed
+
+
+def test_without_the_judgements_the_error_is_one_line(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert not said.out
+    assert said.err.startswith("Flickr8k.token.txt is neither in")
+    assert said.err.count("\n") == 1
+
+
+def test_help_needs_no_torch():
+    probe = (
+        "import sys, captioning.judge as verb\n"
+        "try: verb.main(['--help'])\n"
+        "except SystemExit: print('torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert "ExpertAnnotations.txt" in run.stdout
+    assert run.stdout.endswith("False\n")
