@@ -19,6 +19,7 @@ PANELS = {  # title: what it shows where the run logged it
     "loss (nats a word)": ("train/loss", "val/loss"),
     "scores": ("val/cider", "val/bleu4", "val/rouge_l", "val/true"),
     "BERT similarity": (
+        "val/semantic",
         "val/bert_similarity",
         "val/bert_similarity_best",
         "val/bert_similarity_rescaled",

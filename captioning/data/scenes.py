@@ -47,9 +47,9 @@ def outline(corners: int, radius: float, turn: float = 0.0) -> np.ndarray:
 OUTLINES = {
     "circle": outline(72, 1.0),
     "square": outline(4, 1.27, turn=0.125),
-    "triangle": outline(3, 1.35),
+    "triangle": outline(3, 1.27),
 }
-OFFSETS = {"middle": 0, "left": -0.26, "right": 0.26, "top": -0.26j, "bottom": 0.26j}
+OFFSETS = {"middle": 0, "left": -0.25, "right": 0.25, "top": -0.25j, "bottom": 0.25j}
 PAIRS = {"left": np.array([-0.24, 0.24]), "above": np.array([-0.24j, 0.24j])}
 RADII = {"big": (0.28, 0.33), "small": (0.08, 0.105)}
 
@@ -60,6 +60,8 @@ class Scenes:
     A picture shows one object that is big or small, or one at a side, or two to four equal ones,
     or two different ones side by side or one above the other.
     """
+
+    skip_unreadable = False  # a drawn picture that cannot be read is a fault
 
     def __init__(self, root: str, images: int = 1200, seed: int = 0):
         if images < 10:
@@ -119,7 +121,7 @@ def arrange(scene: Scene, lots: random.Random) -> list[tuple[str, str, complex, 
     things = [(scene["colour"], scene["shape"])]
     if scene["kind"] == "relation":
         things.append((scene["other_colour"], scene["other_shape"]))
-        places, radius, reach = shake(0.03) + PAIRS[scene["relation"]], (0.155, 0.175), 0.02
+        places, radius, reach = shake(0.02) + PAIRS[scene["relation"]], (0.155, 0.175), 0.01
     elif scene["kind"] == "count":
         number = {"two": 2, "three": 3, "four": 4}[scene["count"]]
         things *= number
