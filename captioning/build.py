@@ -14,7 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -55,13 +55,28 @@ def build_data(cfg: DictConfig, device: str) -> CaptionDataModule:
 
 
 def build_decoder(model: Mapping[str, Any], vocabulary_size: int, feature_dim: int) -> nn.Module:
-    """Make a decoder; `model` may come from a stranger's checkpoint, so its target is checked."""
-    target = str(model.get("_target_"))
-    if not re.fullmatch(r"captioning\.models\.\w+\.\w+", target):
-        raise UserError(f"{target} is not a decoder of captioning.models")
-    if not issubclass(get_class(target), nn.Module):
-        raise UserError(f"{target} is not a torch module")
-    return build(model, vocabulary_size=vocabulary_size, feature_dim=feature_dim)
+    """Make a decoder from a checkpoint's config or the user's."""
+    sizes = {"vocabulary_size": vocabulary_size, "feature_dim": feature_dim}
+    decoder = build_stored(model, "models", **sizes)
+    if not isinstance(decoder, nn.Module):
+        raise UserError(f"{model['_target_']} is not a torch module")
+    return decoder
+
+
+def build_stored(node: Mapping[str, Any], stage: str, **arguments: Any) -> Any:
+    """Make what a checkpoint names, which may be a stranger's: a class of that stage only.
+
+    Nothing inside the node is made, whatever it names. Raises UserError for anything else.
+    """
+    target = str(node.get("_target_"))
+    file = re.fullmatch(rf"(captioning\.{stage}\.\w+)\.\w+", target)
+    try:
+        made = get_object(target) if file else None
+    except ImportError:
+        made = None
+    if not isinstance(made, type) or made.__module__ != file[1]:
+        raise UserError(f"{target} is not a class of captioning.{stage}")
+    return build(node, _recursive_=False, **arguments)
 
 
 def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:

@@ -49,31 +49,9 @@ class Captioner:
         were in training; other weights than those of training are refused.
         """
         checkpoint = read_checkpoint(path)
-        contents = checkpoint["captioning"]
-        options = dict(contents["config"]["encoder"])
-        options.pop("_target_", None)
-        if encoder_weights:
-            options["weights"] = encoder_weights
-        encoder = Encoder(**options)
-        if encoder.identity != contents["encoder"]:
-            raise UserError(
-                f"{path} was trained on features of {contents['encoder']}, but the encoder here "
-                f"is {encoder.identity}; name its weights with encoder_weights=FILE"
-            )
-        vocabulary = Vocabulary(contents["vocabulary"])
-        decoder = build_decoder(
-            contents["config"]["model"], len(vocabulary), encoder.feature_shape[-1]
-        )
-        weights = {
-            key.removeprefix("decoder."): value
-            for key, value in checkpoint["state_dict"].items()
-            if key.startswith("decoder.")
-        }
-        try:
-            decoder.load_state_dict(weights)
-        except RuntimeError as error:
-            raise UserError(f"{path}: its weights do not fit its own config: {error}") from None
-        captioner = cls(encoder, decoder, vocabulary)
+        encoder = load_encoder(path, checkpoint, encoder_weights)
+        decoder = load_decoder(path, checkpoint, encoder.feature_shape[-1])
+        captioner = cls(encoder, decoder, Vocabulary(checkpoint["captioning"]["vocabulary"]))
         captioner.encoder.to(device)
         captioner.decoder.to(device)
         return captioner
@@ -115,3 +93,40 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"this release reads {FORMAT_VERSION}"
         )
     return checkpoint
+
+
+def load_encoder(
+    path: str | Path, checkpoint: dict[str, Any], weights: str | None = None
+) -> Encoder:
+    """Make the encoder that a checkpoint was trained with; `weights` is as for `from_checkpoint`.
+
+    Raises UserError where the one of this machine makes other features.
+    """
+    contents = checkpoint["captioning"]
+    options = dict(contents["config"]["encoder"])
+    options.pop("_target_", None)
+    if weights:
+        options["weights"] = weights
+    encoder = Encoder(**options)
+    if encoder.identity != contents["encoder"]:
+        raise UserError(
+            f"{path} was trained on features of {contents['encoder']}, but the encoder here "
+            f"is {encoder.identity}; name the file of the weights that it was trained with"
+        )
+    return encoder
+
+
+def load_decoder(path: str | Path, checkpoint: dict[str, Any], feature_dim: int) -> nn.Module:
+    """Make a checkpoint's decoder with its weights, in eval mode."""
+    contents = checkpoint["captioning"]
+    decoder = build_decoder(contents["config"]["model"], len(contents["vocabulary"]), feature_dim)
+    weights = {
+        key.removeprefix("decoder."): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith("decoder.")
+    }
+    try:
+        decoder.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path}: its weights do not fit its own config: {error}") from None
+    return decoder.eval()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pytorch_lightning.callbacks import ModelCheckpoint
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 # Beside the package in a checkout, inside it in a wheel.
 CONF = next(
@@ -53,10 +55,15 @@ DROPPED = {
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> float | None:
     """Run one training; returns the best value of `monitor`, for sweeps."""
+    return told(train, cfg)
+
+
+def told(verb: Callable[[DictConfig], Result], cfg: DictConfig) -> Result:
+    """Run a verb; what the user can put right becomes a sentence and exit code 1."""
     from captioning.data.records import UserError
 
     try:
-        return train(cfg)
+        return verb(cfg)
     except UserError as error:
         # In a sweep Hydra notes the failure and goes on with the next job.
         if HydraConfig.get().mode == RunMode.MULTIRUN:

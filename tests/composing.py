@@ -2,13 +2,16 @@
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
 
 from captioning.train import CONF
 
 
-def composed(*overrides):
+def composed(*overrides, config="config"):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+        cfg = compose(config, overrides=list(overrides), return_hydra_config=True)
     cfg.hydra.runtime.output_dir = "somewhere"
     HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]  # as a verb gets it
     return cfg

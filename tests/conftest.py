@@ -1,11 +1,18 @@
 """A tiny data set, a tiny encoder and no network."""
 
+import csv
 import socket
 
 import pytest
+from hypothesis import settings
 from PIL import Image
+from verbs import TINY, run
 
 from captioning.data.records import Record
+
+# Speed is a benchmark's business: a busy machine must not fail a test.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 CAPTIONS = {
     "red": ("A red square .", "There is a red square .", "The red thing"),
@@ -46,3 +53,28 @@ def encoder():
     from captioning.features.encoder import Encoder
 
     return Encoder("resnet18", weights=None, image_size=32)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Where the tests run, with a CSV data set of coloured squares in data/."""
+    root = tmp_path_factory.mktemp("train")
+    (root / "data").mkdir()
+    with open(root / "data" / "captions.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "caption", "split"])
+        for split in ("train", "val"):
+            for colour in ("red", "green", "blue", "white"):
+                name = f"{split}-{colour}.png"
+                Image.new("RGB", (40, 32), colour).save(root / "data" / name)
+                table.writerow([name, f"a {colour} square", split])
+                table.writerow([name, f"there is a {colour} square", split])
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(folder):
+    """The folder of a run of two epochs."""
+    done = run(folder, *TINY, "data.root=data", "trainer.max_epochs=2", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    return done, folder / "run"

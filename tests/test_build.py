@@ -1,7 +1,8 @@
 import pytest
 import torch
+from hydra.errors import InstantiationException
 
-from captioning.build import build_decoder, devices
+from captioning.build import build_decoder, build_stored, devices
 from captioning.data.records import UserError
 
 
@@ -42,10 +43,28 @@ def test_a_misspelt_trainer_key_names_the_closest():
         devices({"max_epoch": 3})
 
 
-@pytest.mark.parametrize("target", ["os.system", "torch.load", "captioning.models.module.math.sin"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "torch.load",
+        "captioning.models.module.math.sin",
+        "captioning.models.module.Nothing",
+        "captioning.models.module.Batch",
+    ],
+)
 def test_a_decoder_comes_from_captioning_models_only(target):
-    with pytest.raises(UserError, match="not a decoder"):
+    with pytest.raises(UserError, match="not a class of"):
         build_decoder({"_target_": target}, 10, 4)
+
+
+def test_nothing_inside_a_stored_config_is_made(tmp_path):
+    inside = {"_target_": "pathlib.Path.touch", "_args_": [str(tmp_path / "owned")]}
+    inside["_args_"] = [{"_target_": "pathlib.Path", "_args_": inside["_args_"]}]
+    node = {"_target_": "captioning.data.readers.CaptionFolder", "root": inside}
+    with pytest.raises(InstantiationException):
+        build_stored(node, "data")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_decoder_is_a_torch_module():

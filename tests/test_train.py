@@ -4,68 +4,19 @@ import csv
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from composing import composed
 from PIL import Image
+from verbs import TINY, run
 
 from captioning.captioner import Captioner, read_checkpoint
 from captioning.data.records import UserError
 from captioning.train import train
 
 pytestmark = pytest.mark.slow
-
-TINY = [
-    "data=folder",
-    "encoder=resnet18",
-    "encoder.weights=none",
-    "encoder.image_size=32",
-    "text_encoder=minilm",
-    "trainer.gpus=0",
-    "datamodule.min_count=1",
-    "model.hidden_dim=16",
-]
-
-
-def run(folder, *arguments, module="captioning.train"):
-    """Run a verb in a real process, in an empty folder, without a network."""
-    environment = dict(os.environ, HF_HUB_OFFLINE="1", TORCH_HOME=str(folder / "torch"))
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where the tests run, with a CSV data set of coloured squares in data/."""
-    root = tmp_path_factory.mktemp("train")
-    (root / "data").mkdir()
-    with open(root / "data" / "captions.csv", "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["image", "caption", "split"])
-        for split in ("train", "val"):
-            for colour in ("red", "green", "blue", "white"):
-                name = f"{split}-{colour}.png"
-                Image.new("RGB", (40, 32), colour).save(root / "data" / name)
-                table.writerow([name, f"a {colour} square", split])
-                table.writerow([name, f"there is a {colour} square", split])
-    return root
-
-
-@pytest.fixture(scope="module")
-def trained(folder):
-    """The folder of a run of two epochs."""
-    done = run(folder, *TINY, "data.root=data", "trainer.max_epochs=2", "hydra.run.dir=run")
-    assert done.returncode == 0, done.stderr
-    return done, folder / "run"
 
 
 def test_a_run_prints_scores_captions_and_where_everything_is(trained):

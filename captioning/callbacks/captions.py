@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from captioning.data.records import Record, UserError
+from captioning.data.vocabulary import Vocabulary
 from captioning.search.beam import Hypotheses
 
 
@@ -58,8 +60,9 @@ class ValidationCaptions(pl.Callback):
         if isinstance(limit, int):
             records = records[: limit * self.batch_size]
         mine = records[trainer.global_rank :: trainer.world_size]
+        decoder = trainer.lightning_module.decoder
         captions = caption_records(
-            trainer.lightning_module, data, mine, self.search, self.batch_size
+            decoder, data.vocabulary, data.features, mine, self.search, self.batch_size
         )
         if trainer.world_size > 1:
             shares: list = [None] * trainer.world_size
@@ -75,19 +78,20 @@ class ValidationCaptions(pl.Callback):
 
 
 def caption_records(
-    module: pl.LightningModule,
-    data: pl.LightningDataModule,
+    decoder: nn.Module,
+    vocabulary: Vocabulary,
+    features_of: Callable[[list[Record]], Tensor],
     records: list[Record],
     search: Callable[..., Hypotheses],
-    batch_size: int,
+    batch_size: int = 250,
 ) -> list[str]:
     """Return the best caption of each picture, with a progress bar; dropout is off meanwhile."""
-    was_training = module.training
-    module.eval()
+    was_training, device = decoder.training, next(decoder.parameters()).device
+    decoder.eval()
     captions = []
     for start in tqdm(range(0, len(records), batch_size), desc="captioning", leave=False, delay=2):
-        features = data.features(records[start : start + batch_size]).to(module.device)
-        tokens = search(module.decoder, features).tokens[:, 0]
-        captions += [data.vocabulary.decode(row) for row in tokens.tolist()]
-    module.train(was_training)
+        features = features_of(records[start : start + batch_size]).to(device)
+        tokens = search(decoder, features).tokens[:, 0]
+        captions += [vocabulary.decode(row) for row in tokens.tolist()]
+    decoder.train(was_training)
     return captions

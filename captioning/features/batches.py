@@ -113,4 +113,6 @@ class LengthBuckets(Sampler[np.ndarray]):
         return batches
 
     def _cuts(self) -> np.ndarray:
-        return np.arange(self.batch_size, max(self.batch_size, len(self.lengths) - 1), self.batch_size)
+        return np.arange(
+            self.batch_size, max(self.batch_size, len(self.lengths) - 1), self.batch_size
+        )

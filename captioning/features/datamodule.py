@@ -79,34 +79,25 @@ class CaptionDataModule(pl.LightningDataModule):
 
     def _open(self) -> None:
         records = [record for record in self.source.records() if record.split]
-        self.store = build_store(self.features_root, self.encoder, records, self.device)
-        records = self._readable(records)
+        records, self.store = open_store(
+            records, self.encoder, self.features_root, self.device, self.source.skip_unreadable
+        )
         splits: dict[str, list[Record]] = {}
         for record in records:
             splits.setdefault(record.split, []).append(record)
         for split in ("train", "val"):
-            if not splits.get(split):
+            # CIDEr-D compares pictures and batch norm captions: one alone will not do.
+            found = len(splits.get(split, ()))
+            if found < 2:
                 raise UserError(
-                    f"the {split} split is empty: {len(records)} pictures in splits "
-                    f"{sorted(splits)}; python -m captioning.verify FOLDER shows what was found"
+                    f"the {split} split has {found} of the {len(records)} pictures and needs two; "
+                    "python -m captioning.verify FOLDER shows what was found"
                 )
         captions = [caption for record in splits["train"] for caption in record.captions]
         self.vocabulary = Vocabulary.from_captions(captions, self.min_count)
         self.splits = splits
         counts = ", ".join(f"{len(records):,} {split}" for split, records in splits.items())
         log.info("images: %s; vocabulary: %d words", counts, len(self.vocabulary))
-
-    def _readable(self, records: list[Record]) -> list[Record]:
-        bad = self.store.unreadable
-        if not bad:
-            return records
-        found = f"{len(bad)} of {len(records)} pictures cannot be read: " + "; ".join(
-            list(bad.values())[:5]
-        )
-        if not self.source.skip_unreadable:
-            raise UserError(f"{found}. Repair them, or go on with data.skip_unreadable=true")
-        log.warning("%s. Going on without them (data.skip_unreadable=true)", found)
-        return [record for record in records if record.image_id not in bad]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Every training caption once, in random batches of similar length."""
@@ -134,9 +125,32 @@ class CaptionDataModule(pl.LightningDataModule):
 
     def features(self, records: Sequence[Record]) -> Tensor:
         """Return the features of those pictures, `[n d]` or `[n r d]`."""
-        return self.store.gather([self.store.rows[record.image_id] for record in records])
+        return self.store.of(records)
 
     @property
     def feature_dim(self) -> int:
         """The length of one feature vector."""
         return self.store.features.shape[-1]
+
+
+def open_store(
+    records: list[Record],
+    encoder: Encoder,
+    features_root: str,
+    device: str = "cpu",
+    skip_unreadable: bool = False,
+) -> tuple[list[Record], FeatureStore]:
+    """Encode each picture once, or open what did; return the readable ones and their features.
+
+    Raises UserError where some cannot be read, unless `skip_unreadable`.
+    """
+    store = build_store(features_root, encoder, records, device)
+    bad = store.unreadable
+    if not bad:
+        return records, store
+    reasons = "; ".join(list(bad.values())[:5])
+    found = f"{len(bad)} of {len(records)} pictures cannot be read: {reasons}"
+    if not skip_unreadable:
+        raise UserError(f"{found}. Repair them, or go on with data.skip_unreadable=true")
+    log.warning("%s. Going on without them (data.skip_unreadable=true)", found)
+    return [record for record in records if record.image_id not in bad], store

@@ -45,6 +45,10 @@ class FeatureStore:
         """Return float32 features, `[n d]` or `[n r d]`, of those rows."""
         return torch.from_numpy(self.features[rows].astype(np.float32))
 
+    def of(self, records: Sequence[Record]) -> torch.Tensor:
+        """Return the features of those pictures, `[n d]` or `[n r d]`."""
+        return self.gather([self.rows[record.image_id] for record in records])
+
 
 def build_store(
     root: str | Path,

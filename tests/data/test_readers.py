@@ -211,14 +211,14 @@ def test_relative_roots_know_their_pictures(tmp_path, monkeypatch, root):
 # Captions stay what they are
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(captions, min_size=1, max_size=4))
 def test_any_caption_survives_csv(tmp_path_factory, texts):
     path = table(tmp_path_factory.getbasetemp() / "any.csv", [("a.jpg", text) for text in texts])
     assert [row.caption for row in read_csv(path)] == texts
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(captions, min_size=1, max_size=4), st.booleans())
 def test_any_caption_survives_json(tmp_path_factory, texts, ascii_only):
     path = tmp_path_factory.getbasetemp() / "any.json"
@@ -227,7 +227,7 @@ def test_any_caption_survives_json(tmp_path_factory, texts, ascii_only):
     assert [row.caption for row in read_karpathy(path)] == texts
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(captions.filter(lambda text: not set("\r\n\t") & set(text)), min_size=1, max_size=4)
 )

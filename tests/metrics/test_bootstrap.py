@@ -1,6 +1,7 @@
 """The bootstrap against what is known: the normal approximation, and cases without noise."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,9 +17,14 @@ def normal(images, mean, seed=1):
     return np.random.default_rng(seed).normal(mean, 1.0, images)
 
 
-def means(values, samples=20_000):
+@cache
+def draws(images):
+    return resample(images, samples=10_000)
+
+
+def means(values):
     counts = np.ones((len(values), 10))
-    return corpus_scores(resample(len(values), samples), counts, {"cider": values})["cider"]
+    return corpus_scores(draws(len(values)), counts, {"cider": values})["cider"]
 
 
 def two_sided(z):

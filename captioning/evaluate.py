@@ -1,0 +1,170 @@
+"""Score checkpoints: `python -m captioning.evaluate ckpt=PATH split=dev search.width=5`.
+
+Checkpoints enter; scores.json, captions, galleries and report.html leave. Of several checkpoints
+it says who is better, and whether that is noise.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from captioning.train import CONF, told
+
+if TYPE_CHECKING:
+    from captioning.data.records import Record
+    from captioning.reports.entrants import Entrant
+
+
+@hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")
+def main(cfg: DictConfig) -> None:
+    """Run one evaluation."""
+    told(evaluate, cfg)
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Caption a split with each checkpoint, score the captions, write and print what came of it."""
+    import torch
+
+    from captioning.build import build
+    from captioning.callbacks.captions import caption_records
+    from captioning.callbacks.provenance import provenance
+    from captioning.reports.folder import write_folder
+    from captioning.reports.results import results
+    from captioning.reports.scoring import Scorer
+
+    start = time.monotonic()
+    options = checked(cfg)
+    origin = provenance(torch.device(options["device"]))
+    torch.manual_seed(options["seed"])
+    search = build(options["search"])
+    records, entrants, text_encoder, is_true = load(options)
+    scorer = Scorer(records, text_encoder, is_true, options["seed"])
+    systems, described = [], []
+    for one in entrants:
+        began = time.monotonic()
+        captions = caption_records(one.decoder, one.vocabulary, one.store.of, records, search)
+        seconds = round(time.monotonic() - began, 1)
+        described.append({"label": one.label, "seconds": seconds, "checkpoints": one.identity})
+        systems.append(scorer.system(one.label, captions))
+    measured = results(scorer, systems, scorer.people())
+    content = origin | {
+        "split": options["split"],
+        "pictures": len(records),
+        "search": {key: value for key, value in options["search"].items() if key != "_partial_"},
+        "seconds": round(time.monotonic() - start, 1),
+        "systems": described,
+        **measured,
+    }
+    vocabulary = {word for one in entrants for word in one.vocabulary.words[4:]}
+    write_folder(Path(options["run_dir"]), scorer, systems, vocabulary, content)
+    report(content, Path(options["run_dir"]))
+
+
+def checked(cfg: DictConfig) -> dict[str, Any]:
+    """Return the config in plain types. Raises UserError where it asks for what cannot be."""
+    import torch
+
+    from captioning.build import plain
+    from captioning.data.records import SPLITS, UserError
+
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if "_target_" in cfg.data and cfg.data.get("root", "") is None:
+        missing.append("data.root")  # chosen without; null stands for the checkpoint's own
+    if missing:
+        raise UserError(f"{missing[0]}= is missing; see python -m captioning.evaluate --help")
+    options = plain(cfg)
+    if options["split"] == "dev":  # as Flickr8k calls it
+        options["split"] = "val"
+    if options["split"] not in SPLITS:
+        raise UserError(f"split={options['split']}: it is train, val (or dev) or test")
+    if cfg.device != "cpu" and not (cfg.device == "cuda" and torch.cuda.is_available()):
+        raise UserError(f"device={cfg.device}: it is cpu, or cuda where torch finds a GPU")
+    return options
+
+
+def report(content: dict[str, Any], folder: Path) -> None:
+    """Print the scores and where everything is."""
+    from captioning.reports.results import markdown
+
+    of = f"{content['pictures']:,} pictures of {content['split']}"
+    print(f"\nscores x100 of {of}, ± half a 95 % interval:\n\n{markdown(content)}\n")
+    if len(content["systems"]) > 1:
+        for one in content["systems"]:
+            print(f"{one['label']}: {', '.join(part['path'] for part in one['checkpoints'])}")
+    print(f"report: {folder / 'report.html'}")
+
+
+def load(options: dict[str, Any]) -> tuple[list[Record], list[Entrant], Any, Any]:
+    """Return the split's records, who captions them, the text encoder, and who knows the truth."""
+    from captioning.captioner import read_checkpoint
+    from captioning.data.records import UserError
+    from captioning.reports.entrants import ensemble, find_checkpoints, load_entrants
+
+    paths = find_checkpoints(options["ckpt"])
+    checkpoints = [read_checkpoint(path) for path in paths]
+    configs = [checkpoint["captioning"]["config"] for checkpoint in checkpoints]
+    text_encoder = chosen("text_encoder", "metrics", options["text_encoder"], configs)
+    text_encoder.model.to(options["device"])
+    source = chosen("data", "data", options["data"], configs)
+    source.prepare()
+    split = options["split"]
+    records = [record for record in source.records() if record.split]
+    there = sorted({record.split for record in records})
+    if split not in there:
+        raise UserError(
+            f"no picture is in the {split} split, only in {', '.join(there)}; "
+            f"type split={there[-1]}, or data.root=FOLDER for data that have it"
+        )
+    records, entrants = load_entrants(
+        paths,
+        checkpoints,
+        records,
+        options["features_root"],
+        options["encoder"]["weights"],
+        options["device"],
+        source.skip_unreadable,
+    )
+    if options["ensemble"]:
+        entrants.append(ensemble(entrants))
+    records = [record for record in records if record.split == split]
+    return records, entrants, text_encoder, getattr(source, "is_true", None)
+
+
+def chosen(group: str, stage: str, given: dict[str, Any], configs: Sequence[dict]) -> Any:
+    """Make what the command line chose of a config group, or what the checkpoints trained with.
+
+    Single keys on the command line change the latter. Raises UserError where checkpoints differ.
+    """
+    from captioning.build import build, build_stored
+    from captioning.data.records import UserError
+
+    given = {key: value for key, value in given.items() if value is not None}
+    if "_target_" in given:
+        return build(given)
+    nodes = [config[group] | given for config in configs]
+    if any(node != nodes[0] for node in nodes):
+        raise UserError(
+            f"the checkpoints were trained with different {group}; say which one "
+            f"scores them all: {group}=NAME, as in training"
+        )
+    return build_stored(nodes[0], stage)
+
+
+def quoted(argument: str) -> str:
+    """Return ckpt=PATH so that Hydra takes it as one text: a sweep's folders have = and commas."""
+    path = argument.removeprefix("ckpt=")
+    if path == argument or not Path(path).exists():
+        return argument
+    return "ckpt='" + path.replace("'", r"\'") + "'"
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = map(quoted, sys.argv[1:])
+    main()

@@ -1,0 +1,54 @@
+"""One page about an evaluation, to be looked at, mailed and kept: it opens from disk and holds all.
+
+Scores, captions and pictures enter; report.html leaves, with plots and thumbnails inside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from captioning.reports import sections, tables
+from captioning.reports.scoring import Scorer, System
+
+TEMPLATE = Path(__file__).with_suffix(".html")
+
+
+def write_page(
+    path: Path,
+    title: str,
+    scorer: Scorer,
+    systems: Sequence[System],
+    vocabulary: set[str],
+    content: dict[str, Any],
+) -> None:
+    """Write the page. `content` is that of scores.json, `vocabulary` what the systems can say."""
+    labels = [system.label for system in systems]
+    legend = sections.legend(labels, people=scorer.rounds > 0)
+    search = dict(content["search"])
+    commit = (content["commit"] or "none")[:10] + (" and changes" if content["dirty"] else "")
+    facts = [
+        f"{len(scorer.records):,} pictures",
+        f"{search.pop('_target_').rpartition('.')[2]}: "
+        + ", ".join(f"{key} {value}" for key, value in search.items()),
+        f"{content['seconds']:.0f} s on {content['hardware']['device']}",
+        content["started"].replace("T", " ")[:16],
+        f"commit {commit}",
+    ]
+    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        facts=escape(" · ".join(facts)),
+        files=tables.files(content["systems"]),
+        scores=tables.scores(content["rows"]),
+        differences=tables.differences(content["differences"]),
+        lengths=sections.lengths(scorer, systems, legend),
+        references=sections.references(scorer, systems, legend),
+        pictures=sections.pictures(scorer.records, systems),
+        words=sections.words(scorer, systems, vocabulary, sections.legend(labels, people=False)),
+        content=escape(json.dumps(content, indent=2, ensure_ascii=False)),
+    )
+    path.write_text(page, encoding="utf-8")

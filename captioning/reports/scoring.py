@@ -1,0 +1,138 @@
+"""Captions of a set of pictures enter; scores, their noise, and how far people are leave.
+
+A person is scored as a captioner is: each reference in turn against the others of its picture.
+Captions are scored against as many, so that the two can be compared. Next: results.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from captioning.data.records import Record
+from captioning.metrics.bert_similarity import (
+    Scale,
+    TextEncoder,
+    Vectors,
+    similarity,
+    similarity_scores,
+)
+from captioning.metrics.bootstrap import corpus_scores, resample
+from captioning.metrics.captions import caption_scores
+
+ROUNDS = 5  # of references left out, at most
+
+
+class Measured(NamedTuple):
+    """Scores by name: of the corpus, of each image, and of each resample of the images."""
+
+    corpus: dict[str, float]
+    per_image: dict[str, np.ndarray]
+    sampled: dict[str, np.ndarray]
+
+
+class System(NamedTuple):
+    """A captioner's captions, one a picture, and their scores.
+
+    `held_out` is the mean over rounds that each leave out one reference a picture; None where a
+    picture has a single one.
+    """
+
+    label: str
+    captions: list[str]
+    scores: Measured
+    held_out: Measured | None
+
+
+class Scorer:
+    """Scores captions of `records`; references are embedded and resamples drawn once.
+
+    `is_true(image_id, caption)` adds the score `true`, where the truth is known.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        text_encoder: TextEncoder,
+        is_true: Callable[[str, str], bool] | None = None,
+        seed: int = 0,
+    ):
+        self.records = records
+        self.text_encoder = text_encoder
+        self.is_true = is_true
+        # Flickr8k keeps a picture's references in alphabetical order: a round takes another place
+        # of each picture.
+        self.references = [turned(one.captions, number) for number, one in enumerate(records)]
+        counts = [len(captions) for captions in self.references]
+        self.fewest, self.most = min(counts), max(counts)
+        self.rounds = min(self.fewest, ROUNDS) if self.fewest > 1 else 0
+        texts = [caption for captions in self.references for caption in captions]
+        self.vectors = list(text_encoder(texts).split(counts))
+        self.scale = Scale.of(self.vectors)
+        self.draws = resample(len(records), seed=seed)
+
+    def system(self, label: str, captions: list[str]) -> System:
+        """Score a captioner, against all references and against all but one."""
+        vectors = self.text_encoder(captions)
+        scores = self._measure(captions, vectors, self.references, self.vectors)
+        if self.is_true:
+            pairs = zip(self.records, captions, strict=True)
+            true = np.array([float(self.is_true(one.image_id, said)) for one, said in pairs])
+            scores.per_image["true"] = true
+            scores.sampled["true"] = self.draws @ true / len(true)
+            scores.corpus["true"] = float(true.mean())
+        rounds = [self._round(at, captions, vectors) for at in range(self.rounds)]
+        return System(label, captions, scores, _mean(rounds))
+
+    def people(self) -> Measured | None:
+        """Score each reference against the others; None where a picture has a single one."""
+        rounds = []
+        for at in range(self.rounds):
+            vectors = [of_image[at] for of_image in self.vectors]
+            said = [captions[at] for captions in self.references]
+            rounds.append(self._round(at, said, torch.stack(vectors)))
+        return _mean(rounds)
+
+    def _round(self, at: int, captions: list[str], vectors: Vectors) -> Measured:
+        references = [[*some[:at], *some[at + 1 :]] for some in self.references]
+        kept = [some[[n for n in range(len(some)) if n != at]] for some in self.vectors]
+        return self._measure(captions, vectors, references, kept)
+
+    def _measure(
+        self,
+        captions: list[str],
+        vectors: Vectors,
+        references: list[list[str]],
+        reference_vectors: list[Vectors],
+    ) -> Measured:
+        overlap = caption_scores(captions, references)
+        meaning = similarity(vectors, reference_vectors)
+        per_image = {
+            "rouge_l": overlap.per_image["rouge_l"],
+            "cider": overlap.per_image["cider"],
+            "bert_similarity": meaning.mean.numpy().astype(float),
+            "bert_similarity_best": meaning.best.numpy().astype(float),
+        }
+        sampled = corpus_scores(self.draws, overlap.bleu_counts, per_image)
+        corpus = overlap.corpus | similarity_scores(meaning, self.scale)
+        return Measured(corpus, {"bleu4": overlap.per_image["bleu4"]} | per_image, sampled)
+
+
+def turned(references: Sequence[str], places: int) -> list[str]:
+    """Return the references in the same order from another one on, the first after the last."""
+    start = places % len(references)
+    return [*references[start:], *references[:start]]
+
+
+def _mean(rounds: list[Measured]) -> Measured | None:
+    if not rounds:
+        return None
+    return Measured(
+        *(
+            {name: np.mean([one[name] for one in scores], axis=0) for name in scores[0]}
+            for scores in zip(*rounds, strict=True)
+        )
+    )

