@@ -94,11 +94,12 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     return callbacks
 
 
-def build_trainer(cfg: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Make Lightning's Trainer from `cfg.trainer`, with `gpus` in today's words."""
+def build_trainer(cfg: DictConfig) -> pl.Trainer:
+    """Make Lightning's Trainer from `cfg.trainer`, with `gpus` in today's words, and callbacks."""
     options = plain(cfg.trainer)
     options |= devices(options)
     del options["gpus"]
+    callbacks = build_callbacks(cfg)
     loggers = [build(node) for node in cfg.logger.values() if node]
     return pl.Trainer(
         **options, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.run_dir

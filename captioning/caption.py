@@ -6,6 +6,7 @@ A checkpoint and pictures enter; one line a picture leaves, and with `out=captio
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,11 +145,11 @@ def _captions(
 def _write(path: Path, rows: list[dict[str, str]]) -> None:
     import pandas as pd
 
-    table = pd.DataFrame(rows, columns=["image", "caption"])
     if path.suffix == ".csv":
-        table.to_csv(path, index=False)
+        pd.DataFrame(rows, columns=["image", "caption"]).to_csv(path, index=False)
     else:
-        table.to_json(path, orient="records", indent=1, force_ascii=False)
+        text = json.dumps(rows, indent=1, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

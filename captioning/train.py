@@ -80,7 +80,6 @@ def train(cfg: DictConfig) -> float | None:
 
     from captioning.build import (
         build,
-        build_callbacks,
         build_data,
         build_decoder,
         build_trainer,
@@ -102,7 +101,7 @@ def train(cfg: DictConfig) -> float | None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.ckpt_path:
         read_checkpoint(cfg.ckpt_path)
-    trainer = build_trainer(cfg, build_callbacks(cfg))
+    trainer = build_trainer(cfg)
     data = build_data(cfg, device=trainer.strategy.root_device.type)
     data.prepare_data()
 

@@ -114,6 +114,7 @@ def test_a_sweep_has_a_folder_a_job(folder):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
+        (["trainer.gpus=64", "text_encoder=bert_base"], "type trainer.gpus="),
         (["data.root=nowhere"], "python -m captioning.download flickr8k"),
         (["monitor=val/cidre"], "did you mean val/cider?"),
         (["encoder.weights=imagenet_v1"], "python -m captioning.download resnet18"),
