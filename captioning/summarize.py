@@ -47,10 +47,11 @@ def summarize(folders: list[Path]) -> list[dict[str, Any]]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for path in paths:
         run = json.loads(path.read_text(encoding="utf-8"))
-        if run["status"] != "finished":
+        overrides_file = path.parent / ".hydra" / "overrides.yaml"
+        if run["status"] != "finished" or not overrides_file.exists():
             print(f"left out: {path.parent} ({run['status']})", file=sys.stderr)
             continue
-        overrides = yaml.safe_load((path.parent / ".hydra" / "overrides.yaml").read_text())
+        overrides = yaml.safe_load(overrides_file.read_text(encoding="utf-8"))
         run["config"] = sorted(one for one in overrides if not one.startswith("seed="))
         groups.setdefault(json.dumps(run["config"]), []).append(run)
     if not groups:
