@@ -19,12 +19,20 @@ NAMES = {
     "bleu3": "BLEU-3",
     "bleu4": "BLEU-4",
     "rouge_l": "ROUGE-L",
+    "semantic": "semantic",
     "bert_similarity": "BERT similarity",
     "bert_similarity_best": "BERT, closest",
     "true": "true",
 }
 
-DIFFERENCES = ("cider", "bleu4", "rouge_l", "bert_similarity", "true")  # that are printed
+DIFFERENCES = (
+    "cider",
+    "bleu4",
+    "rouge_l",
+    "semantic",
+    "bert_similarity",
+    "true",
+)  # that are printed
 
 
 def results(scorer: Scorer, systems: Sequence[System], people: Measured | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Captions are scored against as many, so that the two can be compared. Next: resu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +18,13 @@ from captioning.metrics.bert_similarity import (
     Scale,
     TextEncoder,
     Vectors,
+    pooled,
     similarity,
     similarity_scores,
 )
 from captioning.metrics.bootstrap import corpus_scores, resample
 from captioning.metrics.captions import caption_scores
+from captioning.metrics.semantic import Corpus, Weighed, semantic
 
 ROUNDS = 5  # of references left out, at most
 
@@ -32,6 +35,17 @@ class Measured(NamedTuple):
     corpus: dict[str, float]
     per_image: dict[str, np.ndarray]
     sampled: dict[str, np.ndarray]
+
+
+class Meaning(NamedTuple):
+    """Texts as a BERT sees them: a vector each, and weighed tokens."""
+
+    vectors: Vectors
+    weighed: list[Weighed]
+
+    def pick(self, places: Sequence[int]) -> Meaning:
+        """Return those of some of the texts."""
+        return Meaning(self.vectors[list(places)], [self.weighed[place] for place in places])
 
 
 class System(NamedTuple):
@@ -69,55 +83,66 @@ class Scorer:
         counts = [len(captions) for captions in self.references]
         self.fewest, self.most = min(counts), max(counts)
         self.rounds = min(self.fewest, ROUNDS) if self.fewest > 1 else 0
-        texts = [caption for captions in self.references for caption in captions]
-        self.vectors = list(text_encoder(texts).split(counts))
-        self.scale = Scale.of(self.vectors)
+        tokens = iter(text_encoder.tokens([one for some in self.references for one in some]))
+        by_image = [list(islice(tokens, count)) for count in counts]
+        self.corpus = Corpus.of(by_image)
+        self.meanings = [
+            Meaning(pooled(some), [self.corpus.weigh(one) for one in some]) for some in by_image
+        ]
+        self.scale = Scale.of([one.vectors for one in self.meanings])
         self.draws = resample(len(records), seed=seed)
 
     def system(self, label: str, captions: list[str]) -> System:
         """Score a captioner, against all references and against all but one."""
-        vectors = self.text_encoder(captions)
-        scores = self._measure(captions, vectors, self.references, self.vectors)
+        tokens = self.text_encoder.tokens(captions)
+        meaning = Meaning(pooled(tokens), [self.corpus.weigh(one) for one in tokens])
+        scores = self._measure(captions, meaning, self.references, self.meanings)
         if self.is_true:
             pairs = zip(self.records, captions, strict=True)
             true = np.array([float(self.is_true(one.image_id, said)) for one, said in pairs])
             scores.per_image["true"] = true
             scores.sampled["true"] = self.draws @ true / len(true)
             scores.corpus["true"] = float(true.mean())
-        rounds = [self._round(at, captions, vectors) for at in range(self.rounds)]
+        rounds = [self._round(at, captions, meaning) for at in range(self.rounds)]
         return System(label, captions, scores, _mean(rounds))
 
     def people(self) -> Measured | None:
         """Score each reference against the others; None where a picture has a single one."""
         rounds = []
         for at in range(self.rounds):
-            vectors = [of_image[at] for of_image in self.vectors]
             said = [captions[at] for captions in self.references]
-            rounds.append(self._round(at, said, torch.stack(vectors)))
+            vectors = torch.stack([some.vectors[at] for some in self.meanings])
+            meaning = Meaning(vectors, [some.weighed[at] for some in self.meanings])
+            rounds.append(self._round(at, said, meaning))
         return _mean(rounds)
 
-    def _round(self, at: int, captions: list[str], vectors: Vectors) -> Measured:
-        references = [[*some[:at], *some[at + 1 :]] for some in self.references]
-        kept = [some[[n for n in range(len(some)) if n != at]] for some in self.vectors]
-        return self._measure(captions, vectors, references, kept)
+    def _round(self, at: int, captions: list[str], meaning: Meaning) -> Measured:
+        kept = [[n for n in range(len(some)) if n != at] for some in self.references]
+        pairs = list(zip(self.references, self.meanings, kept, strict=True))
+        references = [[some[place] for place in places] for some, _, places in pairs]
+        meanings = [some.pick(places) for _, some, places in pairs]
+        return self._measure(captions, meaning, references, meanings)
 
     def _measure(
         self,
         captions: list[str],
-        vectors: Vectors,
+        meaning: Meaning,
         references: list[list[str]],
-        reference_vectors: list[Vectors],
+        meanings: list[Meaning],
     ) -> Measured:
         overlap = caption_scores(captions, references)
-        meaning = similarity(vectors, reference_vectors)
+        cosines = similarity(meaning.vectors, [some.vectors for some in meanings])
+        matched = semantic(meaning.weighed, [some.weighed for some in meanings])
         per_image = {
             "rouge_l": overlap.per_image["rouge_l"],
             "cider": overlap.per_image["cider"],
-            "bert_similarity": meaning.mean.numpy().astype(float),
-            "bert_similarity_best": meaning.best.numpy().astype(float),
+            "semantic": matched.double().numpy(),
+            "bert_similarity": cosines.mean.double().numpy(),
+            "bert_similarity_best": cosines.best.double().numpy(),
         }
         sampled = corpus_scores(self.draws, overlap.bleu_counts, per_image)
-        corpus = overlap.corpus | similarity_scores(meaning, self.scale)
+        corpus = overlap.corpus | similarity_scores(cosines, self.scale)
+        corpus["semantic"] = float(matched.mean())
         return Measured(corpus, {"bleu4": overlap.per_image["bleu4"]} | per_image, sampled)
 
 

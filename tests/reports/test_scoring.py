@@ -39,7 +39,7 @@ def test_scores_are_those_of_all_references(system):
 
 
 def test_an_image_alone_scores_what_it_adds_to_the_mean(system):
-    for key in ("cider", "rouge_l", "bert_similarity"):
+    for key in ("cider", "rouge_l", "semantic", "bert_similarity"):
         assert system.scores.per_image[key].mean() == pytest.approx(system.scores.corpus[key])
 
 
