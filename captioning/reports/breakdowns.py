@@ -42,6 +42,12 @@ def by_length(lengths: Int[np.ndarray, " image"], scores: Float[np.ndarray, " im
     return ByLength(kept, np.array([group.mean() for group in groups]), np.array(errors))
 
 
+def turned(references: Sequence[str], places: int) -> list[str]:
+    """Return the references in the same order from another one on, the first after the last."""
+    start = places % len(references)
+    return [*references[start:], *references[:start]]
+
+
 def by_references(
     captions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, list[float]]:

@@ -77,9 +77,7 @@ class Scorer:
         self.records = records
         self.text_encoder = text_encoder
         self.is_true = is_true
-        # Flickr8k keeps a picture's references in alphabetical order: a round takes another place
-        # of each picture.
-        self.references = [turned(one.captions, number) for number, one in enumerate(records)]
+        self.references = [list(record.captions) for record in records]
         counts = [len(captions) for captions in self.references]
         self.fewest, self.most = min(counts), max(counts)
         self.rounds = min(self.fewest, ROUNDS) if self.fewest > 1 else 0
@@ -110,14 +108,25 @@ class Scorer:
         """Score each reference against the others; None where a picture has a single one."""
         rounds = []
         for at in range(self.rounds):
-            said = [captions[at] for captions in self.references]
-            vectors = torch.stack([some.vectors[at] for some in self.meanings])
-            meaning = Meaning(vectors, [some.weighed[at] for some in self.meanings])
+            out = self._left_out(at)
+            said = [some[place] for some, place in zip(self.references, out, strict=True)]
+            each = [some.pick([place]) for some, place in zip(self.meanings, out, strict=True)]
+            vectors = torch.cat([one.vectors for one in each])
+            meaning = Meaning(vectors, [one.weighed[0] for one in each])
             rounds.append(self._round(at, said, meaning))
         return _mean(rounds)
 
+    def _left_out(self, at: int) -> list[int]:
+        # Flickr8k keeps a picture's references in alphabetical order: a round takes another place
+        # of each picture.
+        return [(number + at) % len(some) for number, some in enumerate(self.references)]
+
     def _round(self, at: int, captions: list[str], meaning: Meaning) -> Measured:
-        kept = [[n for n in range(len(some)) if n != at] for some in self.references]
+        out = self._left_out(at)
+        kept = [
+            [n for n in range(len(some)) if n != place]
+            for some, place in zip(self.references, out, strict=True)
+        ]
         pairs = list(zip(self.references, self.meanings, kept, strict=True))
         references = [[some[place] for place in places] for some, _, places in pairs]
         meanings = [some.pick(places) for _, some, places in pairs]
@@ -144,12 +153,6 @@ class Scorer:
         corpus = overlap.corpus | similarity_scores(cosines, self.scale)
         corpus["semantic"] = float(matched.mean())
         return Measured(corpus, {"bleu4": overlap.per_image["bleu4"]} | per_image, sampled)
-
-
-def turned(references: Sequence[str], places: int) -> list[str]:
-    """Return the references in the same order from another one on, the first after the last."""
-    start = places % len(references)
-    return [*references[start:], *references[:start]]
 
 
 def _mean(rounds: list[Measured]) -> Measured | None:

@@ -18,6 +18,7 @@ from captioning.reports.breakdowns import (
     by_references,
     caption_lengths,
     coverage,
+    turned,
 )
 from captioning.reports.plots import (
     SERIES,
@@ -27,7 +28,7 @@ from captioning.reports.plots import (
     shares_plot,
 )
 from captioning.reports.results import NAMES
-from captioning.reports.scoring import Scorer, System, turned
+from captioning.reports.scoring import Scorer, System
 from captioning.reports.tables import name, table
 
 THUMBNAIL = 360  # pixels, the longest side
@@ -65,13 +66,14 @@ def lengths(scorer: Scorer, systems: Sequence[System], legend: str) -> str:
 
 def references(scorer: Scorer, systems: Sequence[System], legend: str) -> str:
     """Return scores against the number of references."""
-    # A person is the first reference of each picture, which the systems meet last.
-    others = [turned(some, 1) for some in scorer.references]
-    curves = [by_references(system.captions, others) for system in systems]
+    # From another place on for each picture, as Flickr8k has them in alphabetical order. A person
+    # is the last reference.
+    ordered = [turned(some, number) for number, some in enumerate(scorer.references)]
+    curves = [by_references(system.captions, ordered) for system in systems]
     people = None
     if scorer.rounds:
-        first = [some[0] for some in scorer.references]
-        people = by_references(first, [some[1:] for some in scorer.references])
+        last = [some[-1] for some in ordered]
+        people = by_references(last, [some[:-1] for some in ordered])
     return legend + _plots(
         [
             references_plot(NAMES[key], [one[key] for one in curves], people and people[key])

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from captioning.metrics.captions import caption_scores
-from captioning.reports.breakdowns import by_length, by_references, caption_lengths, coverage
+from captioning.reports.breakdowns import (
+    by_length,
+    by_references,
+    caption_lengths,
+    coverage,
+    turned,
+)
 
 REFERENCES = [["a dog runs", "the dog runs fast"], ["a red car", "the car", "a car drives"]]
 CAPTIONS = ["a dog runs fast", "the red car"]
@@ -32,7 +38,7 @@ def test_scores_by_references_end_with_those_that_every_image_has():
 
 def test_words_never_said_are_named_by_frequency():
     found = coverage(["a dog"], REFERENCES, {"a", "dog", "car"})
-    assert found.never[:2] == [("car", 3), ("runs", 2)] or found.never[0] == ("car", 3)
+    assert found.never[0] == ("car", 3)
     assert {word for word, _ in found.never} == {"car", "runs", "the", "red", "drives", "fast"}
 
 
@@ -46,3 +52,7 @@ def test_coverage_counts_each_word_as_often_as_it_is_written():
 def test_bands_are_of_words_as_frequent():
     bands = coverage(["a dog fast"], REFERENCES, set()).bands
     assert bands == {1: pytest.approx(1 / 3), 2: pytest.approx(2 / 5)}
+
+
+def test_references_turn_round():
+    assert turned(["a", "b", "c"], 4) == ["b", "c", "a"]
