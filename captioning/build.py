@@ -16,10 +16,10 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from captioning.data.records import UserError
 from captioning.features.datamodule import CaptionDataModule
+from captioning.models.decoder import Decoder
 
 
 def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
@@ -54,12 +54,12 @@ def build_data(cfg: DictConfig, device: str) -> CaptionDataModule:
     )
 
 
-def build_decoder(model: Mapping[str, Any], vocabulary_size: int, feature_dim: int) -> nn.Module:
+def build_decoder(model: Mapping[str, Any], vocabulary_size: int, feature_dim: int) -> Decoder:
     """Make a decoder from a checkpoint's config or the user's."""
     sizes = {"vocabulary_size": vocabulary_size, "feature_dim": feature_dim}
     decoder = build_stored(model, "models", **sizes)
-    if not isinstance(decoder, nn.Module):
-        raise UserError(f"{model['_target_']} is not a torch module")
+    if not isinstance(decoder, Decoder):
+        raise UserError(f"{model['_target_']} is not a decoder: see captioning/models/decoder.py")
     return decoder
 
 

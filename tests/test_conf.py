@@ -19,6 +19,7 @@ GIVEN = {
     "CaptioningModule": ["decoder", "contents"],
     "LSTMDecoder": ["vocabulary_size", "feature_dim"],
     "MergeDecoder": ["vocabulary_size", "feature_dim"],
+    "AttentionDecoder": ["vocabulary_size", "feature_dim"],
     "beam_search": ["decoder", "features"],
     "greedy_search": ["decoder", "features"],
     "sample": ["decoder", "features"],

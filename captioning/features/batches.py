@@ -19,14 +19,18 @@ from captioning.features.store import FeatureStore
 
 
 class Batch(NamedTuple):
-    """Captions and the features of their pictures.
+    """Captions, and each of their pictures once.
 
-    `tokens` holds `<bos>` words `<eos>`, then `<pad>`; `lengths` counts without `<pad>`.
+    `tokens` holds `<bos>` words `<eos>`, then `<pad>`; `pictures` says which of the features a
+    caption is of; `words` are the places of all real tokens but the first in
+    `tokens[:, 1:].flatten()`, so that nothing need be computed for padding. They are made here,
+    where no device has to wait for them.
     """
 
-    features: Float[Tensor, "batch *region feature"]
+    features: Float[Tensor, "picture *region feature"]
+    pictures: Int[Tensor, " batch"]
     tokens: Int[Tensor, "batch time"]
-    lengths: Int[Tensor, " batch"]
+    words: Int[Tensor, " word"]
 
 
 class CaptionDataset(Dataset[Batch]):
@@ -48,10 +52,12 @@ class CaptionDataset(Dataset[Batch]):
         real = time < lengths[:, None]
         at = np.where(real, self.starts[index][:, None] + time, 0)
         tokens = np.where(real, self.tokens[at], PAD)
+        rows, pictures = np.unique(self.rows[index], return_inverse=True)
         return Batch(
-            self.store.gather(self.rows[index]),
+            self.store.gather(rows),
+            torch.from_numpy(pictures),
             torch.from_numpy(tokens).long(),
-            torch.from_numpy(lengths),
+            torch.from_numpy(np.flatnonzero(real[:, 1:])),
         )
 
 
@@ -59,9 +65,13 @@ class LengthBuckets(Sampler[np.ndarray]):
     """Index arrays of `batch_size` captions of similar length; every caption once an epoch.
 
     Shuffled captions are sorted by length in pools of `pool` batches, so that little is padding
-    and batches stay random. The order depends on (seed, epoch) alone; of `world_size` processes
-    each takes its own share, of equal size. With `shuffle=False`, one pool in a fixed order. A
-    last caption that would be alone joins the batch before it, as batch norm needs two.
+    and batches stay random. Given `pictures` (one number a caption), all captions of a picture
+    come together, sorted by the longest, and `batch_size` is met on average: a model that spends
+    most of its time on the pictures then looks at each once an epoch.
+
+    The order depends on (seed, epoch) alone; of `world_size` processes each takes its own share,
+    of equal size. With `shuffle=False`, one pool in a fixed order. A last caption (or picture)
+    that would be alone joins the batch before it, as batch norm needs two.
     """
 
     def __init__(
@@ -73,9 +83,14 @@ class LengthBuckets(Sampler[np.ndarray]):
         rank: int = 0,
         world_size: int = 1,
         pool: int = 32,
+        pictures: np.ndarray | None = None,
     ):
-        self.lengths = lengths
-        self.batch_size = batch_size
+        pictures = np.arange(len(lengths)) if pictures is None else pictures
+        _, self.counts = np.unique(pictures, return_counts=True)
+        self.order = np.argsort(pictures, kind="stable")
+        self.starts = np.cumsum(self.counts) - self.counts
+        self.longest = np.maximum.reduceat(lengths[self.order], self.starts)
+        self.size = max(1, round(batch_size / self.counts.mean()))
         self.shuffle = shuffle
         self.seed = seed
         self.rank = rank
@@ -92,7 +107,10 @@ class LengthBuckets(Sampler[np.ndarray]):
 
     def __iter__(self) -> Iterator[np.ndarray]:
         batches = self._batches()
-        yield from (batches[at] for at in self._share(len(batches)))
+        for at in self._share(len(batches)):
+            counts = self.counts[batches[at]]
+            first = np.repeat(self.starts[batches[at]] - np.cumsum(counts) + counts, counts)
+            yield self.order[first + np.arange(counts.sum())]
 
     def _share(self, batches: int) -> range:
         last = batches - batches % self.world_size if self.shuffle else batches
@@ -100,19 +118,16 @@ class LengthBuckets(Sampler[np.ndarray]):
 
     def _batches(self) -> list[np.ndarray]:
         if not self.shuffle:
-            order = np.argsort(self.lengths, kind="stable")
-            return np.split(order, self._cuts())
+            return np.split(np.argsort(self.longest, kind="stable"), self._cuts())
         random = np.random.default_rng((self.seed, self.epoch))
-        order = random.permutation(len(self.lengths))
-        size = self.batch_size * self.pool
+        order = random.permutation(len(self.longest))
+        size = self.size * self.pool
         for start in range(0, len(order), size):
             part = order[start : start + size]
-            order[start : start + size] = part[np.argsort(self.lengths[part], kind="stable")]
+            order[start : start + size] = part[np.argsort(self.longest[part], kind="stable")]
         batches = np.split(order, self._cuts())
         random.shuffle(batches)
         return batches
 
     def _cuts(self) -> np.ndarray:
-        return np.arange(
-            self.batch_size, max(self.batch_size, len(self.lengths) - 1), self.batch_size
-        )
+        return np.arange(self.size, max(self.size, len(self.longest) - 1), self.size)

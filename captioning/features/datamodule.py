@@ -117,8 +117,15 @@ class CaptionDataModule(pl.LightningDataModule):
         rank, world_size = (
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         )
+        is_grid = self.store.features.ndim == 3
         buckets = LengthBuckets(
-            dataset.lengths, self.batch_size, shuffle, self.seed, rank, world_size
+            dataset.lengths,
+            self.batch_size,
+            shuffle,
+            self.seed,
+            rank,
+            world_size,
+            pictures=dataset.rows if is_grid else None,
         )
         # The sampler yields whole batches of indices: no item is ever touched alone.
         return DataLoader(dataset, sampler=buckets, batch_size=None, collate_fn=lambda batch: batch)

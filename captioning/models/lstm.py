@@ -7,10 +7,10 @@ arXiv 1703.09137, the best of the ways they tried); next-word logits leave.
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-State = tuple[Tensor, ...]
+from captioning.models.decoder import Decoder, State
 
 
-class LSTMDecoder(nn.Module):
+class LSTMDecoder(Decoder):
     """Embedding → LSTM → logits, with the picture in the LSTM's first state.
 
     `tied=True` shares the embedding with the output layer (Press and Wolf 2017, arXiv 1608.05859).
@@ -56,21 +56,11 @@ class LSTMDecoder(nn.Module):
         state = self.image(pooled).view(len(features), 2, layers, hidden)
         return state[:, 0].tanh(), state[:, 1]
 
-    def step(
-        self, tokens: Int[Tensor, " batch"], state: State
-    ) -> tuple[Float[Tensor, "batch vocabulary"], State]:
-        """Read one word a row; return the logits of the next one and the new state."""
-        logits, state = self._read(tokens[:, None], state)
-        return logits[:, 0], state
-
-    def forward(
-        self, features: Float[Tensor, "batch *region feature"], tokens: Int[Tensor, "batch time"]
-    ) -> Float[Tensor, "batch time vocabulary"]:
-        """Teacher forcing: the logits after each of the tokens, all at once."""
-        return self._read(tokens, self.begin(features))[0]
-
-    def _read(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    def read(
+        self, tokens: Int[Tensor, "batch time"], state: State
+    ) -> tuple[Float[Tensor, "batch time hidden"], State]:
+        """Read words; return the LSTM's outputs and its new state."""
         words = self.dropout(self.embedding(tokens))
         first = tuple(part.transpose(0, 1).contiguous() for part in state)
         hidden, last = self.lstm(words, first)
-        return self.output(self.dropout(hidden)), tuple(part.transpose(0, 1) for part in last)
+        return self.dropout(hidden), tuple(part.transpose(0, 1) for part in last)

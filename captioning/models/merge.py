@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-State = tuple[Tensor, ...]
+from captioning.models.decoder import Decoder, State
 
 
-class MergeDecoder(nn.Module):
+class MergeDecoder(Decoder):
     """Dense(image) + LSTM(words) → dense → logits; the LSTM never sees the picture."""
 
     def __init__(
@@ -33,22 +33,11 @@ class MergeDecoder(nn.Module):
         image = self.image(pooled)
         return image, torch.zeros_like(image), torch.zeros_like(image)
 
-    def step(
-        self, tokens: Int[Tensor, " batch"], state: State
-    ) -> tuple[Float[Tensor, "batch vocabulary"], State]:
-        """Read one word a row; return the logits of the next one and the new state."""
-        logits, state = self._read(tokens[:, None], state)
-        return logits[:, 0], state
-
-    def forward(
-        self, features: Float[Tensor, "batch *region feature"], tokens: Int[Tensor, "batch time"]
-    ) -> Float[Tensor, "batch time vocabulary"]:
-        """Teacher forcing: the logits after each of the tokens, all at once."""
-        return self._read(tokens, self.begin(features))[0]
-
-    def _read(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    def read(
+        self, tokens: Int[Tensor, "batch time"], state: State
+    ) -> tuple[Float[Tensor, "batch time hidden"], State]:
+        """Read words; return what image and text make together, and the new state."""
         image, hidden, cell = state
         words = self.dropout(self.embedding(tokens))
         text, (hidden, cell) = self.lstm(words, (hidden[None], cell[None]))
-        logits = self.output(self.merged(image[:, None] + text))
-        return logits, (image, hidden[0], cell[0])
+        return self.merged(image[:, None] + text), (image, hidden[0], cell[0])

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from captioning.data.records import UserError
-from captioning.data.vocabulary import PAD
 from captioning.features.batches import Batch
+from captioning.models.decoder import Decoder
 
 FORMAT_VERSION = 1
 
@@ -29,7 +28,7 @@ class CaptioningModule(pl.LightningModule):
 
     def __init__(
         self,
-        decoder: nn.Module,
+        decoder: Decoder,
         contents: dict[str, Any],
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
@@ -46,18 +45,32 @@ class CaptioningModule(pl.LightningModule):
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the mean smoothed cross entropy a word, in nats."""
-        loss = caption_loss(self._logits(batch), batch.tokens[:, 1:], self.label_smoothing)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        loss = self._loss(batch, self.label_smoothing)
+        self.log(
+            "train/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            batch_size=len(batch.words),
+        )
         return loss
 
     def validation_step(self, batch: Batch) -> None:
         """Log the teacher-forced cross entropy a word, without smoothing."""
-        loss = caption_loss(self._logits(batch), batch.tokens[:, 1:])
-        words = int((batch.lengths - 1).sum())
-        self.log("val/loss", loss, prog_bar=True, batch_size=words, sync_dist=True)
+        loss = self._loss(batch)
+        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch.words), sync_dist=True)
 
-    def _logits(self, batch: Batch) -> Tensor:
-        return self.decoder(batch.features, batch.tokens[:, :-1])
+    def _loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+        """Return the mean cross entropy a word in nats, of the logits that `forward` makes.
+
+        But each picture is looked at once for all of its captions, and `<pad>` costs nothing.
+        """
+        state = tuple(part[batch.pictures] for part in self.decoder.begin(batch.features))
+        hidden, _ = self.decoder.read(batch.tokens[:, :-1], state)
+        logits = self.decoder.output(hidden.flatten(0, 1)[batch.words])
+        targets = batch.tokens[:, 1:].flatten()[batch.words]
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW; matrices decay, biases and norms do not."""
@@ -91,20 +104,6 @@ class CaptioningModule(pl.LightningModule):
                 f"{len(ours)}: they were made from other captions or another "
                 "datamodule.min_count; train from the start or use the checkpoint's own data"
             )
-
-
-def caption_loss(
-    logits: Float[Tensor, "batch time vocabulary"],
-    targets: Int[Tensor, "batch time"],
-    label_smoothing: float = 0.0,
-) -> Float[Tensor, ""]:
-    """Return the mean cross entropy a word in nats; `<pad>` counts for nothing."""
-    return F.cross_entropy(
-        logits.flatten(0, 1),
-        targets.flatten(),
-        ignore_index=PAD,
-        label_smoothing=label_smoothing,
-    )
 
 
 def warmup_cosine(step: int, total: int, warmup: int) -> float:

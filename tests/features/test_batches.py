@@ -15,8 +15,22 @@ def test_a_batch_is_what_item_by_item_collation_gives(tmp_path, records, encoder
     dataset = CaptionDataset(store, [4, 0, 4], captions)
     batch = dataset[np.array([2, 1])]
     assert batch.tokens.tolist() == [[1, 9, 2, PAD, PAD], [1, 6, 7, 8, 2]]
-    assert batch.lengths.tolist() == [3, 5]
-    torch.testing.assert_close(batch.features, store.gather(np.array([4, 0])))
+    torch.testing.assert_close(batch.features[batch.pictures], store.gather(np.array([4, 0])))
+
+
+def test_a_batch_holds_each_picture_once(tmp_path, records, encoder):
+    store = build_store(tmp_path / "features", encoder, records)
+    dataset = CaptionDataset(store, [4, 0, 4], [[1, 5, 2]] * 3)
+    batch = dataset[np.array([0, 1, 2])]
+    torch.testing.assert_close(batch.features, store.gather(np.array([0, 4])))
+    assert batch.pictures.tolist() == [1, 0, 1]
+
+
+def test_words_are_the_places_of_what_is_to_be_said(tmp_path, records, encoder):
+    store = build_store(tmp_path / "features", encoder, records)
+    dataset = CaptionDataset(store, [0, 1], [[1, 5, 2], [1, 6, 7, 8, 2]])
+    batch = dataset[np.array([0, 1])]
+    assert batch.tokens[:, 1:].flatten()[batch.words].tolist() == [5, 2, 6, 7, 8, 2]
 
 
 lengths = st.lists(st.integers(2, 30), min_size=1, max_size=200).map(np.array)
@@ -31,6 +45,15 @@ def test_every_caption_comes_once_an_epoch(lengths, batch_size, shuffle, epoch):
     assert len(batches) == len(buckets)
     assert all(len(batch) <= batch_size + 1 for batch in batches)
     assert batch_size == 1 or len(lengths) == 1 or all(len(batch) > 1 for batch in batches)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=99), st.integers(1, 17), st.booleans())
+def test_captions_of_a_picture_can_be_kept_together(pictures, batch_size, shuffle):
+    pictures = np.array(pictures)
+    lengths = np.arange(2, 2 + len(pictures))
+    batches = list(LengthBuckets(lengths, batch_size, shuffle, pool=2, pictures=pictures))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert sum(len(set(pictures[batch])) for batch in batches) == len(set(pictures))
 
 
 @given(lengths, st.integers(1, 17), st.integers(2, 4))

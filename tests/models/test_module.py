@@ -5,7 +5,7 @@ from captioning.data.records import UserError
 from captioning.data.vocabulary import BOS, EOS, PAD
 from captioning.features.batches import Batch
 from captioning.models.lstm import LSTMDecoder
-from captioning.models.module import CaptioningModule, caption_loss, warmup_cosine
+from captioning.models.module import CaptioningModule, warmup_cosine
 
 WORDS = 9
 
@@ -15,37 +15,51 @@ def module(**options):
     return CaptioningModule(decoder, {"vocabulary": ["a"]}, **options)
 
 
-def test_padding_gives_no_loss():
+def batch():
+    """Two pictures, three captions; the second is of the second picture."""
     torch.manual_seed(0)
-    logits = torch.randn(2, 3, WORDS)
-    targets = torch.tensor([[5, 6, EOS], [7, EOS, PAD]])
-    changed = logits.clone()
-    changed[1, 2] += 100 * torch.randn(WORDS)
-    torch.testing.assert_close(caption_loss(logits, targets), caption_loss(changed, targets))
+    tokens = torch.tensor([[BOS, 5, 6, EOS, PAD], [BOS, 7, EOS, PAD, PAD], [BOS, 5, 7, 8, EOS]])
+    words = torch.tensor([0, 1, 2, 4, 5, 8, 9, 10, 11])
+    return Batch(torch.randn(2, 4), torch.tensor([0, 1, 0]), tokens, words)
 
 
-def test_the_end_of_the_sentence_is_learnt():
-    logits = torch.zeros(1, 2, WORDS)
-    targets = torch.tensor([[5, EOS]])
-    better = logits.clone()
-    better[0, 1, EOS] = 5.0
-    assert caption_loss(better, targets) < caption_loss(logits, targets)
-
-
-def test_teacher_forcing_shifts_by_one(monkeypatch):
-    """The decoder reads all but the last token; a perfect decoder of the next one has no loss."""
-    tokens = torch.tensor([[BOS, 5, 6, EOS]])
-    tested = module()
-
-    def perfect(features, inputs):
-        assert inputs.tolist() == [[BOS, 5, 6]]
-        return 50.0 * torch.nn.functional.one_hot(torch.tensor([[5, 6, EOS]]), WORDS).float()
-
-    monkeypatch.setattr(tested.decoder, "forward", perfect)
+def training_loss(tested, batch, monkeypatch):
     monkeypatch.setattr(tested, "log", lambda *args, **kwargs: None)
-    tested.label_smoothing = 0.0
-    batch = Batch(torch.zeros(1, 4), tokens, torch.tensor([4]))
-    assert float(tested.training_step(batch)) == pytest.approx(0.0, abs=1e-6)
+    return tested.training_step(batch)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_that_of_the_plain_way(monkeypatch, smoothing):
+    """A picture a caption, logits at every place, and padding left out of the mean."""
+    tested, data = module(label_smoothing=smoothing).eval(), batch()
+    logits = tested.decoder(data.features[data.pictures], data.tokens[:, :-1])
+    targets = data.tokens[:, 1:].flatten()
+    expected = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets, ignore_index=PAD, label_smoothing=smoothing
+    )
+    torch.testing.assert_close(
+        training_loss(tested, data, monkeypatch), expected, atol=1e-5, rtol=0
+    )
+
+
+def test_the_fast_way_learns_what_the_plain_way_learns(monkeypatch):
+    tested, data = module(label_smoothing=0.0).eval(), batch()
+    training_loss(tested, data, monkeypatch).backward()
+    fast = [weight.grad.clone() for weight in tested.decoder.parameters()]
+    tested.zero_grad()
+    logits = tested.decoder(data.features[data.pictures], data.tokens[:, :-1])
+    targets = data.tokens[:, 1:].flatten()
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, ignore_index=PAD).backward()
+    for weight, gradient in zip(tested.decoder.parameters(), fast, strict=True):
+        torch.testing.assert_close(gradient, weight.grad, atol=1e-5, rtol=0)
+
+
+def test_the_end_of_the_sentence_is_learnt(monkeypatch):
+    tested, data = module(label_smoothing=0.0).eval(), batch()
+    before = training_loss(tested, data, monkeypatch)
+    with torch.no_grad():
+        tested.decoder.output.bias[EOS] += 1
+    assert training_loss(tested, data, monkeypatch) < before
 
 
 def test_learning_rate_warms_up_then_falls_to_zero():

@@ -1,0 +1,46 @@
+"""What every decoder is: features and words in, next-word logits out.
+
+A model is one file with a class of two methods and a layer: `begin`, `read` and `output`. Search
+drives it by `step`, training by `begin`, `read` and `output`, so that pictures are looked at once
+each and logits are made for real words only. No decoder knows Lightning, Hydra or strings.
+"""
+
+from abc import abstractmethod
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+State = tuple[Tensor, ...]
+
+
+class Decoder(nn.Module):
+    """Every part of its state has a picture or a sentence a row: search only reorders rows."""
+
+    output: nn.Module
+    """`[… hidden]` → logits `[… vocabulary]`."""
+
+    @abstractmethod
+    def begin(self, features: Float[Tensor, "batch *region feature"]) -> State:
+        """Return the state before the first word."""
+
+    @abstractmethod
+    def read(
+        self, tokens: Int[Tensor, "batch time"], state: State
+    ) -> tuple[Float[Tensor, "batch time hidden"], State]:
+        """Read words; return what `output` makes the logits of the next ones from, and the state.
+
+        The same words one by one give the same.
+        """
+
+    def step(
+        self, tokens: Int[Tensor, " batch"], state: State
+    ) -> tuple[Float[Tensor, "batch vocabulary"], State]:
+        """Read one word a row; return the logits of the next one and the new state."""
+        hidden, state = self.read(tokens[:, None], state)
+        return self.output(hidden[:, 0]), state
+
+    def forward(
+        self, features: Float[Tensor, "batch *region feature"], tokens: Int[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch time vocabulary"]:
+        """Teacher forcing: the logits after each of the tokens, all at once."""
+        return self.output(self.read(tokens, self.begin(features))[0])
