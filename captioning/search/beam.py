@@ -86,9 +86,14 @@ def beam_search(
         logits, state = decoder.step(last, state)
         said = tokens[:, :, :time].flatten(0, 1)
         words = next_words(logits, said, max_length, min_length, no_repeat_ngram)
-        words = words.view(batch, width, -1).masked_fill(finished[..., None], -torch.inf)
-        words[..., PAD] = words[..., PAD].masked_fill(finished, 0.0)
-        total, parent, word, lost = best_of_groups(total[..., None] + words, groups, diversity)
+        # No sentence is extended in more than `width` ways, and a finished one in one: by nothing.
+        likely, word = words.topk(min(width, words.shape[1]))
+        likely, word = (part.view(batch, width, -1) for part in (likely, word))
+        likely = likely.masked_fill(finished[..., None], -torch.inf)
+        likely[..., 0] = likely[..., 0].masked_fill(finished, 0.0)
+        word = word.masked_fill(finished[..., None], PAD)
+        candidates = total[..., None] + likely
+        total, parent, word, lost = best_of_groups(candidates, word, groups, diversity)
 
         rows = (offsets + parent).flatten()
         state = tuple(part[rows] for part in state)

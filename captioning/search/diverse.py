@@ -25,27 +25,30 @@ class Step(NamedTuple):
 
 
 def best_of_groups(
-    candidates: Float[Tensor, "batch beam vocabulary"], groups: int, diversity: float
+    candidates: Float[Tensor, "batch beam choice"],
+    words: Int[Tensor, "batch beam choice"],
+    groups: int,
+    diversity: float,
 ) -> Step:
     """Return the best extensions of each group's beams, group after group.
 
-    Hamming diversity: a word loses `diversity` nats for each beam of an earlier group that took it
-    in this step. One group is plain beam search.
+    The candidates are each beam's likeliest words, as many as there are beams: an earlier group
+    has too few to take all that a later one needs. Hamming diversity: a word loses `diversity`
+    nats for each beam of an earlier group that took it in this step. One group is plain beam
+    search.
     """
-    batch, width, vocabulary = candidates.shape
+    width, choices = candidates.shape[1:]
     size = width // groups
-    taken = candidates.new_zeros(batch, vocabulary)
-    steps = []
+    steps: list[Step] = []
     for first in range(0, width, size):
-        group = candidates[:, first : first + size]
-        if first:
-            group = group - diversity * taken[:, None]
-        total, best = group.flatten(1).topk(size)
-        word = best % vocabulary
-        steps.append(
-            Step(total, first + best // vocabulary, word, diversity * taken.gather(1, word))
-        )
-        # A sentence that has ended takes no word, nor does a beam that is not alive.
-        takes = (word != PAD) & ~total.isneginf()
-        taken = taken.scatter_add(1, word, takes.to(taken.dtype))
+        group = slice(first, first + size)
+        lost = torch.zeros_like(candidates[:, group])
+        for other in steps:
+            # A sentence that has ended takes no word, nor does a beam that is not alive.
+            taken = other.word.masked_fill((other.word == PAD) | other.total.isneginf(), -1)
+            again = words[:, group, :, None] == taken[:, None, None]
+            lost = lost + diversity * again.sum(-1)
+        total, best = (candidates[:, group] - lost).flatten(1).topk(size)
+        word, penalty = (part.flatten(1).gather(1, best) for part in (words[:, group], lost))
+        steps.append(Step(total, first + best // choices, word, penalty))
     return Step(*(torch.cat(parts, 1) for parts in zip(*steps, strict=True)))

@@ -93,12 +93,16 @@ def test_scores_are_log_probabilities_without_the_penalty(width):
         assert (scores.diff() <= 0).all()
 
 
+def every_word(candidates):
+    return torch.arange(WORDS).expand(candidates.shape)
+
+
 def test_a_sentence_that_has_ended_takes_no_word_from_later_groups():
     candidates = torch.full((1, 4, WORDS), -torch.inf)
     candidates[0, [0, 2], PAD] = -1.0
     candidates[0, 1, 5] = -2.0
     candidates[0, 3, 5:] = torch.tensor([-1.2, -1.5])
-    step = best_of_groups(candidates, groups=2, diversity=1.0)
+    step = best_of_groups(candidates, every_word(candidates), groups=2, diversity=1.0)
     assert step.word.tolist() == [[PAD, 5, PAD, 6]]
     assert step.parent.tolist() == [[0, 1, 2, 3]]
     assert step.total.tolist() == [[-1.0, -2.0, -1.0, -1.5]]
@@ -109,7 +113,7 @@ def test_a_beam_that_is_not_alive_takes_no_word_from_later_groups():
     torch.manual_seed(0)
     candidates = torch.randn(50, 4, WORDS)
     candidates[:, :2] = -torch.inf
-    step = best_of_groups(candidates, groups=2, diversity=1.0)
+    step = best_of_groups(candidates, every_word(candidates), groups=2, diversity=1.0)
     assert (step.penalty == 0).all()
     assert torch.equal(step.total[:, 2:], candidates[:, 2:].flatten(1).topk(2).values)
 
