@@ -23,6 +23,7 @@ GIVEN = {
     "beam_search": ["decoder", "features"],
     "greedy_search": ["decoder", "features"],
     "sample": ["decoder", "features"],
+    "consensus_search": ["decoder", "features"],
 }
 
 

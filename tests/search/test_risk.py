@@ -2,10 +2,12 @@
 
 import numpy as np
 import torch
+from tiny import decoder, features
 
 from captioning.data.vocabulary import EOS, PAD, SPECIALS, Vocabulary
 from captioning.search.beam import Hypotheses
-from captioning.search.risk import minimum_bayes_risk
+from captioning.search.risk import consensus_search, minimum_bayes_risk
+from captioning.search.sample import sample
 
 VOCABULARY = Vocabulary([*SPECIALS, "cat", "dog", "runs", "sleeps"])
 CAT, DOG, RUNS, SLEEPS = range(4, 8)
@@ -62,3 +64,18 @@ def test_one_candidate_is_chosen():
     found = minimum_bayes_risk(hypotheses([[DOG]]), shared_words, VOCABULARY)
     assert found.tokens.tolist() == [[[DOG, EOS, PAD, PAD]]]
     assert found.scores.tolist() == [[0.0]]
+
+
+def test_without_a_vocabulary_words_are_compared_by_their_ids():
+    given = hypotheses([[CAT], [DOG, RUNS], [DOG, SLEEPS], [DOG]])
+    by_ids, by_words = (
+        minimum_bayes_risk(given, shared_words, vocabulary) for vocabulary in (None, VOCABULARY)
+    )
+    assert torch.equal(by_ids.tokens, by_words.tokens)
+    assert torch.equal(by_ids.scores, by_words.scores)
+
+
+def test_consensus_search_orders_samples_by_their_agreement():
+    found = consensus_search(decoder(), features(), shared_words, samples=6, max_length=3)
+    drawn = sample(decoder(), features(), samples=6, top_p=0.9, max_length=3)
+    assert torch.equal(found.tokens, minimum_bayes_risk(drawn, shared_words).tokens)
