@@ -27,16 +27,22 @@ class Batch(NamedTuple):
     where no device has to wait for them.
     """
 
-    features: Float[Tensor, "picture *region feature"]
+    features: Float[Tensor, "picture *region feature"] | Int[Tensor, " picture"]
     pictures: Int[Tensor, " batch"]
     tokens: Int[Tensor, "batch time"]
     words: Int[Tensor, " word"]
 
 
 class CaptionDataset(Dataset[Batch]):
-    """Encoded captions and their rows in the store; indexed by an array, gives a `Batch`."""
+    """Encoded captions and their rows in the store; indexed by an array, gives a `Batch`.
 
-    def __init__(self, store: FeatureStore, rows: Sequence[int], captions: Sequence[list[int]]):
+    Where `store` is none, the features of the batch are their rows, `[picture]`: the features wait
+    on the device.
+    """
+
+    def __init__(
+        self, store: FeatureStore | None, rows: Sequence[int], captions: Sequence[list[int]]
+    ):
         self.store = store
         self.rows = np.asarray(rows)
         self.lengths = np.array([len(tokens) for tokens in captions])
@@ -54,7 +60,7 @@ class CaptionDataset(Dataset[Batch]):
         tokens = np.where(real, self.tokens[at], PAD)
         rows, pictures = np.unique(self.rows[index], return_inverse=True)
         return Batch(
-            self.store.gather(rows),
+            self.store.gather(rows) if self.store else torch.from_numpy(rows),
             torch.from_numpy(pictures),
             torch.from_numpy(tokens).long(),
             torch.from_numpy(np.flatnonzero(real[:, 1:])),

@@ -10,7 +10,9 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -40,7 +42,9 @@ class CaptionDataModule(pl.LightningDataModule):
     """Owns the data: `prepare_data` builds the feature store once, `setup` opens it.
 
     `batch_size` counts captions; words seen fewer than `min_count` times in the training split
-    become `<unk>`. `device` is where the encoder runs. Pictures that cannot be read stop the run
+    become `<unk>`. `device` is where the encoder runs. `resident` keeps the features of all
+    pictures on the training device, in float16: images x regions x features x 2 bytes (Flickr8k
+    pooled by a ResNet50: 33 MB; its grid: 1.6 GB). Pictures that cannot be read stop the run
     before training, unless the source's `skip_unreadable` lets it go on without them.
     """
 
@@ -53,6 +57,7 @@ class CaptionDataModule(pl.LightningDataModule):
         min_count: int = 5,
         device: str = "cpu",
         seed: int = 0,
+        resident: bool = False,
     ):
         super().__init__()
         self.source = source
@@ -62,6 +67,8 @@ class CaptionDataModule(pl.LightningDataModule):
         self.min_count = min_count
         self.device = device
         self.seed = seed
+        self.resident = resident
+        self._features: Tensor | None = None
         self.splits: dict[str, list[Record]] = {}
         self.vocabulary: Vocabulary
         self.store: FeatureStore
@@ -110,7 +117,7 @@ class CaptionDataModule(pl.LightningDataModule):
     def _loader(self, split: str, shuffle: bool) -> DataLoader[Batch]:
         pairs = [(record, caption) for record in self.splits[split] for caption in record.captions]
         dataset = CaptionDataset(
-            self.store,
+            None if self.resident else self.store,
             [self.store.rows[record.image_id] for record, _ in pairs],
             [self.vocabulary.encode(caption) for _, caption in pairs],
         )
@@ -129,6 +136,15 @@ class CaptionDataModule(pl.LightningDataModule):
         )
         # The sampler yields whole batches of indices: no item is ever touched alone.
         return DataLoader(dataset, sampler=buckets, batch_size=None, collate_fn=lambda batch: batch)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Fill in features that are resident on the batch's device."""
+        if not self.resident:
+            return batch
+        if self._features is None:
+            self._features = torch.from_numpy(np.array(self.store.features))
+        self._features = self._features.to(batch.tokens.device)
+        return batch._replace(features=self._features[batch.features].float())
 
     def features(self, records: Sequence[Record]) -> Tensor:
         """Return the features of those pictures, `[n d]` or `[n r d]`."""

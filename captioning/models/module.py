@@ -80,6 +80,7 @@ class CaptioningModule(pl.LightningModule):
             [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
+            fused=True,
         )
         total = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(
