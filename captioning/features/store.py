@@ -98,6 +98,7 @@ def _encode_all(
         done, unreadable = 0, {}
         features = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
     encoder = encoder.to(device)
+    encoder.expect(len(records) - done)
     bar = tqdm(total=len(records), initial=done, unit="img", desc="encoding", mininterval=1)
     for number, images in enumerate(_batches(encoder, records[done:], batch_size), 1):
         good = [at for at, image in enumerate(images) if not isinstance(image, str)]

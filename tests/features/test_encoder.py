@@ -9,6 +9,7 @@ from torch import nn
 from captioning.data.records import UserError
 from captioning.features.encoder import Encoder, classifier, cut_before_pooling
 from captioning.features.images import load_image
+from captioning.features.onnx import onnx_runtime
 
 SIZE = 64
 
@@ -168,3 +169,36 @@ def test_a_size_that_the_network_cannot_read_is_refused():
 def test_random_weights_that_make_no_features_are_refused():
     with pytest.raises(UserError, match="makes no usable features"):
         Encoder("mobilenet_v3_small", None, image_size=SIZE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("features", ["pooled", "grid"])
+@pytest.mark.parametrize(
+    ("name", "weights"), [("resnet50", None), ("efficientnet_lite0", "package")]
+)
+def test_onnx_runtime_gives_the_same_features(name, weights, features):
+    encoder = Encoder(name, weights, features, image_size=64)
+    torch.manual_seed(0)
+    images = torch.randn(3, 3, 64, 64)
+    expected = encoder(images)
+    encoder.expect(5000)
+    assert encoder._engine
+    torch.testing.assert_close(
+        encoder(images), expected, rtol=0, atol=1e-4 * expected.abs().max().item()
+    )
+
+
+def test_few_images_are_encoded_by_torch():
+    encoder = Encoder("resnet18", None, image_size=32)
+    encoder.expect(10)
+    assert not encoder._engine
+
+
+def test_what_onnx_cannot_hold_stays_with_torch(caplog):
+    class Untraceable(torch.nn.Module):
+        def forward(self, images):
+            return images if float(images.sum()) > 0 else -images
+
+    caplog.set_level("INFO")
+    assert onnx_runtime(Untraceable(), torch.ones(2, 3, 8, 8)) is None
+    assert "Untraceable stays with torch" in caplog.text
