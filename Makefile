@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+EXTRAS := offline demo export heic tune joblib slurm ray dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo data train test lint format lock clean
@@ -42,7 +43,7 @@ format: $(STAMP)  ## let ruff rewrite what it can
 
 lock: $(STAMP)  ## make requirements.lock again from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
-		--no-header --extra offline --extra dev pyproject.toml -o requirements.lock
+		--no-header $(EXTRAS:%=--extra %) pyproject.toml -o requirements.lock
 
 clean:  ## remove .venv, caches and drawn data; runs stay
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis outputs/data outputs/features
