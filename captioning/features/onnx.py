@@ -60,6 +60,7 @@ def onnx_runtime(body: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor] 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's reports of progress and its own deprecations from the user."""
+    level = logging.root.manager.disable
     with (
         warnings.catch_warnings(),
         open(os.devnull, "w") as nowhere,
@@ -67,4 +68,8 @@ def _quiet() -> Iterator[None]:
         contextlib.redirect_stderr(nowhere),
     ):
         warnings.simplefilter("ignore")
-        yield
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(level)

@@ -202,3 +202,10 @@ def test_what_onnx_cannot_hold_stays_with_torch(caplog):
     caplog.set_level("INFO")
     assert onnx_runtime(Untraceable(), torch.ones(2, 3, 8, 8)) is None
     assert "Untraceable stays with torch" in caplog.text
+
+
+def test_the_exporters_own_log_is_kept_from_the_user(caplog):
+    caplog.set_level("INFO")
+    body = torch.nn.Conv2d(3, 4, 3).requires_grad_(False)
+    assert onnx_runtime(body, torch.ones(2, 3, 8, 8))
+    assert not caplog.records
