@@ -5,7 +5,8 @@ A feature store and encoded captions enter; `Batch(features, tokens, lengths)` l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,17 +38,20 @@ class CaptionDataset(Dataset[Batch]):
     """Encoded captions and their rows in the store; indexed by an array, gives a `Batch`.
 
     Where `store` is none, the features of the batch are their rows, `[picture]`: the features wait
-    on the device.
+    on the device. Captions are read once, so a generator will do; a word takes four bytes.
     """
 
     def __init__(
-        self, store: FeatureStore | None, rows: Sequence[int], captions: Sequence[list[int]]
+        self, store: FeatureStore | None, rows: Sequence[int], captions: Iterable[Sequence[int]]
     ):
         self.store = store
         self.rows = np.asarray(rows)
-        self.lengths = np.array([len(tokens) for tokens in captions])
+        tokens, lengths = array("i"), array("i")
+        for caption in captions:
+            tokens.extend(caption)
+            lengths.append(len(caption))
+        self.tokens, self.lengths = np.asarray(tokens), np.asarray(lengths)
         self.starts = np.cumsum(self.lengths) - self.lengths
-        self.tokens = np.concatenate([np.asarray(tokens, dtype=np.int32) for tokens in captions])
 
     def __len__(self) -> int:
         return len(self.rows)

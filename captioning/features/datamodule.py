@@ -119,7 +119,7 @@ class CaptionDataModule(pl.LightningDataModule):
         dataset = CaptionDataset(
             None if self.resident else self.store,
             [self.store.rows[record.image_id] for record, _ in pairs],
-            [self.vocabulary.encode(caption) for _, caption in pairs],
+            (self.vocabulary.encode(caption) for _, caption in pairs),
         )
         rank, world_size = (
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

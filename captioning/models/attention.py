@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from captioning.data.records import UserError
 from captioning.models.decoder import Decoder, State
+from captioning.models.dropout import Dropout
 
 
 class AttentionDecoder(Decoder):
@@ -33,9 +34,9 @@ class AttentionDecoder(Decoder):
         super().__init__()
         self.heads = heads
         self.embedding = nn.Embedding(vocabulary_size, embed_dim)
-        self.norm = nn.BatchNorm1d(feature_dim)  # learns what of a frozen encoder's features varies
+        self.norm = nn.BatchNorm1d(feature_dim, affine=False)  # the next layer has weights enough
         self.regions = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(feature_dim, hidden_dim), nn.ReLU(), nn.Dropout(dropout)
+            Dropout(dropout), nn.Linear(feature_dim, hidden_dim), nn.ReLU(), Dropout(dropout)
         )
         self.first = nn.Linear(hidden_dim, 2 * hidden_dim)
         self.lstm = nn.LSTM(embed_dim, hidden_dim, batch_first=True)
@@ -43,7 +44,7 @@ class AttentionDecoder(Decoder):
         self.gate = nn.Linear(hidden_dim, hidden_dim)
         self.said = nn.Linear(hidden_dim, hidden_dim)
         self.seen = nn.Linear(hidden_dim, hidden_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_dim, vocabulary_size)
         nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
 

@@ -16,7 +16,7 @@ State = tuple[Tensor, ...]
 class Decoder(nn.Module):
     """Every part of its state has a picture or a sentence a row: search only reorders rows."""
 
-    output: nn.Module
+    output: nn.Linear
     """`[… hidden]` → logits `[… vocabulary]`."""
 
     @abstractmethod

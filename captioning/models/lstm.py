@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioning.models.decoder import Decoder, State
+from captioning.models.dropout import Dropout
 
 
 class LSTMDecoder(Decoder):
@@ -29,8 +30,8 @@ class LSTMDecoder(Decoder):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, embed_dim)
         self.image = nn.Sequential(
-            nn.BatchNorm1d(feature_dim),  # learns what of a frozen encoder's features varies
-            nn.Dropout(dropout),
+            nn.BatchNorm1d(feature_dim, affine=False),  # the next layer has weights enough
+            Dropout(dropout),
             nn.Linear(feature_dim, 2 * num_layers * hidden_dim),
         )
         self.lstm = nn.LSTM(
@@ -40,13 +41,11 @@ class LSTMDecoder(Decoder):
             batch_first=True,
             dropout=dropout if num_layers > 1 else 0.0,
         )
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(hidden_dim, vocabulary_size)
+        self.dropout = Dropout(dropout)
+        self.narrow = nn.Linear(hidden_dim, embed_dim) if tied else nn.Identity()
+        self.output = nn.Linear(embed_dim if tied else hidden_dim, vocabulary_size)
         if tied:
-            self.output = nn.Sequential(
-                nn.Linear(hidden_dim, embed_dim), nn.Linear(embed_dim, vocabulary_size)
-            )
-            self.output[1].weight = self.embedding.weight
+            self.output.weight = self.embedding.weight
         nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
 
     def begin(self, features: Float[Tensor, "batch *region feature"]) -> State:
@@ -59,8 +58,8 @@ class LSTMDecoder(Decoder):
     def read(
         self, tokens: Int[Tensor, "batch time"], state: State
     ) -> tuple[Float[Tensor, "batch time hidden"], State]:
-        """Read words; return the LSTM's outputs and its new state."""
+        """Read words; return what the LSTM says and its new state."""
         words = self.dropout(self.embedding(tokens))
         first = tuple(part.transpose(0, 1).contiguous() for part in state)
         hidden, last = self.lstm(words, first)
-        return self.dropout(hidden), tuple(part.transpose(0, 1) for part in last)
+        return self.narrow(self.dropout(hidden)), tuple(part.transpose(0, 1) for part in last)

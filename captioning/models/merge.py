@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioning.models.decoder import Decoder, State
+from captioning.models.dropout import Dropout
 
 
 class MergeDecoder(Decoder):
@@ -19,11 +20,9 @@ class MergeDecoder(Decoder):
     ):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, hidden_dim)
-        self.image = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(feature_dim, hidden_dim), nn.ReLU()
-        )
+        self.image = nn.Sequential(Dropout(dropout), nn.Linear(feature_dim, hidden_dim), nn.ReLU())
         self.lstm = nn.LSTM(hidden_dim, hidden_dim, batch_first=True)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.merged = nn.Sequential(nn.Linear(hidden_dim, hidden_dim), nn.ReLU())
         self.output = nn.Linear(hidden_dim, vocabulary_size)
 

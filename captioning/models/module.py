@@ -10,11 +10,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from captioning.data.records import UserError
 from captioning.features.batches import Batch
 from captioning.models.decoder import Decoder
+from captioning.models.loss import word_loss
 
 FORMAT_VERSION = 1
 
@@ -64,13 +64,15 @@ class CaptioningModule(pl.LightningModule):
     def _loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean cross entropy a word in nats, of the logits that `forward` makes.
 
-        But each picture is looked at once for all of its captions, and `<pad>` costs nothing.
+        But each picture is looked at once for all of its captions, and `<pad>` gets no logits.
         """
-        state = tuple(part[batch.pictures] for part in self.decoder.begin(batch.features))
+        state = tuple(
+            part.index_select(0, batch.pictures) for part in self.decoder.begin(batch.features)
+        )
         hidden, _ = self.decoder.read(batch.tokens[:, :-1], state)
-        logits = self.decoder.output(hidden.flatten(0, 1)[batch.words])
+        said = hidden.flatten(0, 1).index_select(0, batch.words)
         targets = batch.tokens[:, 1:].flatten()[batch.words]
-        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+        return word_loss(said, self.decoder.output, targets, label_smoothing)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW; matrices decay, biases and norms do not."""

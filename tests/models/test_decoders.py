@@ -91,7 +91,7 @@ def test_every_parameter_learns(decoder):
 
 def test_tied_output_shares_the_embedding():
     decoder = LSTMDecoder(WORDS, FEATURE, embed_dim=8, hidden_dim=7, tied=True)
-    assert decoder.output[1].weight is decoder.embedding.weight
+    assert decoder.output.weight is decoder.embedding.weight
 
 
 def test_attention_is_a_share_of_each_region():
