@@ -16,6 +16,7 @@ from captioning.data.records import UserError
 from captioning.metrics.bert_similarity import (
     Scale,
     TextEncoder,
+    Tokens,
     pooled,
     similarity,
     similarity_scores,
@@ -57,7 +58,8 @@ class BertSimilarity(pl.Callback):
     val/bert_similarity is the mean cosine to an image's references, val/bert_similarity_best the
     cosine to the closest; with `_rescaled`, 0 is a random image's caption and 1 a human's caption
     of the same image against the others. val/semantic matches token by token, to follow human
-    judgement more closely (metrics/semantic.py). References are embedded once a run.
+    judgement more closely (metrics/semantic.py). References are read once a run, and a caption
+    that was there the epoch before is not read again.
     """
 
     keys = (
@@ -72,6 +74,7 @@ class BertSimilarity(pl.Callback):
         self.text_encoder = text_encoder
         self._scale: Scale | None = None
         self._corpus: Corpus | None = None
+        self._read: dict[str, Tokens] = {}  # the captions of the epoch before
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Embed this epoch's captions and log how they compare."""
@@ -81,7 +84,11 @@ class BertSimilarity(pl.Callback):
         generated = ValidationCaptions.of(trainer)
         if self._corpus is None:
             self._embed_references([one.record.captions for one in generated])
-        tokens = self.text_encoder.tokens([one.caption for one in generated])
+        captions = [one.caption for one in generated]
+        new = [caption for caption in captions if caption not in self._read]
+        self._read |= zip(new, self.text_encoder.tokens(new), strict=True)
+        self._read = {caption: self._read[caption] for caption in captions}
+        tokens = [self._read[caption] for caption in captions]
         measured = similarity(pooled(tokens), self._vectors)
         matched = semantic([self._corpus.weigh(one) for one in tokens], self._weighed)
         for one, mean, best, match in zip(

@@ -58,13 +58,13 @@ class TextEncoder:
 
     @torch.inference_mode()
     def tokens(self, texts: Sequence[str], batch_size: int = 128) -> list[Tokens]:
-        """Return the tokens of each text, on the CPU."""
-        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        """Return the tokens of each text, on the CPU; a text that comes twice is read once."""
+        order = sorted(set(texts), key=lambda text: (len(text), text))
         found = {}
-        for start in range(0, len(texts), batch_size):
+        for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             inputs = self.tokenizer(
-                [texts[at] for at in chunk],
+                chunk,
                 padding=True,
                 truncation=True,
                 max_length=self.max_length,
@@ -72,9 +72,9 @@ class TextEncoder:
             )
             hidden = self.model(**inputs.to(self.model.device)).last_hidden_state.float()
             columns = [inputs["input_ids"], hidden, inputs["attention_mask"].bool()]
-            for at, ids, row, real in zip(chunk, *(one.cpu() for one in columns), strict=True):
-                found[at] = Tokens(ids[real], row[real])
-        return [found[at] for at in range(len(texts))]
+            for text, ids, row, real in zip(chunk, *(one.cpu() for one in columns), strict=True):
+                found[text] = Tokens(ids[real], row[real])
+        return [found[text] for text in texts]
 
 
 def pooled(texts: Sequence[Tokens]) -> Vectors:

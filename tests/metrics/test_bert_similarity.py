@@ -33,6 +33,21 @@ def test_padding_changes_nothing(text_encoder):
     torch.testing.assert_close(alone, padded, atol=1e-5, rtol=1e-4)
 
 
+def test_a_text_that_comes_twice_is_read_once(text_encoder, monkeypatch):
+    read = []
+    forward = text_encoder.model.forward
+
+    def counted(*args, **inputs):
+        read.append(len(inputs["input_ids"]))
+        return forward(*args, **inputs)
+
+    monkeypatch.setattr(text_encoder.model, "forward", counted)
+    first, other, again = text_encoder.tokens(["a dog", "snow", "a dog"])
+    assert read == [2]
+    assert again is first
+    assert not torch.equal(first.ids, other.ids)
+
+
 def test_closer_meaning_scores_higher(text_encoder):
     near, far, reference = text_encoder(["a puppy sprints", "a parked car", "a dog is running"])
     assert near @ reference > far @ reference + 0.3
