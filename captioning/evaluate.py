@@ -35,6 +35,7 @@ def evaluate(cfg: DictConfig) -> None:
     from captioning.build import build
     from captioning.callbacks.captions import caption_records
     from captioning.callbacks.provenance import provenance
+    from captioning.metrics.captions import WITH_JAVA
     from captioning.reports.folder import write_folder
     from captioning.reports.results import results
     from captioning.reports.scoring import Scorer
@@ -45,7 +46,8 @@ def evaluate(cfg: DictConfig) -> None:
     torch.manual_seed(options["seed"])
     search = build(options["search"])
     records, entrants, text_encoder, is_true = load(options)
-    scorer = Scorer(records, text_encoder, is_true, options["seed"])
+    also = {name: WITH_JAVA[name] for name in options["also"]}
+    scorer = Scorer(records, text_encoder, is_true, options["seed"], also)
     systems, described = [], []
     for one in entrants:
         began = time.monotonic()
@@ -73,6 +75,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
 
     from captioning.build import plain
     from captioning.data.records import SPLITS, UserError
+    from captioning.metrics.captions import WITH_JAVA
 
     missing = sorted(OmegaConf.missing_keys(cfg))
     if "_target_" in cfg.data and cfg.data.get("root", "") is None:
@@ -84,6 +87,10 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
         options["split"] = "val"
     if options["split"] not in SPLITS:
         raise UserError(f"split={options['split']}: it is train, val (or dev) or test")
+    for name in options["also"]:
+        if name not in WITH_JAVA:
+            raise UserError(f"also=[{name}]: it can be {' or '.join(WITH_JAVA)}, or both")
+        WITH_JAVA[name](["a dog"], [["a dog runs"]])  # what is missing is said at once
     if cfg.device != "cpu" and not (cfg.device == "cuda" and torch.cuda.is_available()):
         raise UserError(f"device={cfg.device}: it is cpu, or cuda where torch finds a GPU")
     return options

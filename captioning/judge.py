@@ -98,17 +98,15 @@ def judge(root: Path, text_encoder: str, also: Sequence[str] = ()) -> Table:
 def word_scores(judged: Judged, also: Sequence[str]) -> dict[str, Sequence[float]]:
     """Return what compares words: BLEU, ROUGE-L, CIDEr-D, and METEOR or SPICE where asked for."""
     from captioning.metrics.bleu import bleu
+    from captioning.metrics.captions import WITH_JAVA
     from captioning.metrics.cider import cider_d
-    from captioning.metrics.meteor import meteor
     from captioning.metrics.rouge import rouge_l
-    from captioning.metrics.spice import spice
 
     captions = judged.hypotheses, judged.references
     scores = {f"bleu{n}": row for n, row in enumerate(bleu(*captions).per_image.T, 1)}
     scores |= {"rouge_l": rouge_l(*captions).per_image, "cider": cider_d(*captions).per_image}
-    for name, metric in {"meteor": meteor, "spice": spice}.items():
-        if name in also:
-            scores[name] = metric(*captions, timeout=4 * 3600).per_image
+    for name in also:
+        scores[name] = WITH_JAVA[name](*captions, timeout=4 * 3600).per_image
     return {name: values.tolist() for name, values in scores.items()}
 
 

@@ -122,11 +122,18 @@ def test_an_error_is_exit_code_1_without_a_traceback(folder):
         (["split=valid"], "train, val (or dev) or test"),
         (["device=tpu"], "device=tpu: it is cpu"),
         (["data=folder"], "data.root= is missing"),
+        (["also=[bleurt]"], "also=[bleurt]: it can be meteor or spice"),
     ],
 )
 def test_a_config_that_cannot_be_is_a_sentence(options, told):
     with pytest.raises(UserError, match=re.escape(told)):
         checked(config("ckpt=a.ckpt", *options))
+
+
+def test_a_score_that_needs_java_says_so_before_it_is_due(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="METEOR needs Java"):
+        checked(config("ckpt=a.ckpt", "also=[meteor]"))
 
 
 def test_dev_is_val():

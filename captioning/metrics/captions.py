@@ -1,6 +1,7 @@
 """All word-overlap scores of a set of captions: hypotheses and references in, named numbers out.
 
-Tokenized and computed as coco-caption does, without Java. Next: callbacks/ logs them.
+Tokenized and computed as coco-caption does, without Java; the two that need it are apart. Next:
+callbacks/ logs them.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,12 @@ from jaxtyping import Float
 
 from captioning.metrics.bleu import bleu_counts, bleu_of
 from captioning.metrics.cider import cider_d
+from captioning.metrics.meteor import meteor
 from captioning.metrics.rouge import rouge_l
 from captioning.metrics.scores import tokenized
+from captioning.metrics.spice import spice
+
+WITH_JAVA = {"meteor": meteor, "spice": spice}  # only where they are asked for
 
 
 class CaptionScores(NamedTuple):

@@ -6,7 +6,7 @@ Captions are scored against as many, so that the two can be compared. Next: resu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from captioning.metrics.bert_similarity import (
 )
 from captioning.metrics.bootstrap import corpus_scores, resample
 from captioning.metrics.captions import caption_scores
+from captioning.metrics.scores import Scores
 from captioning.metrics.semantic import Corpus, Weighed, semantic
 
 ROUNDS = 5  # of references left out, at most
@@ -64,7 +65,8 @@ class System(NamedTuple):
 class Scorer:
     """Scores captions of `records`; references are embedded and resamples drawn once.
 
-    `is_true(image_id, caption)` adds the score `true`, where the truth is known.
+    `is_true(image_id, caption)` adds the score `true`, where the truth is known; `also` names more
+    scores, from captions and references as in metrics/meteor.py.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class Scorer:
         text_encoder: TextEncoder,
         is_true: Callable[[str, str], bool] | None = None,
         seed: int = 0,
+        also: Mapping[str, Callable[..., Scores]] | None = None,
     ):
+        self.also = also or {}
         self.records = records
         self.text_encoder = text_encoder
         self.is_true = is_true
@@ -149,9 +153,15 @@ class Scorer:
             "bert_similarity": cosines.mean.double().numpy(),
             "bert_similarity_best": cosines.best.double().numpy(),
         }
+        more = {name: metric(captions, references) for name, metric in self.also.items()}
+        per_image |= {name: scores.per_image for name, scores in more.items()}
         sampled = corpus_scores(self.draws, overlap.bleu_counts, per_image)
         corpus = overlap.corpus | similarity_scores(cosines, self.scale)
         corpus["semantic"] = float(matched.mean())
+        for name, scores in more.items():
+            corpus[name] = float(scores.corpus)
+            # METEOR's corpus value is not the mean over images, but varies as it does.
+            sampled[name] = sampled[name] + corpus[name] - scores.per_image.mean()
         return Measured(corpus, {"bleu4": overlap.per_image["bleu4"]} | per_image, sampled)
 
 

@@ -6,6 +6,7 @@ import pytest
 from captioning.data.records import Record
 from captioning.metrics.bert_similarity import TextEncoder
 from captioning.metrics.captions import caption_scores
+from captioning.metrics.scores import Scores
 from captioning.reports.scoring import Scorer
 
 REFERENCES = [
@@ -41,6 +42,20 @@ def test_scores_are_those_of_all_references(system):
 def test_an_image_alone_scores_what_it_adds_to_the_mean(system):
     for key in ("cider", "rouge_l", "semantic", "bert_similarity"):
         assert system.scores.per_image[key].mean() == pytest.approx(system.scores.corpus[key])
+
+
+def test_more_scores_are_measured_as_the_others_are(text_encoder):
+    """One whose corpus value is not the mean over images, as METEOR's is not."""
+
+    def length(captions, references):
+        per_image = np.array([float(len(one)) for one in captions])
+        return Scores(per_image.mean() + 1, per_image)
+
+    scores = Scorer(RECORDS, text_encoder, also={"length": length}).system("ours", CAPTIONS).scores
+    lengths = [len(caption) for caption in CAPTIONS]
+    assert scores.corpus["length"] == np.mean(lengths) + 1
+    assert scores.per_image["length"].tolist() == lengths
+    assert scores.sampled["length"].mean() == pytest.approx(np.mean(lengths) + 1, abs=0.5)
 
 
 def test_people_have_the_similarity_that_the_scale_calls_human(scorer):
