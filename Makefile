@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 EXTRAS := offline demo export heic tune joblib slurm ray dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data train test lint format lock clean
+.PHONY: help setup demo data train test bench lint format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ train: $(STAMP)  ## train on Flickr8k (after make data); options go in ARGS="tra
 
 test: $(STAMP)  ## the whole test suite, offline
 	$(BIN)/python -m pytest -q
+
+bench: $(STAMP)  ## time everything beside the ordinary way; BENCH=quick: in two minutes
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(STAMP)  ## ruff: format and rules
 	$(BIN)/ruff format --check .

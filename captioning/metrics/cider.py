@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from captioning.data.records import UserError
 from captioning.metrics.scores import MAX_NGRAM, Scores, Words, ngrams, tokenized
@@ -59,23 +60,30 @@ def cider_d(
     weight is log(1) = 0.
     """
     images = tokenized(hypotheses, references)
-    frequency, count = documents or Documents.of(references)
-
-    def rarity(ngram: Words) -> float:
-        return math.log(count / frequency.get(ngram, 1))
-
+    documents = documents or Documents.of(references)
     per_image = []
     for one, others in images:
-        hypothesis = _vector(ngrams(one), rarity)
-        compared = [_similarity(hypothesis, _vector(ngrams(other), rarity)) for other in others]
+        hypothesis = _vector(one, documents)
+        compared = [_similarity(hypothesis, _vector(other, documents)) for other in others]
         per_image.append(np.mean(compared))
     return Scores(float(np.mean(per_image)), np.array(per_image))
 
 
-def _vector(counts: Counter[Words], rarity: Callable[[Words], float]) -> _Vector:
+def cider_d_pairs(
+    captions: Sequence[str], documents: Documents
+) -> Float[np.ndarray, "caption caption"]:
+    """Return CIDEr-D of each caption (row) with each (column) as its only reference."""
+    (_, words), *_ = tokenized([""], [captions])
+    vectors = [_vector(one, documents) for one in words]
+    return np.array([[_similarity(one, other) for other in vectors] for one in vectors])
+
+
+def _vector(caption: Words, documents: Documents) -> _Vector:
+    counts = ngrams(caption)
     weights: list[dict[Words, float]] = [{} for _ in range(MAX_NGRAM)]
     for ngram, count in counts.items():
-        weights[len(ngram) - 1][ngram] = count * rarity(ngram)
+        rarity = math.log(documents.images / documents.frequency.get(ngram, 1))
+        weights[len(ngram) - 1][ngram] = count * rarity
     norms = [math.sqrt(sum(weight**2 for weight in order.values())) for order in weights]
     # coco-caption takes the number of bigrams for the length.
     return _Vector(weights, norms, sum(counts[pair] for pair in weights[1]))

@@ -8,7 +8,6 @@ reference. Bind what is left and choose:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from jaxtyping import Float
 
 from captioning.metrics.bert_similarity import TextEncoder
 from captioning.metrics.bleu import bleu
-from captioning.metrics.cider import Documents, cider_d
+from captioning.metrics.cider import Documents, cider_d_pairs
 from captioning.metrics.rouge import rouge_l
 from captioning.metrics.scores import Scores
 
@@ -41,7 +40,8 @@ def cider_utility(captions: Captions, documents: Documents | None = None) -> Uti
     document: that needs many pictures at once, for a word in all documents weighs nothing. Raises
     UserError for one picture without `documents`.
     """
-    return _pairwise(partial(cider_d, documents=documents or Documents.of(captions)), captions)
+    documents = documents or Documents.of(captions)
+    return np.array([cider_d_pairs(of_image, documents) for of_image in captions])
 
 
 def bert_utility(captions: Captions, text_encoder: TextEncoder) -> Utilities:
