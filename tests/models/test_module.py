@@ -1,5 +1,7 @@
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader
 
 from captioning.data.records import UserError
 from captioning.data.vocabulary import BOS, EOS, PAD
@@ -67,6 +69,31 @@ def test_learning_rate_warms_up_then_falls_to_zero():
     assert rates[0] < rates[5] < rates[10] == 1.0
     assert rates[50] > rates[80] > rates[99] > 0
     assert warmup_cosine(100, 100, 10) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_whatever_the_precision(precision):
+    norms = []
+
+    class Norms(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            norms.append(torch.nn.utils.get_total_norm([p.grad for p in pl_module.parameters()]))
+
+    trainer = pl.Trainer(
+        max_epochs=1,
+        limit_val_batches=0,
+        accelerator="cpu",
+        precision=precision,
+        gradient_clip_val=1e-3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Norms()],
+    )
+    loader = DataLoader([batch()], batch_size=None, collate_fn=lambda one: one)
+    trainer.fit(module(), loader, loader)
+    assert norms[0].item() == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_a_checkpoint_of_another_vocabulary_is_refused():

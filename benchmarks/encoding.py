@@ -1,0 +1,106 @@
+"""Rows: encoding, JPEG files on disk to stored features, in images a second."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from benchmarks.rows import Row, in_turn, matrix_peak, peak_of, seconds
+from captioning.data.records import Record
+from captioning.features.encoder import MANY, Encoder, classifier, cut_before_pooling
+from captioning.features.store import build_store
+from captioning.features.weights import LITE0, find_weights, load_weights
+
+# Multiplications and additions for an image of 224 x 224, without the head.
+OPERATIONS = {"resnet50": 8.18e9, LITE0: 0.77e9}
+AIMS = {"resnet50": "2 times, 85 % of the peak", LITE0: "5 times"}
+
+
+def pictures(folder: Path, number: int) -> list[Record]:
+    """Write JPEGs of Flickr8k's usual size, 500 x 375, as hard to decode as photographs."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    records = []
+    for at in range(number):
+        coarse = random.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        image = np.asarray(Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC))
+        grain = random.normal(0, 8, image.shape)
+        path = folder / f"{at:05}.jpg"
+        Image.fromarray((image + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+        records.append(Record(path.name, str(path), ("a picture",), "train"))
+    return records
+
+
+class Files(Dataset):
+    """A picture an item, by torchvision's transforms."""
+
+    def __init__(self, records: list[Record], encoder: Encoder):
+        self.records = records
+        size = encoder.preprocess.image_size
+        self.transform = transforms.Compose(
+            [
+                transforms.Resize((size, size)),
+                transforms.ToTensor(),
+                transforms.Normalize(encoder.preprocess.mean, encoder.preprocess.std),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, at: int) -> torch.Tensor:
+        return self.transform(Image.open(self.records[at].path).convert("RGB"))
+
+
+def plain_network(name: str) -> nn.Module:
+    """Return the network as torchvision has it, without its head."""
+    body = cut_before_pooling(classifier(name, 224))
+    if name == LITE0:
+        load_weights(body, find_weights(name, "package")[0])
+    return body.eval()
+
+
+@torch.no_grad()
+def plain_encoding(network: nn.Module, files: Files, out: Path) -> None:
+    """Encode as tutorials do: a DataLoader of two workers, eager float32, one array saved."""
+    loader = DataLoader(files, 32, num_workers=2)
+    np.save(out, torch.cat([network(images).mean((2, 3)) for images in loader]).numpy())
+
+
+def encoding(folder: Path, repeats: int, images: int) -> list[Row]:
+    """ResNet50 (random weights) and EfficientNet-Lite0, ours against the plain way."""
+    records, rows = pictures(folder / "jpeg", images), []
+    for name, some in (("resnet50", records[: images // 4]), (LITE0, records)):
+        encoder = Encoder(name, "package" if name == LITE0 else None)
+        ready = seconds(lambda encoder=encoder: encoder.expect(MANY))
+        network, files = plain_network(name), Files(some, encoder)
+
+        def ours(encoder=encoder, some=some) -> None:
+            with tempfile.TemporaryDirectory(dir=folder) as root:
+                build_store(root, encoder, some)
+
+        def plain(network=network, files=files) -> None:
+            plain_encoding(network, files, folder / "plain.npy")
+
+        took = in_turn({"ours": ours, "ordinary": plain, "peak": matrix_peak()}, repeats)
+        peak = peak_of(took["peak"])
+        row = Row(
+            f"encode {name}",
+            "images/s",
+            [len(some) / each for each in took["ours"]],
+            [len(some) / each for each in took["ordinary"]],
+            "a DataLoader with two workers, the network in eager float32",
+            AIMS[name],
+            notes={"seconds to get ONNX Runtime ready": ready, "peak GFLOP/s": peak / 1e9},
+        )
+        if name == "resnet50":  # Lite0's depthwise convolutions wait for memory, not for products
+            row.limit = peak / OPERATIONS[name]
+        rows.append(row)
+    return rows

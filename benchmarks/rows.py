@@ -1,0 +1,75 @@
+"""What a benchmark row is, and how its two sides are timed: turn by turn, in the same run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+LESS_IS_BETTER = ("s", "ms", "MB")
+PEAK_OPERATIONS = 2 * 2048**3
+
+
+@dataclass
+class Row:
+    """The same thing done by `ours` and by the `ordinary` way, several times each, in `unit`.
+
+    `limit` is what the machine allows, in the same unit.
+    """
+
+    name: str
+    unit: str
+    ours: list[float]
+    ordinary: list[float]
+    way: str  # what the ordinary way is
+    aim: str
+    limit: float | None = None
+    notes: dict[str, float | str] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        """How many times better ours is, by the medians."""
+        ours, ordinary = statistics.median(self.ours), statistics.median(self.ordinary)
+        return ordinary / ours if self.unit in LESS_IS_BETTER else ours / ordinary
+
+    @property
+    def of_limit(self) -> float | None:
+        """The share of the machine's limit that ours reaches."""
+        return statistics.median(self.ours) / self.limit if self.limit else None
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Return how long one call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Time the calls one after the other, `repeats` times over, after one call each to warm up."""
+    for call in calls.values():
+        call()
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            found[name].append(seconds(call))
+    return found
+
+
+def matrix_peak() -> Callable[[], object]:
+    """Return a call of `PEAK_OPERATIONS` in float32, twenty times over: the machine's limit."""
+    left, right = torch.randn(2, 2048, 2048)
+
+    def multiply() -> None:
+        for _ in range(20):
+            left @ right
+
+    return multiply
+
+
+def peak_of(took: list[float]) -> float:
+    """Return the operations a second of `matrix_peak`'s calls, by their median."""
+    return 20 * PEAK_OPERATIONS / statistics.median(took)
