@@ -9,6 +9,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from torch import Tensor
 
 from captioning.data.records import UserError
@@ -82,7 +84,7 @@ class CaptioningModule(pl.LightningModule):
             [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
-            fused=True,
+            fused=not self._scales(),
         )
         total = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -92,6 +94,28 @@ class CaptioningModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def _scales(self) -> bool:
+        return getattr(self.trainer.precision_plugin, "scaler", None) is not None
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer says; Lightning's own refuses a fused optimizer under bf16-mixed.
+
+        It need not: without a scaler (16-mixed has one) gradients are what they seem.
+        """
+        options = (
+            gradient_clip_val or 0.0,
+            GradClipAlgorithmType(gradient_clip_algorithm or "norm"),
+        )
+        if self._scales():
+            self.clip_gradients(optimizer, *options)
+        else:
+            Precision.clip_gradients(self.trainer.precision_plugin, optimizer, *options)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a machine without this run's folder needs to caption a picture."""
