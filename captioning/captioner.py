@@ -29,6 +29,8 @@ from captioning.features.images import load_image
 from captioning.models.module import FORMAT_VERSION
 from captioning.search.beam import beam_search
 
+Picture = str | Path | Image.Image
+
 
 class Captioner:
     """An encoder, a decoder and a vocabulary; in eval mode, on the CPU unless moved.
@@ -61,25 +63,30 @@ class Captioner:
         captioner.decoder.to(device)
         return captioner
 
-    def __call__(self, picture: str | Path | Image.Image) -> str:
+    def __call__(self, picture: Picture) -> str:
         """Return the caption of one picture."""
         return self.captions([picture])[0]
 
-    def captions(self, pictures: Iterable[str | Path | Image.Image]) -> list[str]:
+    def captions(self, pictures: Iterable[Picture]) -> list[str]:
         """Return one caption a picture, all in one batch. Raises UserError for a bad file."""
-        return self.captions_of(torch.stack([self._image(one) for one in pictures]))
+        return self.captions_of(torch.cat([self._image(one) for one in pictures]))
 
-    def captions_of(self, images: Tensor) -> list[str]:
-        """Return one caption an image of a preprocessed batch `[b 3 h w]`."""
-        tokens = self.search(self.decoder, self._features(images)).tokens[:, 0]
+    def captions_of(self, images: Float[Tensor, "batch 3 height width"]) -> list[str]:
+        """Return one caption an image of a preprocessed batch."""
+        tokens = self.search(self.decoder, self._encode(images)).tokens[:, 0]
         return [self.vocabulary.decode(row) for row in tokens.tolist()]
 
-    def alternatives(self, picture: str | Path | Image.Image) -> list[tuple[str, float]]:
+    def features(self, picture: Picture) -> Float[Tensor, "1 *region feature"]:
+        """Encode one picture: to ask more than one thing of it and see it once."""
+        return self._encode(self._image(picture))
+
+    def alternatives(self, picture: Picture | Tensor) -> list[tuple[str, float]]:
         """Return what the search found for one picture, and the scores that it orders them by.
 
         Best first, each text once; a beam of width 5 finds up to five. The first is the caption.
         """
-        found = self.search(self.decoder, self._features(self._image(picture)[None]))
+        features = picture if isinstance(picture, Tensor) else self.features(picture)
+        found = self.search(self.decoder, features)
         scores: dict[str, float] = {}
         for row, score in zip(found.tokens[0].tolist(), found.scores[0].tolist(), strict=True):
             if score > -math.inf:  # what fills up a beam for which there are too few sentences
@@ -88,7 +95,7 @@ class Captioner:
 
     @torch.inference_mode()
     def attention(
-        self, picture: str | Path | Image.Image, caption: str
+        self, picture: Picture | Tensor, caption: str
     ) -> list[tuple[str, Float[Tensor, "height width"]]]:
         """Return where the model looks to choose each word of a caption, and `<eos>` after them.
 
@@ -101,18 +108,18 @@ class Captioner:
                 f"{type(self.decoder).__name__} does not look at regions of a picture; "
                 "attention is there to see after training with model=attention"
             )
-        features = self._features(self._image(picture)[None])
+        features = picture if isinstance(picture, Tensor) else self.features(picture)
         tokens = torch.tensor([self.vocabulary.encode(caption)[:-1]], device=features.device)
         weights = self.decoder.attention(features, tokens)[0].cpu()
         side = math.isqrt(weights.shape[-1])  # every encoder sees a square
         words = [*tokenize(caption), SPECIALS[EOS]]
         return list(zip(words, weights.unflatten(-1, (side, side)), strict=True))
 
-    def _image(self, picture: str | Path | Image.Image) -> Float[Tensor, "3 height width"]:
+    def _image(self, picture: Picture) -> Float[Tensor, "1 3 height width"]:
         opened = picture if isinstance(picture, Image.Image) else load_image(picture)
-        return self.encoder.preprocess(opened)
+        return self.encoder.preprocess(opened)[None]
 
-    def _features(self, images: Tensor) -> Tensor:
+    def _encode(self, images: Tensor) -> Tensor:
         return self.encoder(images.to(next(self.decoder.parameters()).device))
 
 

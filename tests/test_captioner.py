@@ -58,6 +58,15 @@ def test_alternatives_leave_out_what_only_fills_the_beam(attentive, picture):
     assert {text for text, _ in searching.alternatives(picture)} == {"a", "red", "dog"}
 
 
+def test_a_picture_that_is_encoded_is_answered_as_the_picture(attentive, picture):
+    features = attentive.features(picture)
+    assert attentive.alternatives(features) == attentive.alternatives(picture)
+    again = zip(
+        attentive.attention(features, "a dog"), attentive.attention(picture, "a dog"), strict=True
+    )
+    assert all(torch.equal(one[1], other[1]) for one, other in again)
+
+
 def test_every_word_and_the_end_have_their_share_of_each_region(attentive, picture):
     looked = attentive.attention(picture, "A red dog .")
     assert [word for word, _ in looked] == ["a", "red", "dog", "<eos>"]
