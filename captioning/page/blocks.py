@@ -78,7 +78,6 @@ def build_page(captioners: Mapping[str, Captioner], samples: Sequence[str]) -> g
         quiet: dict[str, Any] = {
             "api_visibility": "private",
             "show_progress": "hidden",
-            "queue": False,
         }
         gr.on(
             [files.upload, files.delete, files.clear],
