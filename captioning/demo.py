@@ -63,8 +63,7 @@ def demo(ckpt: str, samples: str | None, port: str, weights: str | None, device:
         try:
             page.launch(server_port=int(port), **launch_options())
         except OSError:
-            taken = f"port={port} is taken by another program; type port={int(port) + 1}"
-            raise UserError(taken) from None
+            raise UserError(f"port={port} is taken; type port={int(port) + 1}") from None
         print(f"http://127.0.0.1:{port} is the page; Ctrl-C ends it", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
@@ -97,7 +96,7 @@ def _options(arguments: list[str]) -> dict[str, str | None]:
 def _checkpoints(ckpt: str) -> list[str]:
     """Return the files that ckpt= names: in Hydra's grammar, as captioning.evaluate reads it."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
+    from hydra.errors import HydraException
 
     from captioning.data.records import UserError
     from captioning.evaluate import quoted
@@ -105,7 +104,7 @@ def _checkpoints(ckpt: str) -> list[str]:
 
     try:
         named = OverridesParser.create().parse_override(quoted(f"ckpt={ckpt}")).value()
-    except OverrideParseException:
+    except HydraException:
         named = None
     if not isinstance(named, str | list) or not all(isinstance(one, str) for one in named):
         raise UserError(
@@ -145,7 +144,7 @@ def _samples(samples: str | None, folder: str) -> list[str]:
     kinds = Image.registered_extensions()
     found = [path for path in sorted(Path(samples).glob("*")) if path.suffix.lower() in kinds]
     if not found:
-        raise UserError(f"samples={samples}: there is no folder with pictures")
+        raise UserError(f"samples={samples}: there are no pictures in that folder")
     return [str(path.resolve()) for path in found[:SAMPLES]]
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from captioning.build import build_decoder
+from captioning.captioner import Captioner
 from captioning.data.vocabulary import SPECIALS
 from captioning.features.encoder import Encoder
 
@@ -43,3 +44,8 @@ def checkpoints(tmp_path_factory):
         )
         for name, decoder in (("attention", "AttentionDecoder"), ("lstm", "LSTMDecoder"))
     ]
+
+
+@pytest.fixture(scope="package")
+def captioners(checkpoints):
+    return {path.stem: Captioner.from_checkpoint(path) for path in checkpoints}

@@ -130,11 +130,6 @@ def tab(browser, server):
         yield opened
 
 
-@pytest.fixture(scope="module")
-def captioners(checkpoints):
-    return [Captioner.from_checkpoint(path) for path in checkpoints]
-
-
 @pytest.fixture
 def picture(tmp_path):
     path = tmp_path / "holiday (1), ü.png"
@@ -167,15 +162,15 @@ def rounded(found):
 def test_a_picture_brings_captions_and_alternatives_of_every_model(tab, picture, captioners):
     bring_one(tab, picture)
     assert tab.locator("#answer h2").all_text_contents() == ["attention", "lstm"]
-    for at, one in enumerate(captioners):
+    for at, one in enumerate(captioners.values()):
         assert sentences(tab, at) == rounded(one.alternatives(picture))
 
 
 def test_a_word_that_is_pointed_at_darkens_what_was_not_looked_at(tab, picture, captioners):
     bring_one(tab, picture)
     assert tab.locator("#answer canvas.on").count() == 0
-    caption = captioners[0](picture)
-    word, weights = captioners[0].attention(picture, caption)[1]
+    caption = captioners["attention"](picture)
+    word, weights = captioners["attention"].attention(picture, caption)[1]
     tab.locator("#answer .model >> nth=0 >> li >> nth=0 >> .word >> nth=1").hover()
     tab.wait_for_selector("#answer canvas.on")
     assert tab.locator("#answer figcaption").text_content() == f"Where it looked for “{word}”"
@@ -217,7 +212,7 @@ def test_the_search_can_be_chosen(tab, picture, captioners):
     bring_one(tab, picture)
     tab.get_by_label("greedy").check(force=True)
     tab.wait_for_function("document.querySelectorAll('#answer .model li').length === 2")
-    greedy = captioners[0]
+    greedy = captioners["attention"]
     greedy = Captioner(greedy.encoder, greedy.decoder, greedy.vocabulary, greedy_search)
     assert sentences(tab) == rounded(greedy.alternatives(picture))
     assert not tab.get_by_label("number input for Beam width").is_visible()
@@ -231,7 +226,7 @@ def test_the_search_can_be_chosen(tab, picture, captioners):
     )
 
 
-def test_the_beam_can_be_wider(tab, picture, captioners):
+def test_the_beam_can_be_wider(tab, picture):
     bring_one(tab, picture)
     slider = tab.get_by_label("range slider for Beam width")
     slider.focus()
@@ -300,7 +295,7 @@ def test_many_pictures_become_a_csv(tab, tmp_path, captioners):
     with open(download.value.path(), newline="", encoding="utf-8") as file:
         header, *found = csv.reader(file)
     del paths[5]
-    said = [one.captions(paths) for one in captioners]
+    said = [one.captions(paths) for one in captioners.values()]
     assert header == ["image", "attention", "lstm"]
     assert found == [list(row) for row in zip((path.name for path in paths), *said, strict=True)]
 
