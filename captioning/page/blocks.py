@@ -32,7 +32,7 @@ def build_page(captioners: Mapping[str, Captioner], samples: Sequence[str]) -> g
         picked = gr.State(list(samples[:1]))
         gr.HTML("<h1>captioning</h1>", elem_id="title")
         with gr.Row(elem_id="page"):
-            with gr.Column(elem_id="side"):
+            with gr.Column(elem_id="side", scale=0, min_width=288):
                 bring(samples, picked)
                 with gr.Column(elem_id="settings"):
                     settings, changes = choose(list(captioners))
