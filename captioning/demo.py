@@ -1,0 +1,152 @@
+"""Caption pictures on a page in the browser: `python -m captioning.demo ckpt=PATH`.
+
+Checkpoints enter; a page that only this machine reaches stays up until Ctrl-C. page/ has the page.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+USAGE = """usage: python -m captioning.demo ckpt=PATH [key=value ...]
+
+  ckpt=PATH             best.ckpt or last.ckpt of a run, a pattern such as 'runs/*/best.ckpt',
+                        or several, side by side: 'ckpt=[A,B]'
+  samples=FOLDER        pictures to pick from, instead of drawn scenes
+  port=7860             where the page is, on 127.0.0.1
+  weights=FILE          the encoder's weights, if not where they were in training
+  device=cpu            or cuda
+"""
+DEFAULTS = {"samples": None, "port": "7860", "weights": None, "device": "cpu"}
+SAMPLES = 15
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; returns the exit code."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0 if arguments else 2
+    from captioning.data.records import UserError
+
+    try:
+        return demo(**_options(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def demo(ckpt: str, samples: str | None, port: str, weights: str | None, device: str) -> int:
+    """Load the checkpoints, serve the page, wait for Ctrl-C; what visitors brought is deleted."""
+    import os
+    import signal
+    import tempfile
+
+    from captioning.data.records import UserError
+
+    paths = _checkpoints(ckpt)
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UserError(f"port={port}: it is a number from 1 to 65535")
+    with tempfile.TemporaryDirectory(prefix="captioning-demo-") as folder:
+        # Before gradio is imported, which reads them then: nothing calls home.
+        os.environ |= {
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "GRADIO_TEMP_DIR": folder,
+        }
+        try:
+            from captioning.page.blocks import build_page, launch_options
+        except ModuleNotFoundError as error:
+            if error.name != "gradio":
+                raise
+            raise UserError("the page needs Gradio: pip install 'captioning[demo]'") from None
+        page = build_page(_captioners(paths, weights, device), _samples(samples, folder))
+        try:
+            page.launch(server_port=int(port), **launch_options())
+        except OSError:
+            raise UserError(f"port={port} is taken; type port={int(port) + 1}") from None
+        print(f"http://127.0.0.1:{port} is the page; Ctrl-C ends it", flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            page.close(verbose=False)
+    return 0
+
+
+def _options(arguments: list[str]) -> dict[str, str | None]:
+    """Read key=value; everything after the first = is the value, whatever it holds."""
+    import difflib
+
+    from captioning.data.records import UserError
+
+    options: dict[str, str | None] = dict(DEFAULTS)
+    known = ["ckpt", *DEFAULTS]
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"; did you mean {close[0]}=?" if close else ""
+            raise UserError(f"{argument} is not one of {', '.join(f'{k}=' for k in known)}{hint}")
+        options[key] = value
+    if not options.get("ckpt"):
+        raise UserError("ckpt= is missing; see python -m captioning.demo --help")
+    return options
+
+
+def _checkpoints(ckpt: str) -> list[str]:
+    """Return the files that ckpt= names: in Hydra's grammar, as captioning.evaluate reads it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    from captioning.data.records import UserError
+    from captioning.evaluate import quoted
+    from captioning.reports.entrants import find_checkpoints
+
+    try:
+        named = OverridesParser.create().parse_override(quoted(f"ckpt={ckpt}")).value()
+    except HydraException:
+        named = None
+    if not isinstance(named, str | list) or not all(isinstance(one, str) for one in named):
+        raise UserError(
+            f"ckpt={ckpt}: there is no such file; several are named \"ckpt=['A','B']\", in quotes"
+        )
+    return find_checkpoints(named)
+
+
+def _captioners(paths: list[str], weights: str | None, device: str) -> dict:
+    """Return a captioner a checkpoint, by a short name."""
+    import torch
+
+    from captioning.captioner import Captioner, read_checkpoint
+    from captioning.data.records import UserError
+    from captioning.reports.entrants import labels
+
+    if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
+        raise UserError(f"device={device}: it is cpu, or cuda where torch finds a GPU")
+    names = [read_checkpoint(path)["captioning"]["config"]["name"] for path in paths]
+    return {
+        label: Captioner.from_checkpoint(path, encoder_weights=weights, device=device)
+        for label, path in zip(labels(paths, names), paths, strict=True)
+    }
+
+
+def _samples(samples: str | None, folder: str) -> list[str]:
+    """Return the first pictures of a folder, or draw some scenes."""
+    from PIL import Image
+
+    from captioning.data.records import UserError
+    from captioning.data.scenes import Scenes
+
+    if not samples:
+        drawn = Scenes(folder, images=10)
+        drawn.prepare()
+        return sorted(map(str, drawn.folder.glob("*.jpg")))
+    kinds = Image.registered_extensions()
+    found = [path for path in sorted(Path(samples).glob("*")) if path.suffix.lower() in kinds]
+    if not found:
+        raise UserError(f"samples={samples}: there are no pictures in that folder")
+    return [str(path.resolve()) for path in found[:SAMPLES]]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
