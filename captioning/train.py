@@ -73,7 +73,8 @@ def train_job(cfg: DictConfig) -> float | None:
 
     hydra = HydraConfig.get()
     try:
-        config = OmegaConf.to_container(cfg, resolve=True)
+        # Unresolved, it does not depend on where the folder and the data are.
+        config = OmegaConf.to_container(cfg)
         return attempt(Path(hydra.runtime.output_dir), config, partial(train, cfg))
     finally:
         write_summary(Path(hydra.sweep.dir))

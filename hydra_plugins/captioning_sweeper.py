@@ -8,14 +8,12 @@ is refused before anything starts; a job that fails stops no other.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf, open_dict
@@ -90,7 +88,7 @@ class CaptioningSweeper(BasicSweeper):
         todo, changed = [], {}
         for job in jobs:
             try:
-                if not is_finished(job.folder.absolute(), self.compose(job)):
+                if not is_finished(job.folder, self.compose(job)):
                     todo.append(job)
             except ChangedError as error:
                 changed.setdefault("\n  ".join(error.changes), []).append(job.folder)
@@ -106,18 +104,11 @@ class CaptioningSweeper(BasicSweeper):
         return todo
 
     def compose(self, job: Job) -> dict[str, Any]:
-        """Return a job's config as it will see it, in plain types."""
+        """Return a job's config as it will see it, in plain types, unresolved."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, job.overrides)
         with open_dict(config):
-            config.hydra.runtime.output_dir = os.path.abspath(job.folder)
-        before = HydraConfig.instance().cfg
-        try:
-            HydraConfig.instance().set_config(config)
-            with open_dict(config):
-                del config["hydra"]
-            return OmegaConf.to_container(config, resolve=True)
-        finally:
-            HydraConfig.instance().cfg = before
+            del config["hydra"]
+        return OmegaConf.to_container(config)
 
 
 def quoted(text: str) -> str:

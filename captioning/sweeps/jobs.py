@@ -55,7 +55,7 @@ def is_finished(folder: Path, config: Mapping[str, Any]) -> bool:
     """
     status = read_status(folder)
     begun = status.get("status") == "finished" or (folder / "last.ckpt").exists()
-    changed = differences(status["config"], portable(config, folder)) if begun and status else []
+    changed = differences(status["config"], config) if begun and status else []
     if changed:
         raise ChangedError(folder, changed)
     return status.get("status") == "finished"
@@ -71,11 +71,6 @@ class ChangedError(UserError):
             f"{folder} was trained with another config ({'; '.join(changes)}); type name=NEW for "
             "a sweep of its own, or delete that folder to train it again"
         )
-
-
-def portable(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the config without the place of its folder, which may move."""
-    return json.loads(json.dumps(config).replace(json.dumps(str(folder))[1:-1], "."))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -108,13 +103,13 @@ def attempt(
             if is_finished(folder, config):
                 log.info("finished before: %s", folder)
                 return read_status(folder)["score"]
-            return _attempt(folder, portable(config, folder), train)
+            return _attempt(folder, config, train)
     except Timeout:
         raise UserError(f"another process trains in {folder} now; wait, or stop it") from None
 
 
 def _attempt(
-    folder: Path, config: dict[str, Any], train: Callable[[str | None], float | None]
+    folder: Path, config: Mapping[str, Any], train: Callable[[str | None], float | None]
 ) -> float | None:
     start, last = time.time(), folder / "last.ckpt"
 

@@ -12,18 +12,24 @@ COLUMNS = ("cider", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "bert_similar
 
 
 def make_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return a row for each config of the finished runs, the best by what they monitored first.
-
-    Where they monitored different scores, by CIDEr-D.
-    """
+    """Return a row for each config of the finished runs, the best first."""
     keys = differing(runs)
+    return [fold(group, keys) for group in best_first(runs)]
+
+
+def best_first(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the finished runs of each config, that with the best mean first.
+
+    The best is by what the runs monitored; where that differs, by CIDEr-D.
+    """
     groups: dict[tuple, list[Run]] = {}
     for run in finished(runs):
         groups.setdefault(tuple(run.overrides.items()), []).append(run)
-    rows = [fold(group, keys) for group in groups.values()]
-    key, sign = order(rows)
+    rows = [(fold(group, ()), group) for group in groups.values()]
+    key, sign = order([row for row, _ in rows])
     worst = {"mean": -sign * float("inf")}
-    return sorted(rows, key=lambda row: -sign * row["scores"].get(key, worst)["mean"])
+    rows.sort(key=lambda pair: -sign * pair[0]["scores"].get(key, worst)["mean"])
+    return [group for _, group in rows]
 
 
 def order(rows: Sequence[dict[str, Any]]) -> tuple[str, int]:

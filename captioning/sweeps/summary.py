@@ -23,10 +23,9 @@ def write_summary(folder: Path, page: bool = False) -> str:
     with FileLock(folder / "summary.lock"):
         runs = read_runs([folder])
         rows = make_rows(runs)
-        text = markdown(rows) if rows else "No job has finished yet."
+        table = markdown(rows) if rows else "No job has finished yet."
         left = [run for run in runs if run.status != "finished"]
-        if left:
-            text += "\n\nNot in the table:\n"
+        text = table + ("\n\nNot in the table:\n" if left else "")
         for run in left:
             text += f"\n- {run.folder.relative_to(folder)}: {run.status}"
             text += f", {run.error}" if run.error else ""
@@ -35,8 +34,8 @@ def write_summary(folder: Path, page: bool = False) -> str:
         if page:
             from captioning.sweeps.page import page_text
 
-            _write(folder / "summary.html", page_text(folder.resolve().name, runs, rows))
-    return text
+            _write(folder / "summary.html", page_text(folder, runs, rows))
+    return table
 
 
 def comma_separated(rows: Sequence[dict[str, Any]]) -> str:
