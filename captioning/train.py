@@ -191,6 +191,15 @@ def check_flags(arguments: list[str]) -> None:
             sys.exit(f"error: {argument}: Lightning 2 dropped it; type {DROPPED[key[1]]}=… instead")
 
 
+def quoted(argument: str) -> str:
+    """Return ckpt=PATH so that Hydra takes it as one text: a sweep's folders have = and commas."""
+    key, _, path = argument.partition("=")
+    if key not in ("ckpt", "ckpt_path") or not Path(path).exists():
+        return argument
+    return f"{key}='" + path.replace("'", r"\'") + "'"
+
+
 if __name__ == "__main__":
     check_flags(sys.argv[1:])
+    sys.argv[1:] = map(quoted, sys.argv[1:])
     main()

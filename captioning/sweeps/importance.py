@@ -25,7 +25,7 @@ class Effect(NamedTuple):
 
     key: str
     share: float
-    by_chance: float
+    by_chance: float | None  # the seeds': None
 
 
 def importance(groups: Sequence[Sequence[Run]], keys: Sequence[str], score: str) -> list[Effect]:
@@ -48,7 +48,7 @@ def importance(groups: Sequence[Sequence[Run]], keys: Sequence[str], score: str)
     configs = np.array([number for number, _ in runs])
     between = effect_of("seed", configs, scores)
     if between:
-        effects.append(Effect("seed", 1 - between.share, 1 - between.by_chance))
+        effects.append(Effect("seed", 1 - between.share, None))
     return effects
 
 

@@ -46,6 +46,8 @@ def scatter(groups: Groups, x: str, y: str) -> Figure:
 
     A dot is a run, a line joins the means of a setting's values.
     """
+    from matplotlib.ticker import EngFormatter
+
     dots = [
         (rank, value_of(run, x), value_of(run, y))
         for rank, group in enumerate(groups)
@@ -54,6 +56,9 @@ def scatter(groups: Groups, x: str, y: str) -> Figure:
     ]
     figure, axes = plot(shown_name(x), f"{shown_name(y)} by {shown_name(x)}")
     place, ticks = scale([value for _, value, _ in dots])
+    if x in groups[0][0].content:
+        place, ticks = float, None
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if ticks:
         axes.set_xticks(*ticks)
         means = [
@@ -69,17 +74,22 @@ def scatter(groups: Groups, x: str, y: str) -> Figure:
 def parallel(groups: Groups, keys: Sequence[str], score: str) -> Figure:
     """Draw each config as a line through its settings to its score, an axis each."""
     figure, axes = plot("", "", size=(max(5.0, 1.45 * (len(keys) + 1)), 3.2))
-    columns = [[group[0].setting(key) for group in groups] for key in keys]
-    columns.append([factor(score) * _mean(group, score) for group in groups])
+    columns: list[list[Any]] = [[group[0].setting(key) for group in groups] for key in keys]
+    means = [np.mean([run.scores[score] for run in group]) for group in groups]
+    columns.append([float(factor(score) * mean) for mean in means])
     heights = []
     for at, column in enumerate(columns):
         place, ticks = scale(column)
         low, high = min(map(place, column)), max(map(place, column))
         span = high - low or 1.0
         heights.append([(place(value) - low) / span for value in column])
-        marks = ticks or ((low, high), (f"{low:.4g}", f"{high:.4g}"))
+        digits = ".1f" if at == len(keys) else ".4g"
+        marks = ticks or ((low, high), (f"{low:{digits}}", f"{high:{digits}}"))
+        # Beside the outer axes, where no line is, and above the lines elsewhere.
+        side = {"ha": "right" if at == 0 else "left", "fontsize": 8.5, "color": INKS["soft"]}
+        side["va"] = "center" if at in (0, len(keys)) else "bottom"
         for mark, text in zip(*marks, strict=True):
-            axes.text(at + 0.03, (mark - low) / span, text, fontsize=8.5, color=INKS["soft"])
+            axes.text(at + (-0.05 if at == 0 else 0.05), (mark - low) / span, text, **side)
         axes.axvline(at, color=INKS["line"], zorder=0)
     for rank in reversed(range(len(groups))):
         line = [height[rank] for height in heights]
@@ -100,9 +110,12 @@ def bars(effects: Sequence[Effect]) -> Figure:
     for at, (key, share, by_chance) in enumerate(effects):
         colour = INKS["soft"] if key == "seed" else series(0)
         axes.barh(-at, 100 * share, color=colour, height=0.6)
-        axes.plot([100 * by_chance] * 2, [-at - 0.4, -at + 0.4], color=INKS["ink"], linewidth=1.2)
+        if by_chance is not None:
+            ends = [-at - 0.4, -at + 0.4]
+            axes.plot([100 * by_chance] * 2, ends, color=INKS["ink"], linewidth=1.2)
     axes.set_yticks([-at for at in range(len(effects))], [effect.key for effect in effects])
     axes.set_xlim(0, 100)
+    axes.grid(False)
     return figure
 
 
@@ -137,7 +150,3 @@ def factor(key: str) -> int:
 def shown_name(key: str) -> str:
     """Return a key without the group it is of."""
     return key.removeprefix("val/").rpartition(".")[2].replace("_", " ")
-
-
-def _mean(group: Sequence[Run], score: str) -> float:
-    return float(np.mean([run.scores[score] for run in group]))
