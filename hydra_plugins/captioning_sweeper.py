@@ -70,7 +70,7 @@ class CaptioningSweeper(BasicSweeper):
             keys = [key.lstrip("+") for key in swept if key != "seed"] or swept or ["one"]
             with open_dict(self.config):
                 self.config.name = "+".join(sorted(keys))
-            own.append(f"name={quoted(self.config.name)}")
+            own += [] if "name" in swept else [f"name={quoted(self.config.name)}"]
         folder = str(self.config.hydra.sweep.dir)
         own.append(f"hydra.sweep.dir={quoted(folder)}")
         jobs = []
