@@ -56,7 +56,10 @@ class CaptioningSweeper(BasicSweeper):
         return results
 
     def plan(self, arguments: list[str]) -> list[Job]:
-        """Return all jobs. Their folder is the sweep's; they are named by what is swept."""
+        """Return all jobs, each in a folder of the sweep's that what is swept names, and its seed.
+
+        The seed even where there is one, so that more seeds later are more jobs of the same sweep.
+        """
         from captioning.sweeps.jobs import job_name
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -76,7 +79,8 @@ class CaptioningSweeper(BasicSweeper):
         jobs = []
         for combination in (one for some in self.split_arguments(overrides, None) for one in some):
             values = dict(one.split("=", 1) for one in combination)
-            name = job_name({key.lstrip("+"): values[key] for key in swept})
+            values = {"seed": str(self.config.seed)} | values
+            name = job_name({key.lstrip("+"): values[key] for key in [*swept, "seed"]})
             subdir = f"hydra.sweep.subdir={quoted(name)}"
             jobs.append(Job(Path(folder) / name, [*combination, *own, subdir]))
         return jobs

@@ -85,6 +85,7 @@ def test_killed_sweeps_end_as_undisturbed_ones(folder, tmp_path):
 def test_processes_that_would_run_the_whole_sweep_are_refused(monkeypatch, strategy, refused):
     options = {"logger": False, "enable_checkpointing": False}
     trainer = pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, **options)
+    monkeypatch.setattr(train, "in_sweep", lambda: False)
     train.check_processes(trainer)
     monkeypatch.setattr(train, "in_sweep", lambda: True)
     if not refused:

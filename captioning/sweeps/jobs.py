@@ -35,7 +35,7 @@ def job_name(settings: Mapping[str, str]) -> str:
     It depends on nothing else, so that the same job finds its folder again. Where letters cannot
     be in a folder's name or are too many, the rest is told apart by a hash.
     """
-    text = ",".join(f"{key}={settings[key]}" for key in sorted(settings)) or "job"
+    text = ",".join(f"{key}={settings[key]}" for key in sorted(settings))
     name = re.sub(r"[^A-Za-z0-9_.=,+-]+", "_", text)
     if name == text and len(name) <= LONGEST:
         return name
