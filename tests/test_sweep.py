@@ -53,9 +53,9 @@ def test_a_sweep_leaves_one_table_and_a_page(swept):
     assert "negative dimension" in (folder / "summary.html").read_text()
 
 
-def test_the_same_command_runs_what_is_missing_and_more_seeds(swept, folder):
+def test_what_is_finished_is_not_run_again(swept, folder):
     made = (swept[1] / NAMES[0] / "best.ckpt").stat().st_mtime_ns
-    done = run(folder, *COMMAND, "seed=1,2", SWEPT[0].replace(",-1", ""))
+    done = run(folder, *COMMAND, *SWEPT[1:], "model.hidden_dim=16,8")
     assert "1 finished before, 0 to go on with, 1 to start" in done.stdout
     assert done.returncode == 0, done.stderr
     assert (swept[1] / NAMES[0] / "best.ckpt").stat().st_mtime_ns == made

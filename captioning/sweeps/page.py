@@ -83,11 +83,12 @@ def config_label(row: dict[str, Any]) -> str:
 
 def scores_table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the table of configs."""
-    scores, lines = score_keys(rows), []
+    settings, scores, lines = setting_keys(rows), score_keys(rows), []
     for rank, row in enumerate(rows):
         chip = f'<i class="chip" style="background: var(--series-{rank})"></i>'
-        cells = [f"<th>{chip if rank < SERIES else ''}{name(config_label(row))}</th>"]
-        cells.append(f"<td>{len(row['seeds'])}</td>")
+        named = [str(row["settings"][key]) for key in settings] or ["all"]
+        cells = [f"<th>{chip if rank < SERIES else ''}{name(named[0])}</th>"]
+        cells += [f"<td>{escape(value)}</td>" for value in [*named[1:], str(len(row["seeds"]))]]
         for key in scores:
             mean, _, spread = score_text(row["scores"].get(key), key).partition(" ± ")
             small = f"<small>± {spread}</small>" if spread else ""
@@ -96,9 +97,9 @@ def scores_table(rows: Sequence[dict[str, Any]]) -> str:
         cells.append(f"<td>{'' if pace is None else f'{pace:.1f}'}</td>")
         cells.append(f"<td>{row['trained_parameters']:,}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    names = [plots.shown_name(key) for key in scores]
-    head = ["", "seeds", *names, "s/epoch", "parameters"]
-    return table(head, f"<tbody>{''.join(lines)}</tbody>")
+    names = [plots.shown_name(key) for key in (settings or [""])]
+    names += ["seeds", *map(plots.shown_name, scores), "s/epoch", "parameters"]
+    return table(names, f"<tbody>{''.join(lines)}</tbody>")
 
 
 def failures(folder: Path, runs: Sequence[Run]) -> str:
@@ -148,7 +149,10 @@ def parallel(groups: plots.Groups, keys: Sequence[str], score: str) -> str:
     """Return all configs as lines through their settings."""
     if len(keys) < 2 or len(groups) < 2:
         return none("This needs two settings that differ, and two finished configs.")
-    return f'<div class="card wide">{svg(plots.parallel(groups, keys, score), "parallel")}</div>'
+    figure = plots.parallel(groups, keys, score)
+    width = 100 * figure.get_figwidth()  # pixels at which the text has the size of the page's
+    style = f"min-width: {0.9 * width:.0f}px; max-width: {width:.0f}px"
+    return f'<div class="card wide"><div style="{style}">{svg(figure, "parallel")}</div></div>'
 
 
 def bars(groups: plots.Groups, keys: Sequence[str], score: str) -> str:

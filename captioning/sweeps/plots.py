@@ -73,7 +73,7 @@ def scatter(groups: Groups, x: str, y: str) -> Figure:
 
 def parallel(groups: Groups, keys: Sequence[str], score: str) -> Figure:
     """Draw each config as a line through its settings to its score, an axis each."""
-    figure, axes = plot("", "", size=(max(5.0, 1.45 * (len(keys) + 1)), 3.2))
+    figure, axes = plot("", "", size=(max(6.0, 1.9 * (len(keys) + 1)), 3.4))
     columns: list[list[Any]] = [[group[0].setting(key) for group in groups] for key in keys]
     means = [np.mean([run.scores[score] for run in group]) for group in groups]
     columns.append([float(factor(score) * mean) for mean in means])
