@@ -86,7 +86,8 @@ def scores_table(rows: Sequence[dict[str, Any]]) -> str:
     settings, scores, lines = setting_keys(rows), score_keys(rows), []
     for rank, row in enumerate(rows):
         chip = f'<i class="chip" style="background: var(--series-{rank})"></i>'
-        named = [str(row["settings"][key]) for key in settings] or ["all"]
+        values = [row["settings"][key] for key in settings]
+        named = ["" if value is None else str(value) for value in values] or ["all"]
         cells = [f"<th>{chip if rank < SERIES else ''}{name(named[0])}</th>"]
         cells += [f"<td>{escape(value)}</td>" for value in [*named[1:], str(len(row["seeds"]))]]
         for key in scores:
@@ -151,8 +152,8 @@ def parallel(groups: plots.Groups, keys: Sequence[str], score: str) -> str:
         return none("This needs two settings that differ, and two finished configs.")
     figure = plots.parallel(groups, keys, score)
     width = 100 * figure.get_figwidth()  # pixels at which the text has the size of the page's
-    style = f"min-width: {0.9 * width:.0f}px; max-width: {width:.0f}px"
-    return f'<div class="card wide"><div style="{style}">{svg(figure, "parallel")}</div></div>'
+    drawing = svg(figure, "parallel")
+    return f'<div class="card wide"><div style="width: {width:.0f}px">{drawing}</div></div>'
 
 
 def bars(groups: plots.Groups, keys: Sequence[str], score: str) -> str:
