@@ -63,7 +63,8 @@ def facts(runs: Sequence[Run]) -> list[str]:
     commits = sorted({str(run.content["commit"])[:10] for run in done})
     days = sorted({run.content.get("started", "")[:10] for run in done})
     told = [f"{len(runs)} jobs: " + ", ".join(f"{count} {key}" for key, count in counts.items())]
-    told += [f"{sum(run.content.get('seconds', 0) for run in done) / 3600:.1f} hours", *devices]
+    minutes = sum(run.content.get("seconds", 0) for run in done) / 60
+    told += [f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours", *devices]
     told += [" to ".join(dict.fromkeys((days[0], days[-1])))] if days else []
     return [one for one in [*told, "commit " + ", ".join(commits)] if one]
 

@@ -58,7 +58,8 @@ def scatter(groups: Groups, x: str, y: str) -> Figure:
     place, ticks = scale([value for _, value, _ in dots])
     if x in groups[0][0].content:
         place, ticks = float, None
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if max((value for _, value, _ in dots), default=0) >= 1e4:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if ticks:
         axes.set_xticks(*ticks)
         means = [
