@@ -17,6 +17,7 @@ STAGES = [
     "captioner",
     "reports",
     "page",
+    "sweeps",
 ]
 
 
