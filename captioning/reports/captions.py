@@ -81,19 +81,25 @@ class Table:
             file.write(head)
             return file
         options = "type another out=, or overwrite=true to lose what is in it"
-        if not beside.exists():
-            raise UserError(f"out={self.path} is there and not from this command; {options}")
-        theirs = json.loads(beside.read_text(encoding="utf-8"))
-        if differ := [key for key in job if theirs.get(key) != job[key]]:
+        try:
+            theirs = json.loads(beside.read_text(encoding="utf-8"))
+            differ = [key for key in job if theirs.get(key) != job[key]]
+            if not differ:
+                os.truncate(self.path, self._whole())  # a kill may have torn the last row
+                self.done = self._pictures()
+        except (FileNotFoundError, ValueError, KeyError, csv.Error):
+            why = "is not from this command, or has been changed"
+            raise UserError(f"out={self.path} {why}; {options}") from None
+        if differ:
             what = "search" if differ == ["search"] else "checkpoint"
-            raise UserError(
-                f"out={self.path} has captions of another {what}, says {beside}; {options}"
-            )
-        os.truncate(self.path, self._whole())  # a kill may have torn the last row
+            why = f"has captions of another {what}, as {beside} says"
+            raise UserError(f"out={self.path} {why}; {options}")
+        return self.path.open("ab", buffering=0)
+
+    def _pictures(self) -> set[str]:
         with self.path.open(encoding="utf-8", newline="") as text:
             rows = map(json.loads, text) if self.json_lines else csv.DictReader(text)
-            self.done = {row[self.columns[0]] for row in rows}
-        return self.path.open("ab", buffering=0)
+            return {row[self.columns[0]] for row in rows}
 
     def _start(self, size: int) -> bytes:
         with self.path.open("rb") as file:

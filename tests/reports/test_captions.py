@@ -80,12 +80,32 @@ def test_a_table_of_nobodys_is_not_touched(tmp_path, content):
     path = tmp_path / "out.csv"
     path.write_text(content)
     if content:
-        with pytest.raises(UserError, match="not from this command; type another out="):
+        with pytest.raises(
+            UserError, match="not from this command, or has been changed; type another"
+        ):
             Table(str(path), JOB)
         assert path.read_text() == content
         assert not (tmp_path / "out.csv.lock").exists()
     written(path, ["a.jpg"], overwrite=True)
     assert read(path) == [("a.jpg", "a a caption")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("out.csv", "file,caption\na.jpg,hello\n"),
+        ("out.csv", "image,caption\n\xff,x\n"),
+        ("out.jsonl", '{"file": "a.jpg"}\n'),
+        ("out.jsonl", "a.jpg\n"),
+    ],
+)
+def test_a_table_that_was_changed_is_not_gone_on_with(tmp_path, name, content):
+    path = tmp_path / name
+    written(path, ["a.jpg"])
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match="has been changed"):
+        Table(str(path), JOB)
+    assert path.read_bytes() == content.encode("latin-1")
 
 
 @pytest.mark.parametrize(
