@@ -7,6 +7,7 @@ end, and exits with 1.
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -175,4 +176,6 @@ def _options(arguments: list[str]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):  # … | head: end as other commands do
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main(sys.argv[1:]))
