@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-EXTRAS := offline demo export heic tune joblib slurm ray dev
+EXTRAS := offline demo heic tune joblib slurm ray dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo data train test bench lint format lock clean

@@ -1,36 +1,50 @@
-"""Caption pictures: `python -m captioning.caption ckpt=PATH images=FILE_OR_FOLDER`.
+"""Caption pictures: `python -m captioning.caption ckpt=PATH images=FOLDER out=captions.csv`.
 
-A checkpoint and pictures enter; one line a picture leaves, and with `out=captions.csv` or
-`out=captions.json` a file. A picture that cannot be read is listed at the end, and exits with 1.
+A checkpoint and pictures enter; one caption a picture leaves, to the screen, a table or a .txt
+beside it. Killed half way, the same command goes on. A picture that cannot be read is listed at the
+end, and exits with 1.
 """
 
 from __future__ import annotations
 
-import json
+import signal
 import sys
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner
 
-USAGE = """usage: python -m captioning.caption ckpt=PATH images=FILE_OR_FOLDER [key=value ...]
+USAGE = """usage: python -m captioning.caption ckpt=PATH images=PICTURES [key=value ...]
 
-  ckpt=PATH             best.ckpt or last.ckpt of a run
-  images=PATH           a picture, or a folder whose pictures are captioned, at any depth
-  out=FILE              also write FILE.csv or FILE.json (image, caption)
+  ckpt=PATH             best.ckpt of a run, or a folder that captioning.export made
+  images=PICTURES       a picture; a folder, at any depth; a pattern such as 'trip/**/*.jpg';
+                        or -, for a list of names on standard input
+  out=captions.csv      a table of image, caption; without out=, captions are printed
+  out=captions.jsonl    JSON lines of file_name, text, as Hugging Face's imagefolder reads them
+                        from a metadata.jsonl, or a metadata.csv, in the folder of the pictures
+  out=sidecar           photo.txt beside photo.jpg; a .txt that is there stays as it is
+  overwrite=true        make anew what is there, instead of going on with it
   width=5               beam width; 1 is greedy
+  search=sample         or greedy, beam, diverse, consensus; with search.top_p=0.9 and what else
+                        conf/search/ has
   weights=FILE          the encoder's weights, if not where they were in training
   device=cpu            or cuda
 """
-DEFAULTS = {"out": None, "width": "5", "weights": None, "device": "cpu"}
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-BATCH = 32
+DEFAULTS = {
+    "out": "",
+    "overwrite": "false",
+    "width": "",
+    "search": "beam",
+    "weights": "",
+    "device": "cpu",
+}
+POSITIVE = ("width", "samples", "groups", "max_length", "temperature", "top_p")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; returns the exit code, 130 after Ctrl-C."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0 if arguments else 2
@@ -41,52 +55,116 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nstopped: with out=, the same command goes on", file=sys.stderr)
+        return 130
 
 
 def caption(
     ckpt: str,
     images: str,
-    out: str | None,
+    out: str,
+    overwrite: str,
     width: str,
-    weights: str | None,
+    search: str,
+    weights: str,
     device: str,
+    **options: str,
 ) -> int:
-    """Caption every picture and write `out`; returns 1 where some could not be read."""
-    from functools import partial
+    """Caption every picture that `out` lacks; returns 1 where one could not be.
 
-    from captioning.captioner import Captioner
+    `options` are keys of the search, such as `search.top_p`.
+    """
+    from captioning.build import build
+    from captioning.data.pictures import find_pictures
     from captioning.data.records import UserError
-    from captioning.search.beam import beam_search
+    from captioning.reports.captions import Sidecars, Table
+    from captioning.reports.job import captioned, identity, write
 
-    if out and Path(out).suffix not in (".csv", ".json"):
-        raise UserError(f"out={out}: it ends with .csv or .json")
-    if not width.isdecimal() or int(width) < 1:
-        raise UserError(f"width={width}: it is a number from 1 on")
-    paths = _pictures(images)
-    captioner = Captioner.from_checkpoint(ckpt, encoder_weights=weights, device=device)
-    captioner.search = partial(beam_search, width=int(width))
-    rows, failed = [], []
-    for path, text in _captions(captioner, paths, failed):
-        print(f"{path}\t{text}")
-        rows.append({"image": str(path), "caption": text})
-    if out:
-        _write(Path(out), rows)
+    if out not in ("", "sidecar") and Path(out).suffix not in (".csv", ".jsonl"):
+        raise UserError(f"out={out}: it ends with .csv or .jsonl, or is the word sidecar")
+    if overwrite not in ("true", "false"):
+        raise UserError(f"overwrite={overwrite}: it is true or false")
+    anew = overwrite == "true"
+    node = search_node(search, options | ({"search.width": width} if width else {}))
+    pictures = find_pictures(images, sys.stdin.buffer.read() if images == "-" else b"")
+    captioner = loaded(ckpt, weights, device)
+    captioner.search = build(node)
+    failed: list[str] = []
+    if not out:
+        for rows in captioned(captioner, pictures, failed):
+            for path, text in rows:
+                print(f"{printable(path)}\t{text}")
+    else:
+        made = Sidecars(anew) if out == "sidecar" else Table(out, identity(captioner, node), anew)
+        with closing(made) as output:
+            write(captioner, pictures, output, failed)
     for message in failed:
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _options(arguments: list[str]) -> dict[str, str | None]:
+def loaded(ckpt: str, weights: str, device: str) -> Captioner:
+    """Load a checkpoint, or a folder that was exported."""
+    import torch
+
+    from captioning.captioner import Captioner
+    from captioning.data.records import UserError
+
+    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise UserError(f"device={device} is not here; type device=cpu")
+    if Path(ckpt).is_dir() and weights:
+        raise UserError(f"ckpt={ckpt} is a folder with weights of its own; leave out weights=")
+    if Path(ckpt).is_dir():
+        return Captioner.from_pretrained(ckpt, device=device)
+    return Captioner.from_checkpoint(ckpt, weights or None, device)
+
+
+def search_node(name: str, options: dict[str, str]) -> dict[str, Any]:
+    """Return the config of a search in conf/search, with the user's values in it."""
+    from omegaconf import OmegaConf
+
+    from captioning.build import plain
+    from captioning.data.records import UserError
+    from captioning.train import CONF
+
+    known = sorted(path.stem for path in (CONF / "search").glob("*.yaml"))
+    if name not in known:
+        raise UserError(f"search={name}: it is {', '.join(known)}")
+    node = plain(OmegaConf.load(CONF / "search" / f"{name}.yaml"))
+    keys = [key for key, value in node.items() if isinstance(value, int | float) and key[0] != "_"]
+    for option, text in options.items():
+        key = option.removeprefix("search.")
+        if key not in keys:
+            raise UserError(
+                f"search={name} has no {option}, only {', '.join(f'search.{key}' for key in keys)}"
+            )
+        try:
+            node[key] = type(node[key])(text)
+        except ValueError:
+            kind = "a whole number" if isinstance(node[key], int) else "a number"
+            raise UserError(f"{option}={text}: it is {kind}") from None
+        if node[key] < 0 or (node[key] == 0 and key in POSITIVE):
+            raise UserError(f"{option}={text}: it is too small")
+    return node
+
+
+def printable(text: str) -> str:
+    """Return the text on one line: a name of a file may hold line breaks and bytes of any kind."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def _options(arguments: list[str]) -> dict[str, str]:
     """Read key=value; everything after the first = is the value, whatever it holds."""
     import difflib
 
     from captioning.data.records import UserError
 
-    options: dict[str, str | None] = dict(DEFAULTS)
+    options = dict(DEFAULTS)
     known = ["ckpt", "images", *DEFAULTS]
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if not equals or key not in known:
+        if not equals or not (key in known or key.startswith("search.")):
             close = difflib.get_close_matches(key, known, 1)
             hint = f"; did you mean {close[0]}=?" if close else ""
             raise UserError(f"{argument} is not one of {', '.join(f'{k}=' for k in known)}{hint}")
@@ -97,60 +175,7 @@ def _options(arguments: list[str]) -> dict[str, str | None]:
     return options
 
 
-def _pictures(images: str) -> list[Path]:
-    from captioning.data.records import UserError
-
-    root = Path(images)
-    if root.is_file():
-        return [root]
-    if not root.is_dir():
-        raise UserError(f"images={images}: there is no such file or folder")
-    found = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
-    )
-    if not found:
-        raise UserError(
-            f"images={images}: no picture in that folder ({' '.join(sorted(SUFFIXES))})"
-        )
-    return found
-
-
-def _captions(
-    captioner: Captioner, paths: list[Path], failed: list[str]
-) -> Iterator[tuple[Path, str]]:
-    """Caption in batches; what cannot be read goes to `failed`."""
-    import torch
-    from tqdm import tqdm
-
-    from captioning.data.records import UserError
-    from captioning.features.images import load_image
-
-    bar = tqdm(total=len(paths), unit="img", desc="captioning", delay=2)
-    for start in range(0, len(paths), BATCH):
-        chunk = []
-        for path in paths[start : start + BATCH]:
-            try:
-                chunk.append((path, captioner.encoder.preprocess(load_image(str(path)))))
-            except UserError as error:
-                failed.append(str(error))
-        if chunk:
-            texts = captioner.captions_of(torch.stack([image for _, image in chunk]))
-            yield from zip((path for path, _ in chunk), texts, strict=True)
-        bar.update(len(paths[start : start + BATCH]))
-    bar.close()
-
-
-def _write(path: Path, rows: list[dict[str, str]]) -> None:
-    import pandas as pd
-
-    if path.suffix == ".csv":
-        pd.DataFrame(rows, columns=["image", "caption"]).to_csv(path, index=False)
-    else:
-        text = json.dumps(rows, indent=1, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):  # … | head: end as other commands do
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main(sys.argv[1:]))

@@ -24,6 +24,7 @@ from captioning.build import build_decoder
 from captioning.data.records import UserError
 from captioning.data.tokenizer import tokenize
 from captioning.data.vocabulary import EOS, SPECIALS, Vocabulary
+from captioning.exports.folder import read_pretrained
 from captioning.features.encoder import Encoder
 from captioning.features.images import load_image
 from captioning.models.module import FORMAT_VERSION
@@ -55,8 +56,21 @@ class Captioner:
         `encoder_weights` is where the encoder's weights are on this machine, if not where they
         were in training; other weights than those of training are refused.
         """
-        checkpoint = read_checkpoint(path)
-        encoder = load_encoder(path, checkpoint, encoder_weights)
+        return cls._of(path, read_checkpoint(path), encoder_weights, device)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str = "cpu") -> Captioner:
+        """Load a folder of `captioning.export format=safetensors`, which has the encoder in it.
+
+        No file of it is a pickle and nothing is run: a stranger's that does not add up is refused.
+        """
+        return cls._of(folder, read_pretrained(folder), None, device)
+
+    @classmethod
+    def _of(
+        cls, path: str | Path, checkpoint: dict[str, Any], weights: str | None, device: str
+    ) -> Captioner:
+        encoder = load_encoder(path, checkpoint, weights)
         decoder = load_decoder(path, checkpoint, encoder.feature_shape[-1])
         captioner = cls(encoder, decoder, Vocabulary(checkpoint["captioning"]["vocabulary"]))
         captioner.encoder.to(device)

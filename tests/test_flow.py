@@ -14,6 +14,7 @@ STAGES = [
     "metrics",
     "callbacks",
     "build",
+    "exports",
     "captioner",
     "reports",
     "page",

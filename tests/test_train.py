@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -86,21 +85,6 @@ def test_a_run_goes_on_from_its_last_checkpoint(trained, folder):
     assert summary["epochs"] == 3
     with open(folder / "resumed" / "metrics.csv", newline="") as file:
         assert {row["epoch"] for row in csv.DictReader(file) if row["epoch"]} == {"2"}
-
-
-def test_caption_writes_csv_and_names_what_it_cannot_read(trained, folder):
-    pictures = folder / "holiday (1), a=b"
-    pictures.mkdir()
-    Image.new("RGB", (64, 64), "red").save(pictures / "ok.png")
-    (pictures / "broken.jpg").write_bytes(b"no picture")
-    arguments = [f"ckpt={trained[1] / 'best.ckpt'}", f"images={pictures}", "out=captions.csv"]
-    done = run(folder, *arguments, module="captioning.caption")
-    assert done.returncode == 1
-    assert "broken.jpg cannot be read" in done.stderr
-    with open(folder / "captions.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [Path(row["image"]).name for row in rows] == ["ok.png"]
-    assert f"{rows[0]['image']}\t{rows[0]['caption']}\n" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from captioning.data.layouts import READERS, Row, find_captions, read_split_lists
+from captioning.data.pictures import SUFFIXES
 from captioning.data.records import Record, UserError
 
 PICTURE_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset", "Images", "images")  # the first: sic
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 NO_TRAIN = "no picture in the train split"
 NO_FILE = "pictures of a split that are not there"
@@ -146,7 +146,7 @@ class Pictures:
         for directory, subfolders, names in os.walk(folder):
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             for name in names:
-                if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith("."):
+                if name.lower().endswith(tuple(SUFFIXES)) and not name.startswith("."):
                     yield os.path.normpath(os.path.join(directory, name))
 
     def find(self, image: str) -> str | None:

@@ -52,7 +52,6 @@ class Encoder(nn.Module):
         super().__init__()
         if features not in ("pooled", "grid"):
             raise UserError(f"encoder.features={features}: it is pooled or grid")
-        weights = None if weights in (None, "none") else str(weights)
         file, published = find_weights(name, weights)
         image_size = image_size or published.image_size
         resize = round(published.resize * image_size / published.image_size) if crop else None
@@ -88,8 +87,8 @@ class Encoder(nn.Module):
     ) -> Float[Tensor, "batch feature"] | Float[Tensor, "batch region feature"]:
         """Encode preprocessed images on whichever device the encoder is."""
         if self._engine:
-            return self._select(self._engine(images))
-        return self._select(self.body(images.contiguous(memory_format=torch.channels_last)))
+            return self.select(self._engine(images))
+        return self.select(self.body(images.contiguous(memory_format=torch.channels_last)))
 
     def expect(self, images: int) -> None:
         """Get ready for that many images: many on a CPU are encoded by ONNX Runtime.
@@ -100,7 +99,8 @@ class Encoder(nn.Module):
         if on_cpu and images >= MANY and not self._engine:
             self._engine = onnx_runtime(self.body, self._noise())
 
-    def _select(self, maps: Tensor) -> Tensor:
+    def select(self, maps: Tensor) -> Tensor:
+        """Return the features `[b d]` or `[b r d]` of what the body makes, `[b d h w]`."""
         if self.features == "grid":
             return maps.flatten(2).transpose(1, 2)
         return maps.mean((2, 3)) if maps.ndim == 4 else maps
@@ -121,7 +121,7 @@ class Encoder(nn.Module):
             ) from None
         if self.features == "grid" and maps.ndim != 4:
             raise UserError(f"{name} has no map of regions; type encoder.features=pooled")
-        features = self._select(maps)[0]
+        features = self.select(maps)[0]
         largest = features.abs().max().item()
         if not 1e-4 < largest < FLOAT16_MAX:
             raise UserError(

@@ -31,7 +31,7 @@ def onnx_runtime(body: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor] 
     name = type(body).__name__
     file = io.BytesIO()
     try:
-        with _quiet():
+        with quiet():
             shapes = ({0: torch.export.Dim("batch")},)
             torch.onnx.export(
                 body, (images,), input_names=["images"], dynamic_shapes=shapes, verbose=False
@@ -58,7 +58,7 @@ def onnx_runtime(body: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor] 
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the exporter's reports of progress and its own deprecations from the user."""
     level = logging.root.manager.disable
     with (

@@ -10,8 +10,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from captioning.data.records import Record, UserError
 from captioning.features.encoder import Encoder
-from captioning.features.images import load_image
+from captioning.features.images import read_ahead
 
 FLUSH_EVERY = 16  # batches; what a kill costs at most
 
@@ -100,7 +99,8 @@ def _encode_all(
     encoder = encoder.to(device)
     encoder.expect(len(records) - done)
     bar = tqdm(total=len(records), initial=done, unit="img", desc="encoding", mininterval=1)
-    for number, images in enumerate(_batches(encoder, records[done:], batch_size), 1):
+    paths = [record.path for record in records[done:]]
+    for number, images in enumerate(read_ahead(paths, encoder.preprocess, batch_size), 1):
         good = [at for at, image in enumerate(images) if not isinstance(image, str)]
         for at in set(range(len(images))) - set(good):
             unreadable[records[done + at].image_id] = images[at]
@@ -126,30 +126,6 @@ def _encode_all(
     }
     _write_json(folder / "manifest.json", manifest)
     progress.unlink(missing_ok=True)
-
-
-def _batches(
-    encoder: Encoder, records: Sequence[Record], batch_size: int
-) -> Iterator[list[torch.Tensor | str]]:
-    """Decode the next batch in threads while the caller encodes this one.
-
-    Where a picture cannot be read, the reason stands in its place.
-    """
-
-    def read(record: Record) -> torch.Tensor | str:
-        try:
-            return encoder.preprocess(load_image(record.path))
-        except UserError as error:
-            return str(error)
-
-    def submit(start: int) -> list[Future]:
-        return [pool.submit(read, record) for record in records[start : start + batch_size]]
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ahead = submit(0)
-        for start in range(0, len(records), batch_size):
-            ready, ahead = ahead, submit(start + batch_size)
-            yield [future.result() for future in ready]
 
 
 def _write_json(path: Path, content: object) -> None:

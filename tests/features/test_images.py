@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -8,7 +9,8 @@ from PIL import Image
 from torchvision.models import EfficientNet_B0_Weights, ResNet50_Weights
 
 from captioning.data.records import UserError
-from captioning.features.images import Preprocess, load_image
+from captioning.features import images
+from captioning.features.images import Preprocess, load_image, read_ahead
 from captioning.features.weights import LITE0_PREPROCESS, preprocess_of
 
 
@@ -51,6 +53,57 @@ def test_every_mode_becomes_rgb(tmp_path, mode, colour, suffix):
     image = load_image(path)
     assert image.mode == "RGB"
     assert max(image.getpixel((4, 4))) < 8
+
+
+def test_transparent_webp_becomes_white(tmp_path):
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.webp", lossless=True)
+    assert load_image(tmp_path / "clear.webp").getpixel((2, 2)) == (255, 255, 255)
+
+
+def test_cmyk_keeps_its_colours(tmp_path):
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=95)
+    red, green, blue = load_image(tmp_path / "print.jpg").getpixel((8, 8))
+    assert red > 240
+    assert max(green, blue) < 15
+
+
+def save_heic(path, **options):
+    """Write a HEIC; Pillow learns to from the plugin's other half, in this process only."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(stripes((96, 64))).save(path, quality=95, **options)
+
+
+@pytest.mark.parametrize("name", ["phone.heic", "phone.jpg"])
+def test_heic_is_read_whatever_it_is_called(tmp_path, name):
+    save_heic(tmp_path / "phone.heic")
+    (tmp_path / "phone.heic").rename(tmp_path / name)
+    image = load_image(tmp_path / name)
+    assert image.size == (96, 64)
+    assert image.getpixel((10, 32))[0] > 200
+    assert image.getpixel((86, 32))[2] > 200
+
+
+def test_heic_is_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save_heic(tmp_path / "phone.heic", exif=exif.tobytes())
+    image = load_image(tmp_path / "phone.heic")
+    assert image.size == (64, 96)
+    assert image.getpixel((32, 10))[0] > 200
+
+
+def test_heic_without_its_package_names_the_extra(tmp_path, monkeypatch):
+    save_heic(tmp_path / "phone.heic")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    images._reads_heic.cache_clear()
+    with pytest.raises(UserError, match=r"it is HEIC, .*pip install 'captioning\[heic\]'"):
+        load_image(tmp_path / "phone.heic")
+    images._reads_heic.cache_clear()
+
+
+def test_an_address_is_not_fetched():
+    with pytest.raises(UserError, match="nothing is fetched from the network"):
+        load_image("https://example.org/a.jpg")
 
 
 def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
@@ -136,3 +189,23 @@ def test_the_lite_release_reads_pixels_minus_127_over_128():
 def test_its_values_survive_json():
     values = asdict(LITE0_PREPROCESS)
     assert json.loads(json.dumps(values)) == values
+
+
+def test_pictures_are_read_ahead_in_order_with_reasons_for_gaps(tmp_path):
+    colours = ["red", "lime", "blue", "white", "black"]
+    for colour in colours:
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{colour}.png")
+    (tmp_path / "blue.png").write_bytes(b"no picture")
+    preprocess = Preprocess(4, None, [0.0] * 3, [1.0] * 3, "bilinear")
+    paths = [str(tmp_path / f"{colour}.png") for colour in colours]
+    batches = list(read_ahead(paths, preprocess, 2))
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    assert "blue.png cannot be read" in batches[1][0]
+    colours = [
+        one[:, 0, 0].tolist() for batch in batches for one in batch if one is not batches[1][0]
+    ]
+    assert colours == [[1, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 0]]
+
+
+def test_no_picture_is_no_batch():
+    assert list(read_ahead([], LITE0_PREPROCESS, 2)) == []

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from captioning.data.records import UserError
+from captioning.features import images as images_module
 from captioning.features import store as store_module
 from captioning.features.images import load_image
 from captioning.features.store import FeatureStore, build_store
@@ -54,10 +55,10 @@ def test_a_build_that_was_killed_goes_on_where_it_stopped(tmp_path, records, enc
         return load_image(path)
 
     monkeypatch.setattr(store_module, "FLUSH_EVERY", 1)
-    monkeypatch.setattr(store_module, "load_image", dies_at_the_fifth)
+    monkeypatch.setattr(images_module, "load_image", dies_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
         build_store(tmp_path / "killed", encoder, records, batch_size=1)
-    monkeypatch.setattr(store_module, "load_image", load_image)
+    monkeypatch.setattr(images_module, "load_image", load_image)
     resumed = build_store(tmp_path / "killed", encoder, records, batch_size=1)
     np.testing.assert_allclose(resumed.features, whole.features, rtol=1e-2, atol=1e-3)
     assert not list((tmp_path / "killed").rglob("*.partial"))

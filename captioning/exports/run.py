@@ -1,0 +1,54 @@
+"""Caption pictures with nothing but numpy, Pillow and ONNX Runtime: python caption.py PICTURE ...
+
+`captioning.export` puts this file beside caption.onnx, config.json and tokenizer.py; as it stands,
+it is also the way to do it in another language.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+from tokenizer import detokenize
+
+FOLDER = Path(__file__).parent
+CONFIG = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
+SESSION = onnxruntime.InferenceSession(FOLDER / "caption.onnx", providers=["CPUExecutionProvider"])
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    """Return a picture as the network sees it: upright, RGB, uint8 `[height width 3]`."""
+    encoder = CONFIG["encoder"]
+    size, resize = encoder["image_size"], encoder["resize"]
+    image = Image.open(path)
+    image.draft(None, (640, 640))
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey
+        image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    method = Image.Resampling[encoder["interpolation"].upper()]
+    if resize is None:  # the whole picture, its aspect ratio not kept
+        return np.asarray(image.resize((size, size), method))
+    shorter = min(image.size)
+    image = image.resize([int(resize * side / shorter) for side in image.size], method)
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def captions(paths: Sequence[str | Path]) -> list[str]:
+    """Return one caption a picture; all are held in memory at once."""
+    batch = np.stack([pixels(path) for path in paths])
+    (tokens,) = SESSION.run(["tokens"], {"pixels": batch})
+    words = [[CONFIG["vocabulary"][token] for token in row if token > 2] for row in tokens]
+    return [detokenize(row) for row in words]  # 0, 1, 2 are <pad>, <bos>, <eos>
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        print(f"{name}\t{captions([name])[0]}")

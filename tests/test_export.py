@@ -1,0 +1,122 @@
+"""The verb, as a user runs it, on the checkpoint of test_train.py."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from verbs import run
+
+from captioning.captioner import Captioner
+from captioning.export import main
+from captioning.search.beam import greedy_search
+
+VERB = "captioning.export"
+ALONE = """
+import os, runpy, sys
+for name in ("torch", "captioning", "torchvision"):
+    sys.modules[name] = None  # whoever imports it fails
+sys.argv = sys.argv[1:]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(trained, folder):
+    """The folders of both formats, made by real processes."""
+    shutil.copytree(trained[1], folder / "elsewhere")
+    for kind in ("onnx", "safetensors"):
+        done = run(folder, "ckpt=elsewhere/best.ckpt", f"format={kind}", module=VERB)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert f"elsewhere/best-{kind}:" in done.stdout
+    return folder / "elsewhere"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pictures")
+    stripes = Image.new("RGB", (700, 400), "red")
+    stripes.paste("blue", (350, 0, 700, 400))
+    stripes.save(root / "large.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stripes.save(root / "turned.jpg", exif=exif)
+    Image.new("RGBA", (50, 40), (0, 128, 0, 90)).save(root / "clear.png")
+    Image.new("CMYK", (50, 40), (0, 255, 0, 0)).save(root / "print.jpg")
+    Image.new("I;16", (50, 40), 30000).save(root / "deep.png")
+    return sorted(root.iterdir())
+
+
+@pytest.mark.slow
+def test_onnx_runtime_alone_says_the_same(exported, pictures, trained):
+    captioner = Captioner.from_checkpoint(trained[1] / "best.ckpt")
+    captioner.search = greedy_search
+    runner = exported / "best-onnx" / "caption.py"
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, runner, *pictures], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split("\t") for line in done.stdout.splitlines())
+    assert said == {str(path): captioner(path) for path in pictures}
+
+
+@pytest.mark.slow
+def test_the_safetensors_folder_says_the_same(exported, pictures, trained):
+    captioner = Captioner.from_checkpoint(trained[1] / "best.ckpt")
+    elsewhere = Captioner.from_pretrained(exported / "best-safetensors")
+    assert elsewhere.captions(pictures) == captioner.captions(pictures)
+
+
+@pytest.mark.slow
+def test_the_caption_verb_takes_the_folder(exported, pictures, capsys):
+    from captioning.caption import main as caption
+
+    assert caption([f"ckpt={exported / 'best-safetensors'}", f"images={pictures[0]}"]) == 0
+    assert capsys.readouterr().out.startswith(f"{pictures[0]}\t")
+
+
+@pytest.mark.slow
+def test_the_card_has_the_scores_of_the_run(exported):
+    card = (exported / "best-safetensors" / "README.md").read_text()
+    run_json = json.loads((exported / "run.json").read_text())
+    assert f"| cider | {100 * run_json['metrics']['val/cider']:.1f} |" in card
+    assert "captioning.train data=folder" in card
+    assert "its worst validation captions by `semantic`" in card
+    assert "Licence: not known to this program" in " ".join(card.split())
+
+
+@pytest.mark.slow
+def test_a_folder_that_holds_something_is_not_touched(trained, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    arguments = [f"ckpt={trained[1] / 'best.ckpt'}", "format=safetensors", f"out={tmp_path}"]
+    assert main(arguments) == 1
+    assert "is there and not empty; delete it or type another out=" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.slow
+def test_an_evaluation_of_another_checkpoint_is_refused(trained, tmp_path, capsys):
+    scores = tmp_path / "scores.json"
+    scores.write_text('{"systems": [], "rows": []}')
+    arguments = [f"ckpt={trained[1] / 'best.ckpt'}", f"out={tmp_path / 'out'}", f"scores={scores}"]
+    assert main([*arguments, "format=safetensors"]) == 1
+    assert "has no scores of this checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["ckpt=nowhere", "format=onnx"], "there is no checkpoint nowhere"),
+        (["ckpt=a", "format=tflite"], "format=tflite: it is onnx or safetensors"),
+        (["ckpt=a"], "format= is missing"),
+        (["ckpt=a", "formt=onnx"], "formt=onnx is not one of ckpt=, format=, out="),
+    ],
+)
+def test_what_is_wrong_is_a_sentence(capsys, arguments, told):
+    assert main(arguments) == 1
+    assert told in capsys.readouterr().err
