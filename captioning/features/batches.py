@@ -41,7 +41,10 @@ class CaptionDataset(Dataset[Batch]):
     """
 
     def __init__(
-        self, store: FeatureStore | None, rows: Sequence[int], captions: Sequence[list[int]]
+        self,
+        store: FeatureStore | None,
+        rows: Sequence[int] | np.ndarray,
+        captions: Sequence[list[int]],
     ):
         self.store = store
         self.rows = np.asarray(rows)
