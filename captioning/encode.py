@@ -7,12 +7,13 @@ many processes as are started, by torchrun or as jobs of a launcher, divide the 
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import hydra
 from omegaconf import DictConfig
 
-from captioning.train import CONF, told
+from captioning.train import CONF, check_flags, told
 
 
 @hydra.main(config_path=str(CONF), config_name="encode", version_base="1.3")
@@ -67,4 +68,5 @@ def device_of(name: str) -> str:
 
 
 if __name__ == "__main__":
+    check_flags(sys.argv[1:])
     main()

@@ -7,9 +7,11 @@ Nothing heavy is imported before the config is known to be sound.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
+    from pytorch_lightning import Callback, Trainer
     from pytorch_lightning.callbacks import ModelCheckpoint
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,15 @@ DROPPED = {
 }
 
 
+# What Hydra has not itself: the plugin and the extra of each launcher.
+LAUNCHERS = {
+    "joblib": ("joblib", "joblib"),
+    "ray": ("ray", "ray"),
+    "submitit_slurm": ("submitit", "slurm"),
+    "submitit_local": ("submitit", "slurm"),
+}
+
+
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> float | None:
     """Run one training; returns the best value of `monitor`, for sweeps."""
@@ -71,10 +82,15 @@ def told(verb: Callable[[DictConfig], Result], cfg: DictConfig) -> Result:
         sys.exit(f"error: {error}")
 
 
-def train(cfg: DictConfig) -> float | None:
+def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> float | None:
     """Check everything, encode what is not encoded yet, fit, print what came of it."""
     import warnings
 
+    launcher = HydraConfig.get().launcher
+    if HydraConfig.get().mode == RunMode.MULTIRUN and "n_jobs" in launcher:
+        from captioning.slots import take_slot
+
+        take_slot(launcher.n_jobs, str(os.getppid()))
     import pytorch_lightning as pl
     import torch
 
@@ -94,6 +110,8 @@ def train(cfg: DictConfig) -> float | None:
         "The number of training batches .* is smaller than the logging interval",
         ".*exists and is not empty",
         ".*LeafSpec",
+        # Scores of captions are gathered before they are logged, equal on every process.
+        "It is recommended to use .*sync_dist=True",
     ):
         warnings.filterwarnings("ignore", told)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -101,7 +119,8 @@ def train(cfg: DictConfig) -> float | None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.ckpt_path:
         read_checkpoint(cfg.ckpt_path)
-    trainer = build_trainer(cfg)
+    trainer = build_trainer(cfg, callbacks)
+    check_processes(trainer, in_search=bool(callbacks))
     data = build_data(cfg, device=trainer.strategy.root_device.type)
     data.prepare_data()
 
@@ -120,8 +139,7 @@ def train(cfg: DictConfig) -> float | None:
     # The gallery and what is printed are of best.ckpt; metrics.csv ends with the last epoch.
     trainer.loggers = []
     trainer.validate(module, data, ckpt_path=best.best_model_path, verbose=False)
-    if trainer.is_global_zero:
-        report(trainer, best)
+    report(trainer, best)
     return float(best.best_model_score)
 
 
@@ -129,11 +147,13 @@ def report(trainer: Trainer, best: ModelCheckpoint) -> None:
     """Print the scores, some captions with their pictures, and where everything is."""
     from captioning.callbacks.captions import ValidationCaptions
 
+    generated = ValidationCaptions.of(trainer)  # by all processes together
+    if not trainer.is_global_zero:
+        return
     scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
     print(f"\nscores of {best.best_model_path} on the validation split:")
     for key in sorted(key for key in scores if key.startswith("val/")):
         print(f"  {key.removeprefix('val/'):30} {scores[key]:.4f}")
-    generated = ValidationCaptions.of(trainer)
     print("\ncaptions:")
     for one in generated[:: max(1, len(generated) // 5)][:5]:
         print(f"  {one.record.path}\n    {one.caption}")
@@ -141,9 +161,41 @@ def report(trainer: Trainer, best: ModelCheckpoint) -> None:
     print(f"gallery:    {Path(best.dirpath) / 'gallery.html'}")
 
 
+def check_processes(trainer: Trainer, in_search: bool = False) -> None:
+    """Refuse several processes where they could not share one run folder; hush all but one."""
+    from captioning.data.records import UserError
+
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if trainer.world_size == 1 or environment is None:
+        return
+    started_by_us = not environment.creates_processes_externally
+    if in_search or (started_by_us and HydraConfig.get().mode == RunMode.MULTIRUN):
+        # Lightning would start the whole command again for each process: a sweep in the sweep.
+        raise UserError(
+            f"a job of a sweep or a search cannot start {trainer.world_size} processes; type "
+            "trainer.devices=1 (several jobs at once: hydra/launcher=joblib, or more workers of a "
+            "search), leave out -m, or let SLURM start a job's processes "
+            "(hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=N)"
+        )
+    named = any(one.startswith("hydra.run.dir=") for one in HydraConfig.get().overrides.hydra)
+    if not started_by_us and HydraConfig.get().mode == RunMode.RUN and not named:
+        raise UserError(
+            "each process would name its run folder after its own clock; name one for all of them: "
+            "hydra.run.dir=outputs/runs/NAME"
+        )
+    if not trainer.is_global_zero:
+        logging.getLogger("captioning").setLevel(logging.WARNING)
+
+
 def check_flags(arguments: list[str]) -> None:
-    """Stop at a flag that Lightning 2 dropped, with its new name, before anything is imported."""
+    """Stop at a flag that Lightning 2 dropped, with its new name, before anything is imported.
+
+    And at a launcher whose plugin is not installed, with the extra that has it.
+    """
     for argument in arguments:
+        launcher = LAUNCHERS.get(argument.removeprefix("hydra/launcher="))
+        if launcher and not find_spec(f"hydra_plugins.hydra_{launcher[0]}_launcher"):
+            sys.exit(f"error: {argument}: type pip install 'captioning[{launcher[1]}]' first")
         key = re.match(r"\+*trainer\.(\w+)=", argument)
         if key and key[1] in DROPPED:
             sys.exit(f"error: {argument}: Lightning 2 dropped it; type {DROPPED[key[1]]}=… instead")

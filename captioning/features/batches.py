@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from captioning.data.records import UserError
 from captioning.data.vocabulary import PAD
 from captioning.features.store import FeatureStore
 
@@ -78,9 +79,10 @@ class LengthBuckets(Sampler[np.ndarray]):
     come together, sorted by the longest, and `batch_size` is met on average: a model that spends
     most of its time on the pictures then looks at each once an epoch.
 
-    The order depends on (seed, epoch) alone; of `world_size` processes each takes its own share,
-    of equal size. With `shuffle=False`, one pool in a fixed order. A last caption (or picture)
-    that would be alone joins the batch before it, as batch norm needs two.
+    The order depends on (seed, epoch) alone. With `shuffle=False`, one pool in a fixed order. Of
+    `world_size` processes each takes its share of every batch: together they do what one process
+    would, and nothing twice. What is left at the end and too little for two captions (or pictures)
+    a process, as batch norm needs them, joins the batch before it.
     """
 
     def __init__(
@@ -106,24 +108,26 @@ class LengthBuckets(Sampler[np.ndarray]):
         self.world_size = world_size
         self.pool = pool
         self.epoch = 0
+        if world_size > 1 and min(self.size, len(self.longest)) < 2 * world_size:
+            raise UserError(
+                f"{len(lengths)} captions in batches of {batch_size} are too few for {world_size} "
+                "processes, which need two of each batch (of a grid's batch: two pictures); raise "
+                "datamodule.batch_size or lower trainer.devices"
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch; Lightning calls it before each."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._share(len(self._cuts()) + 1))
+        return len(self._cuts()) + 1
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        batches = self._batches()
-        for at in self._share(len(batches)):
-            counts = self.counts[batches[at]]
-            first = np.repeat(self.starts[batches[at]] - np.cumsum(counts) + counts, counts)
+        for batch in self._batches():
+            mine = batch[self.rank :: self.world_size]
+            counts = self.counts[mine]
+            first = np.repeat(self.starts[mine] - np.cumsum(counts) + counts, counts)
             yield self.order[first + np.arange(counts.sum())]
-
-    def _share(self, batches: int) -> range:
-        last = batches - batches % self.world_size if self.shuffle else batches
-        return range(self.rank, last, self.world_size)
 
     def _batches(self) -> list[np.ndarray]:
         if not self.shuffle:
@@ -139,4 +143,5 @@ class LengthBuckets(Sampler[np.ndarray]):
         return batches
 
     def _cuts(self) -> np.ndarray:
-        return np.arange(self.size, max(self.size, len(self.longest) - 1), self.size)
+        last = len(self.longest) - 2 * self.world_size + 1
+        return np.arange(self.size, max(self.size, last), self.size)
