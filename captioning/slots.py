@@ -26,7 +26,7 @@ def take_slot(slots: int, sweep: str) -> int:
 
     folder = Path(tempfile.gettempdir()) / f"captioning-slots-{os.getuid()}" / sweep
     folder.mkdir(parents=True, exist_ok=True)
-    for slot in range(slots):
+    for slot in range(slots if slots > 0 else os.cpu_count() or 1):
         lock = FileLock(folder / f"{slot}.lock", timeout=0)
         try:
             lock.acquire()

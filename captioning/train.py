@@ -173,9 +173,9 @@ def check_processes(trainer: Trainer, in_search: bool = False) -> None:
         # Lightning would start the whole command again for each process: a sweep in the sweep.
         raise UserError(
             f"a job of a sweep or a search cannot start {trainer.world_size} processes; type "
-            "trainer.devices=1 (several jobs at once: hydra/launcher=joblib, or more workers of a "
+            "trainer.devices=1 (several jobs at once: launcher=joblib, or more workers of a "
             "search), leave out -m, or let SLURM start a job's processes "
-            "(hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=N)"
+            "(launcher=submitit_slurm hydra.launcher.tasks_per_node=N)"
         )
     named = any(one.startswith("hydra.run.dir=") for one in HydraConfig.get().overrides.hydra)
     if not started_by_us and HydraConfig.get().mode == RunMode.RUN and not named:
@@ -193,9 +193,12 @@ def check_flags(arguments: list[str]) -> None:
     And at a launcher whose plugin is not installed, with the extra that has it.
     """
     for argument in arguments:
-        launcher = LAUNCHERS.get(argument.removeprefix("hydra/launcher="))
+        launcher = LAUNCHERS.get(re.sub("^(hydra/)?launcher=", "", argument))
         if launcher and not find_spec(f"hydra_plugins.hydra_{launcher[0]}_launcher"):
             sys.exit(f"error: {argument}: type pip install 'captioning[{launcher[1]}]' first")
+        # joblib's own number is a job a core, each with all GPUs in sight.
+        if launcher == LAUNCHERS["joblib"] and "hydra.launcher.n_jobs" not in " ".join(arguments):
+            sys.exit(f"error: {argument}: say how many jobs at once with hydra.launcher.n_jobs=N")
         key = re.match(r"\+*trainer\.(\w+)=", argument)
         if key and key[1] in DROPPED:
             sys.exit(f"error: {argument}: Lightning 2 dropped it; type {DROPPED[key[1]]}=… instead")
