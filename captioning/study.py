@@ -46,22 +46,13 @@ def open_study(
     try:
         if storage.startswith("sqlite:///"):
             Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        opened = optuna.storages.RDBStorage(
-            storage,
-            # A connection a question: workers ask seldom, for days, and databases restart.
-            engine_kwargs={"poolclass": sqlalchemy.pool.NullPool},
-            heartbeat_interval=heartbeat,
-            grace_period=4 * heartbeat,
-            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-        )
-        return optuna.create_study(
-            storage=opened,
-            sampler=sampler,
-            pruner=pruner,
-            study_name=name,
-            direction="maximize" if mode == "max" else "minimize",
-            load_if_exists=True,
-        )
+        for attempt in range(5):
+            try:
+                return _join(name, storage, mode, heartbeat, sampler, pruner)
+            except sqlalchemy.exc.SQLAlchemyError:  # two workers at once made the tables
+                if attempt == 4:
+                    raise
+                time.sleep(0.5)
     except (
         sqlalchemy.exc.SQLAlchemyError,
         optuna.exceptions.StorageInternalError,
@@ -73,6 +64,28 @@ def open_study(
             f"storage={hidden(storage)} cannot be used: {hidden(reason)}; it is "
             "sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, the password in ~/.pgpass"
         ) from None
+
+
+def _join(name: str, storage: str, mode: str, heartbeat: int, sampler: Any, pruner: Any) -> Study:
+    import optuna
+    import sqlalchemy
+
+    opened = optuna.storages.RDBStorage(
+        storage,
+        # A connection a question: workers ask seldom, for days, and databases restart.
+        engine_kwargs={"poolclass": sqlalchemy.pool.NullPool},
+        heartbeat_interval=heartbeat,
+        grace_period=4 * heartbeat,
+        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+    )
+    return optuna.create_study(
+        storage=opened,
+        sampler=sampler,
+        pruner=pruner,
+        study_name=name,
+        direction="maximize" if mode == "max" else "minimize",
+        load_if_exists=True,
+    )
 
 
 def search(study: Study, objective: Callable[[Trial], float], trials: int, heartbeat: int) -> None:
