@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from captioning.data.vocabulary import BOS, EOS, UNK
+from captioning.features.shards import ids_array
 from captioning.features.store import FeatureStore
 
 ALL_WORDS, FREQUENT_WORDS = 8768, 2540
@@ -31,7 +32,7 @@ def store(folder: Path, images: int, shape: tuple[int, ...], filled: bool = True
     """Return a feature store of random numbers, or of zeros that take no space on the disk."""
     folder.mkdir(parents=True)
     features = np.lib.format.open_memmap(
-        folder / "features.npy", mode="w+", dtype=np.float16, shape=(images, *shape)
+        folder / "features-00000.npy", mode="w+", dtype=np.float16, shape=(images, *shape)
     )
     if filled:
         random = np.random.default_rng(0)
@@ -39,7 +40,8 @@ def store(folder: Path, images: int, shape: tuple[int, ...], filled: bool = True
             part = features[start : start + 500]
             part[:] = random.standard_normal(part.shape, dtype=np.float32).clip(0)
     features.flush()
-    ids = [str(number) for number in range(images)]
-    manifest = {"encoder": {}, "unreadable": {}, "image_ids": ids}
+    np.save(folder / "ids.npy", ids_array([f"{number:08}" for number in range(images)]))
+    manifest = {"format": 2, "encoder": {}, "unreadable": {}}
+    manifest |= {"shape": features.shape, "per_shard": images}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return FeatureStore(folder)

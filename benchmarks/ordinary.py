@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -11,17 +12,22 @@ from torch.utils.data import DataLoader, Dataset
 from captioning.data.vocabulary import PAD
 
 
+def features_of(store):
+    """Return the store's file as anybody would open it."""
+    return np.load(store.folder / "features-00000.npy", mmap_mode="r")
+
+
 class ItemByItem(Dataset):
     """A caption and its picture's features an item."""
 
     def __init__(self, store, rows, captions):
-        self.store, self.rows, self.captions = store, rows, captions
+        self.features, self.rows, self.captions = features_of(store), rows, captions
 
     def __len__(self):
         return len(self.rows)
 
     def __getitem__(self, at):
-        features = torch.from_numpy(self.store.features[self.rows[at]].astype("float32"))
+        features = torch.from_numpy(self.features[self.rows[at]].astype("float32"))
         return features, torch.tensor(self.captions[at])
 
 
@@ -113,10 +119,11 @@ def prefix_steps(
     model, optimizer, store, rows, captions, vocabulary_size, longest, captions_a_step
 ):
     """Train on every prefix of the captions, padded in front to the longest, one-hot targets."""
+    stored = features_of(store)
     for start in range(0, len(captions), captions_a_step):
         features, prefixes, targets = [], [], []
         for row, tokens in list(zip(rows, captions, strict=False))[start : start + captions_a_step]:
-            image = torch.from_numpy(store.features[row].astype("float32"))
+            image = torch.from_numpy(stored[row].astype("float32"))
             for end in range(1, len(tokens)):
                 features.append(image)
                 prefixes.append([PAD] * (longest - end) + tokens[:end])

@@ -94,12 +94,15 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     return callbacks
 
 
-def build_trainer(cfg: DictConfig) -> pl.Trainer:
-    """Make Lightning's Trainer from `cfg.trainer`, with `gpus` in today's words, and callbacks."""
+def build_trainer(cfg: DictConfig, more: Sequence[pl.Callback] = ()) -> pl.Trainer:
+    """Make Lightning's Trainer from `cfg.trainer`, with `gpus` in today's words, and callbacks.
+
+    `more` are callbacks that no config can name.
+    """
     options = plain(cfg.trainer)
     options |= devices(options)
     del options["gpus"]
-    callbacks = build_callbacks(cfg)
+    callbacks = [*build_callbacks(cfg), *more]
     loggers = [build(node) for node in cfg.logger.values() if node]
     return pl.Trainer(
         **options, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.run_dir
@@ -118,7 +121,7 @@ def devices(trainer: Mapping[str, Any]) -> dict[str, Any]:
     gpus = trainer.get("gpus")
     if gpus is None:
         return {}
-    if trainer.get("accelerator") or trainer.get("devices"):
+    if any(trainer.get(key, "auto") != "auto" for key in ("accelerator", "devices")):
         raise UserError("trainer.gpus says it all: leave out trainer.accelerator, trainer.devices")
     if not isinstance(gpus, int) or gpus < -1:
         raise UserError(f"trainer.gpus={gpus}: it is null, 0, a number of GPUs, or -1 for all")

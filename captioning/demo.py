@@ -99,7 +99,7 @@ def _checkpoints(ckpt: str) -> list[str]:
     from hydra.errors import HydraException
 
     from captioning.data.records import UserError
-    from captioning.evaluate import quoted
+    from captioning.flags import quoted
     from captioning.reports.entrants import find_checkpoints
 
     try:

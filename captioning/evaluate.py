@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from captioning.train import CONF, quoted, told
+from captioning.flags import quoted
+from captioning.train import CONF, told
 
 if TYPE_CHECKING:
     from captioning.data.records import Record

@@ -7,10 +7,9 @@ Nothing heavy is imported before the config is known to be sound.
 from __future__ import annotations
 
 import logging
-import re
+import os
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,9 +19,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from captioning.data.records import UserError
+from captioning.flags import check_flags, quoted
 
 if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
+    from pytorch_lightning import Callback, Trainer
     from pytorch_lightning.callbacks import ModelCheckpoint
 
 log = logging.getLogger(__name__)
@@ -34,25 +34,6 @@ CONF = next(
     for folder in (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf")
     if folder.is_dir()
 )
-
-# What Lightning 2 dropped, and what to type today.
-DROPPED = {
-    "progress_bar_refresh_rate": "callbacks.progress.refresh_rate",
-    "checkpoint_callback": "trainer.enable_checkpointing",
-    "weights_summary": "trainer.enable_model_summary",
-    "resume_from_checkpoint": "ckpt_path",
-    "distributed_backend": "trainer.strategy",
-    "accelerator_backend": "trainer.accelerator",
-    "num_processes": "trainer.devices",
-    "tpu_cores": "trainer.accelerator=tpu trainer.devices",
-    "auto_select_gpus": "trainer.devices=auto",
-    "flush_logs_every_n_steps": "trainer.log_every_n_steps",
-    "terminate_on_nan": "trainer.detect_anomaly",
-    "max_nb_epochs": "trainer.max_epochs",
-    "nb_gpu_nodes": "trainer.num_nodes",
-    "auto_lr_find": "training.learning_rate",
-    "auto_scale_batch_size": "datamodule.batch_size",
-}
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
@@ -75,7 +56,9 @@ def train_job(cfg: DictConfig) -> float | None:
     try:
         # Unresolved, it does not depend on where the folder and the data are.
         config = OmegaConf.to_container(cfg)
-        return attempt(Path(hydra.runtime.output_dir), config, partial(train, cfg))
+        return attempt(
+            Path(hydra.runtime.output_dir), config, lambda last: train(cfg, ckpt_path=last)
+        )
     finally:
         write_summary(Path(hydra.sweep.dir))
 
@@ -91,13 +74,21 @@ def told(verb: Callable[[DictConfig], Result], cfg: DictConfig) -> Result:
         sys.exit(f"error: {error}")
 
 
-def train(cfg: DictConfig, ckpt_path: str | None = None) -> float | None:
+def train(
+    cfg: DictConfig, callbacks: Sequence[Callback] = (), ckpt_path: str | None = None
+) -> float | None:
     """Check everything, encode what is not encoded yet, fit, print what came of it.
 
-    It goes on from `ckpt_path`, or from the config's.
+    It goes on from `ckpt_path`, or from the config's. `callbacks` are more than the config's: a
+    search watches its trial.
     """
     import warnings
 
+    launcher = HydraConfig.get().launcher
+    if HydraConfig.get().mode == RunMode.MULTIRUN and "n_jobs" in launcher:
+        from captioning.slots import take_slot
+
+        take_slot(launcher.n_jobs, str(os.getppid()))
     import pytorch_lightning as pl
     import torch
 
@@ -118,14 +109,16 @@ def train(cfg: DictConfig, ckpt_path: str | None = None) -> float | None:
         "The number of training batches .* is smaller than the logging interval",
         ".*exists and is not empty",
         ".*LeafSpec",
+        # Scores of captions are gathered before they are logged, equal on every process.
+        "It is recommended to use .*sync_dist=True",
     ):
         warnings.filterwarnings("ignore", told)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     torch.set_float32_matmul_precision("high")
     ckpt_path = ckpt_path or cfg.ckpt_path
     step = read_checkpoint(ckpt_path)["global_step"] if ckpt_path else 0
-    trainer = build_trainer(cfg)
-    check_processes(trainer)
+    trainer = build_trainer(cfg, callbacks)
+    check_processes(trainer, in_search=bool(callbacks))
     data = build_data(cfg, device=trainer.strategy.root_device.type)
     data.prepare_data()
 
@@ -147,35 +140,21 @@ def train(cfg: DictConfig, ckpt_path: str | None = None) -> float | None:
     # The gallery and what is printed are of best.ckpt; metrics.csv ends with the last epoch.
     trainer.loggers = []
     trainer.validate(module, data, ckpt_path=best.best_model_path, verbose=False)
-    if trainer.is_global_zero:
-        report(trainer, best)
+    report(trainer, best)
     return float(best.best_model_score)
-
-
-def check_processes(trainer: Trainer) -> None:
-    """Refuse several processes in a sweep: Lightning starts them with the sweep's whole command.
-
-    Each would run all jobs again, in its own order. Raises UserError with the ways out.
-    """
-    from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
-
-    if in_sweep() and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
-        raise UserError(
-            f"a job of a sweep cannot start {trainer.world_size} processes, each of which would "
-            "run the whole sweep: type trainer.gpus=1 (hydra/launcher=joblib gives each job a GPU "
-            "of its own), or ++trainer.strategy=ddp_spawn, or train one by one without -m"
-        )
 
 
 def report(trainer: Trainer, best: ModelCheckpoint) -> None:
     """Print the scores, some captions with their pictures, and where everything is."""
     from captioning.callbacks.captions import ValidationCaptions
 
+    generated = ValidationCaptions.of(trainer)  # by all processes together
+    if not trainer.is_global_zero:
+        return
     scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
     print(f"\nscores of {best.best_model_path} on the validation split:")
     for key in sorted(key for key in scores if key.startswith("val/")):
         print(f"  {key.removeprefix('val/'):30} {scores[key]:.4f}")
-    generated = ValidationCaptions.of(trainer)
     print("\ncaptions:")
     for one in generated[:: max(1, len(generated) // 5)][:5]:
         print(f"  {one.record.path}\n    {one.caption}")
@@ -183,20 +162,28 @@ def report(trainer: Trainer, best: ModelCheckpoint) -> None:
     print(f"gallery:    {Path(best.dirpath) / 'gallery.html'}")
 
 
-def check_flags(arguments: list[str]) -> None:
-    """Stop at a flag that Lightning 2 dropped, with its new name, before anything is imported."""
-    for argument in arguments:
-        key = re.match(r"\+*trainer\.(\w+)=", argument)
-        if key and key[1] in DROPPED:
-            sys.exit(f"error: {argument}: Lightning 2 dropped it; type {DROPPED[key[1]]}=… instead")
-
-
-def quoted(argument: str) -> str:
-    """Return ckpt=PATH so that Hydra takes it as one text: a sweep's folders have = and commas."""
-    key, _, path = argument.partition("=")
-    if key not in ("ckpt", "ckpt_path") or not Path(path).exists():
-        return argument
-    return f"{key}='" + path.replace("'", r"\'") + "'"
+def check_processes(trainer: Trainer, in_search: bool = False) -> None:
+    """Refuse several processes where they could not share one run folder; hush all but one."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if trainer.world_size == 1 or environment is None:
+        return
+    started_by_us = not environment.creates_processes_externally
+    if in_search or (started_by_us and HydraConfig.get().mode == RunMode.MULTIRUN):
+        # Lightning would start the whole command again for each process: a sweep in the sweep.
+        raise UserError(
+            f"a job of a sweep or a search cannot start {trainer.world_size} processes; type "
+            "trainer.devices=1 (several jobs at once: launcher=joblib, or more workers of a "
+            "search), leave out -m, or let SLURM start a job's processes "
+            "(launcher=submitit_slurm hydra.launcher.tasks_per_node=N)"
+        )
+    named = any(one.startswith("hydra.run.dir=") for one in HydraConfig.get().overrides.hydra)
+    if not started_by_us and HydraConfig.get().mode == RunMode.RUN and not named:
+        raise UserError(
+            "each process would name its run folder after its own clock; name one for all of them: "
+            "hydra.run.dir=outputs/runs/NAME"
+        )
+    if not trainer.is_global_zero:
+        logging.getLogger("captioning").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ import inspect
 import pytest
 from composing import composed
 from hydra.utils import get_object
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from captioning.train import CONF
 
 GROUPS = ["data", "encoder", "model", "search", "text_encoder", "trainer", "logger", "experiment"]
-GROUPS += ["sweep"]
+GROUPS += ["sweep", "launcher"]
 CHOICES = [
     f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))
 ]
@@ -39,8 +39,24 @@ def nodes(cfg, path=""):
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_binds(choice):
+    assert bound(composed(choice)) >= 10
+
+
+@pytest.mark.parametrize("choice", sorted((CONF / "tune").glob("*.yaml")), ids=lambda one: one.stem)
+def test_every_search_composes_and_its_space_is_of_training(choice):
+    cfg = composed(f"tune={choice.stem}", config="tune")
+    assert bound(cfg.tune) == 2
+    for key in cfg.tune.space:
+        assert OmegaConf.select(composed(*cfg.tune.overrides), key) is not None
+
+
+def test_encoding_composes_and_binds():
+    assert bound(composed(config="encode")) == 2
+
+
+def bound(cfg):
     found = 0
-    for path, node in nodes(composed(choice)):
+    for path, node in nodes(cfg):
         target = get_object(node._target_)
         arguments = {key: None for key in node if not key.startswith("_")}
         arguments |= dict.fromkeys(GIVEN.get(target.__name__, []))
@@ -49,7 +65,7 @@ def test_every_choice_composes_and_binds(choice):
         except TypeError as error:
             raise AssertionError(f"{path}: {error}") from None
         found += 1
-    assert found >= 10
+    return found
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)

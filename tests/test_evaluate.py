@@ -11,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from verbs import run
 
 from captioning.data.records import UserError
-from captioning.evaluate import checked, chosen, evaluate, quoted
+from captioning.evaluate import checked, chosen, evaluate
+from captioning.flags import quoted
 
 
 def config(*overrides):

@@ -59,22 +59,35 @@ class ValidationCaptions(pl.Callback):
         limit = trainer.limit_val_batches
         if isinstance(limit, int):
             records = records[: limit * self.batch_size]
-        mine = records[trainer.global_rank :: trainer.world_size]
+        if trainer.world_size > 1 and len(records) < 2 * trainer.world_size:
+            raise UserError(
+                f"{len(records)} validation pictures are too few for {trainer.world_size} "
+                "processes, which need two each; type trainer.devices=1"
+            )
+        mine = share(trainer, records)
         decoder = trainer.lightning_module.decoder
         captions = caption_records(
             decoder, data.vocabulary, data.features, mine, self.search, self.batch_size
         )
-        if trainer.world_size > 1:
-            shares: list = [None] * trainer.world_size
-            torch.distributed.all_gather_object(shares, captions)
-            captions = [
-                shares[at % trainer.world_size][at // trainer.world_size]
-                for at in range(len(records))
-            ]
         return [
             Generated(record, caption, {})
-            for record, caption in zip(records, captions, strict=True)
+            for record, caption in zip(records, whole(trainer, captions), strict=True)
         ]
+
+
+def share(trainer: pl.Trainer, rows: list) -> list:
+    """Return the rows that this process works on."""
+    return rows[trainer.global_rank :: trainer.world_size]
+
+
+def whole(trainer: pl.Trainer, mine: list) -> list:
+    """Put what each process made of its share in the order of all rows again, for every process."""
+    if trainer.world_size == 1:
+        return mine
+    shares: list = [None] * trainer.world_size
+    torch.distributed.all_gather_object(shares, mine)
+    rows = range(sum(map(len, shares)))
+    return [shares[at % trainer.world_size][at // trainer.world_size] for at in rows]
 
 
 def caption_records(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -29,7 +30,9 @@ def provenance(device: torch.device) -> dict[str, Any]:
     commit, dirty = git_state(Path(__file__).parent)
     seed = os.environ.get("PL_GLOBAL_SEED")
     return {
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": re.sub(  # never a database's password
+            r"(://[^:/@\s]*):\S*@", r"\1:***@", shlex.join(["python", *sys.orig_argv[1:]])
+        ),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "commit": commit,
         "dirty": dirty,

@@ -145,7 +145,7 @@ class RunFolder(pl.Callback):
             "status": status,
             **self._run,
             "epochs": len(self.history),
-            "seconds": round(time.monotonic() - self._start, 1),
+            "seconds": round(time.monotonic() - self._start, 2),
             "seconds_per_epoch": pace,
             "best_score": self.history[best][self.monitor] if best is not None else None,
             "best_epoch": best,

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from captioning.data.records import UserError
 from captioning.data.vocabulary import PAD
 from captioning.features.store import FeatureStore
 
@@ -42,7 +43,10 @@ class CaptionDataset(Dataset[Batch]):
     """
 
     def __init__(
-        self, store: FeatureStore | None, rows: Sequence[int], captions: Iterable[Sequence[int]]
+        self,
+        store: FeatureStore | None,
+        rows: Sequence[int] | np.ndarray,
+        captions: Iterable[Sequence[int]],
     ):
         self.store = store
         self.rows = np.asarray(rows)
@@ -79,9 +83,10 @@ class LengthBuckets(Sampler[np.ndarray]):
     come together, sorted by the longest, and `batch_size` is met on average: a model that spends
     most of its time on the pictures then looks at each once an epoch.
 
-    The order depends on (seed, epoch) alone; of `world_size` processes each takes its own share,
-    of equal size. With `shuffle=False`, one pool in a fixed order. A last caption (or picture)
-    that would be alone joins the batch before it, as batch norm needs two.
+    The order depends on (seed, epoch) alone. With `shuffle=False`, one pool in a fixed order. Of
+    `world_size` processes each takes its share of every batch: together they do what one process
+    would, and nothing twice. What is left at the end and too little for two captions (or pictures)
+    a process, as batch norm needs them, joins the batch before it.
 
     `state_dict` says how far an epoch has come; where it is loaded, that epoch goes on from there.
     """
@@ -111,6 +116,12 @@ class LengthBuckets(Sampler[np.ndarray]):
         self.epoch = 0
         self.position = 0
         self._start = {"epoch": 0, "position": 0}
+        if world_size > 1 and min(self.size, len(self.longest)) < 2 * world_size:
+            raise UserError(
+                f"{len(lengths)} captions in batches of {batch_size} are too few for {world_size} "
+                "processes, which need two of each batch (of a grid's batch: two pictures); raise "
+                "datamodule.batch_size or lower trainer.devices"
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch; Lightning calls it before each."""
@@ -125,21 +136,17 @@ class LengthBuckets(Sampler[np.ndarray]):
         self._start = state_dict
 
     def __len__(self) -> int:
-        return len(self._share(len(self._cuts()) + 1))
+        return len(self._cuts()) + 1
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        batches = self._batches()
         start = self._start["position"] if self._start["epoch"] == self.epoch else 0
         self._start = {"epoch": 0, "position": 0}
-        share = self._share(len(batches))[start:]
-        for self.position, at in enumerate(share, start + 1):
-            counts = self.counts[batches[at]]
-            first = np.repeat(self.starts[batches[at]] - np.cumsum(counts) + counts, counts)
+        batches = self._batches()[start:]
+        for self.position, batch in enumerate(batches, start + 1):
+            mine = batch[self.rank :: self.world_size]
+            counts = self.counts[mine]
+            first = np.repeat(self.starts[mine] - np.cumsum(counts) + counts, counts)
             yield self.order[first + np.arange(counts.sum())]
-
-    def _share(self, batches: int) -> range:
-        last = batches - batches % self.world_size if self.shuffle else batches
-        return range(self.rank, last, self.world_size)
 
     def _batches(self) -> list[np.ndarray]:
         if not self.shuffle:
@@ -155,7 +162,8 @@ class LengthBuckets(Sampler[np.ndarray]):
         return batches
 
     def _cuts(self) -> np.ndarray:
-        return np.arange(self.size, max(self.size, len(self.longest) - 1), self.size)
+        last = len(self.longest) - 2 * self.world_size + 1
+        return np.arange(self.size, max(self.size, last), self.size)
 
 
 class BatchLoader(DataLoader[Batch]):

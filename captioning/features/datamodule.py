@@ -10,7 +10,6 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -84,9 +83,12 @@ class CaptionDataModule(pl.LightningDataModule):
             self._open()
 
     def _open(self) -> None:
-        records = [record for record in self.source.records() if record.split]
         records, self.store = open_store(
-            records, self.encoder, self.features_root, self.device, self.source.skip_unreadable
+            split_records(self.source),
+            self.encoder,
+            self.features_root,
+            self.device,
+            self.source.skip_unreadable,
         )
         splits: dict[str, list[Record]] = {}
         for record in records:
@@ -117,13 +119,13 @@ class CaptionDataModule(pl.LightningDataModule):
         pairs = [(record, caption) for record in self.splits[split] for caption in record.captions]
         dataset = CaptionDataset(
             None if self.resident else self.store,
-            [self.store.rows[record.image_id] for record, _ in pairs],
+            self.store.rows([record.image_id for record, _ in pairs]),
             (self.vocabulary.encode(caption) for _, caption in pairs),
         )
         rank, world_size = (
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         )
-        is_grid = self.store.features.ndim == 3
+        is_grid = len(self.store.shape) == 3
         buckets = LengthBuckets(
             dataset.lengths,
             self.batch_size,
@@ -140,7 +142,7 @@ class CaptionDataModule(pl.LightningDataModule):
         if not self.resident:
             return batch
         if self._features is None:
-            self._features = torch.from_numpy(np.array(self.store.features))
+            self._features = torch.from_numpy(self.store.load())
         self._features = self._features.to(batch.tokens.device)
         return batch._replace(features=self._features[batch.features].float())
 
@@ -151,7 +153,12 @@ class CaptionDataModule(pl.LightningDataModule):
     @property
     def feature_dim(self) -> int:
         """The length of one feature vector."""
-        return self.store.features.shape[-1]
+        return self.store.shape[-1]
+
+
+def split_records(source: Source) -> list[Record]:
+    """Return the pictures that belong to a split: those that are encoded."""
+    return [record for record in source.records() if record.split]
 
 
 def open_store(
@@ -160,12 +167,14 @@ def open_store(
     features_root: str,
     device: str = "cpu",
     skip_unreadable: bool = False,
+    **options: int,
 ) -> tuple[list[Record], FeatureStore]:
     """Encode each picture once, or open what did; return the readable ones and their features.
 
-    Raises UserError where some cannot be read, unless `skip_unreadable`.
+    `options` go to `build_store`. Raises UserError where some pictures cannot be read, unless
+    `skip_unreadable`.
     """
-    store = build_store(features_root, encoder, records, device)
+    store = build_store(features_root, encoder, records, device, **options)
     bad = store.unreadable
     if not bad:
         return records, store

@@ -127,7 +127,9 @@ def read_ahead(
     def submit(start: int) -> list[Future]:
         return [pool.submit(read, path) for path in paths[start : start + batch_size]]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # torchrun says how many processes share this machine.
+    threads = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    with ThreadPoolExecutor(max(1, threads)) as pool:
         ahead = submit(0)
         for start in range(0, len(paths), batch_size):
             ready, ahead = ahead, submit(start + batch_size)

@@ -1,52 +1,93 @@
 """The feature store: every picture through the frozen encoder once, then read at memory speed.
 
-Records and an encoder enter; a folder with `features.npy` (float16, memory-mapped) and
-`manifest.json` leaves, named by a hash of all that decides the numbers. Next: datamodule.py.
+Records and an encoder enter; a folder leaves, named by a hash of all that decides the numbers:
+`features-00000.npy` and so on (float16, memory-mapped, 65,536 pictures each), `ids.npy` (the
+pictures' ids, sorted: the place of an id is its row) and `manifest.json`. shards.py fills it.
+Next: datamodule.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
-from tqdm import tqdm
+from jaxtyping import Float, Int
 
 from captioning.data.records import Record, UserError
 from captioning.features.encoder import Encoder
-from captioning.features.images import read_ahead
+from captioning.features.shards import encode_shards, ids_array
 
-FLUSH_EVERY = 16  # batches; what a kill costs at most
-
-log = logging.getLogger(__name__)
+PER_SHARD = 65_536  # pictures; 268 MB of a ResNet50's pooled features
 
 
 class FeatureStore:
-    """Features of a set of images, opened read-only; memory does not grow with their number."""
+    """Features of a set of images, opened read-only; memory does not grow with their number.
+
+    `shape` is `(images, d)` or `(images, r, d)`.
+    """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         manifest = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
         self.encoder: dict = manifest["encoder"]
         self.unreadable: dict[str, str] = manifest["unreadable"]
-        self.rows = {image_id: row for row, image_id in enumerate(manifest["image_ids"])}
-        self.features = np.load(self.folder / "features.npy", mmap_mode="r")
-        if len(self.features) != len(self.rows):
+        self.shape: tuple[int, ...] = tuple(manifest["shape"])
+        self._opened: dict[int, np.ndarray] = {}
+        if "image_ids" in manifest:  # as it was before there were shards: one file, ids in JSON
+            self.ids = ids_array(manifest["image_ids"])
+            self.per_shard = max(1, self.shape[0])
+            self._opened[0] = np.load(self.folder / "features.npy", mmap_mode="r")
+        else:
+            self.ids = np.load(self.folder / "ids.npy", mmap_mode="r")
+            self.per_shard = manifest["per_shard"]
+        if len(self.ids) != self.shape[0]:
             raise UserError(f"{self.folder} is damaged; delete it and run the same command again")
+
+    def rows(self, image_ids: Sequence[str]) -> Int[np.ndarray, " image"]:
+        """Return the row of each picture; KeyError for one that the store does not have."""
+        asked = ids_array(image_ids)
+        if asked.itemsize > self.ids.itemsize:  # numpy would copy all ids to compare them
+            lengths = np.char.str_len(asked)
+            if lengths.max() > self.ids.itemsize:
+                raise KeyError(image_ids[int(lengths.argmax())])
+        asked = asked.astype(self.ids.dtype)
+        rows = np.searchsorted(self.ids, asked)
+        wrong = self.ids[np.minimum(rows, len(self.ids) - 1)] != asked
+        if wrong.any():
+            raise KeyError(image_ids[int(wrong.argmax())])
+        return rows
 
     def gather(self, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
         """Return float32 features, `[n d]` or `[n r d]`, of those rows."""
-        return torch.from_numpy(self.features[rows]).float()  # numpy's own conversion is slow
+        if self.per_shard >= self.shape[0]:
+            features = self._shard(0)[rows]
+        else:
+            shards, within = np.divmod(np.asarray(rows, dtype=np.int64), self.per_shard)
+            features = np.empty((len(within), *self.shape[1:]), dtype=np.float16)
+            for number in np.unique(shards).tolist():
+                mine = np.flatnonzero(shards == number)
+                features[mine] = self._shard(number)[within[mine]]
+        return torch.from_numpy(features).float()  # numpy's own conversion is slow
 
     def of(self, records: Sequence[Record]) -> torch.Tensor:
         """Return the features of those pictures, `[n d]` or `[n r d]`."""
-        return self.gather([self.rows[record.image_id] for record in records])
+        return self.gather(self.rows([record.image_id for record in records]))
+
+    def load(self) -> Float[np.ndarray, "image *region feature"]:
+        """Read all features into memory, in float16."""
+        shards = range(-(-self.shape[0] // self.per_shard))
+        return np.concatenate([self._shard(number) for number in shards])
+
+    def _shard(self, number: int) -> np.ndarray:
+        if number not in self._opened:
+            file = self.folder / f"features-{number:05}.npy"
+            self._opened[number] = np.load(file, mmap_mode="r")
+        return self._opened[number]
 
 
 def build_store(
@@ -55,24 +96,33 @@ def build_store(
     records: Sequence[Record],
     device: str = "cpu",
     batch_size: int = 32,
+    per_shard: int = PER_SHARD,
 ) -> FeatureStore:
     """Encode each image once into a folder below `root`, or open the folder that holds them.
 
-    A build that was killed goes on where it stopped; of many processes one builds while the
-    others wait. Pictures that cannot be read get a row of zeros and are named in `unreadable`.
+    A build that was killed goes on where it stopped. Of many processes, on one machine or on many
+    that share `root`, each encodes what no other has taken: a shard of `per_shard` images at a
+    time. Pictures that cannot be read get a row of zeros and are named in `unreadable`.
     """
     records = sorted(records)
-    identity = {
-        "encoder": encoder.identity,
-        "images": [(record.image_id, _size(record.path)) for record in records],
-    }
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    folder = Path(root) / f"{encoder.identity['name']}-{encoder.identity['features']}-{key}"
+    folder = Path(root) / "-".join(
+        (encoder.identity["name"], encoder.identity["features"], _key(encoder, records))
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
-        if not (folder / "manifest.json").exists():
-            _encode_all(folder, encoder, records, device, batch_size)
+    if not (folder / "manifest.json").exists():
+        encode_shards(folder, encoder, records, device, batch_size, per_shard)
     return FeatureStore(folder)
+
+
+def _key(encoder: Encoder, records: Sequence[Record]) -> str:
+    """Hash the encoder's identity and the id and size of each picture, one at a time."""
+    identity = json.dumps(encoder.identity, sort_keys=True)
+    key = hashlib.sha256(f'{{"encoder": {identity}, "images": ['.encode())
+    for number, record in enumerate(records):
+        image = json.dumps([record.image_id, _size(record.path)])
+        key.update(f"{', ' if number else ''}{image}".encode())
+    key.update(b"]}")
+    return key.hexdigest()[:16]
 
 
 def _size(path: str) -> int:
@@ -82,53 +132,3 @@ def _size(path: str) -> int:
         raise UserError(
             f"{path} cannot be opened ({error.strerror}); is data.root right?"
         ) from None
-
-
-def _encode_all(
-    folder: Path, encoder: Encoder, records: Sequence[Record], device: str, batch_size: int
-) -> None:
-    partial, progress = folder / "features.npy.partial", folder / "progress.json"
-    shape = (len(records), *encoder.feature_shape)
-    if progress.exists():
-        done, unreadable = json.loads(progress.read_text(encoding="utf-8"))
-        log.info("%s: going on at image %d of %d", folder, done, len(records))
-        features = np.lib.format.open_memmap(partial, mode="r+")
-    else:
-        done, unreadable = 0, {}
-        features = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-    encoder = encoder.to(device)
-    encoder.expect(len(records) - done)
-    bar = tqdm(total=len(records), initial=done, unit="img", desc="encoding", mininterval=1)
-    paths = [record.path for record in records[done:]]
-    for number, images in enumerate(read_ahead(paths, encoder.preprocess, batch_size), 1):
-        good = [at for at, image in enumerate(images) if not isinstance(image, str)]
-        for at in set(range(len(images))) - set(good):
-            unreadable[records[done + at].image_id] = images[at]
-            features[done + at] = 0
-        if good:
-            batch = torch.stack([images[at] for at in good]).to(device)
-            features[[done + at for at in good]] = encoder(batch).float().cpu().numpy()
-        done += len(images)
-        bar.update(len(images))
-        if number % FLUSH_EVERY == 0:
-            features.flush()
-            _write_json(progress, [done, unreadable])
-    bar.close()
-    features.flush()
-    del features
-    os.replace(partial, folder / "features.npy")
-    manifest = {
-        "encoder": encoder.identity,
-        "shape": shape,
-        "dtype": "float16",
-        "unreadable": unreadable,
-        "image_ids": [record.image_id for record in records],
-    }
-    _write_json(folder / "manifest.json", manifest)
-    progress.unlink(missing_ok=True)
-
-
-def _write_json(path: Path, content: object) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(temporary, path)

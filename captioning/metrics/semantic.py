@@ -41,6 +41,7 @@ class Corpus(NamedTuple):
     images: int
     frequency: Counter[int]
     mean: Float[Tensor, " dim"]
+    tokens: int
 
     @classmethod
     def of(cls, references: Sequence[Sequence[Tokens]]) -> Corpus:
@@ -51,8 +52,17 @@ class Corpus(NamedTuple):
         for texts in references:
             frequency.update({token for text in texts for token in text.ids.tolist()})
         every = [text.vectors for texts in references for text in texts]
-        mean = torch.stack([vectors.sum(0) for vectors in every]).sum(0) / sum(map(len, every))
-        return cls(len(references), frequency, mean)
+        tokens = sum(map(len, every))
+        mean = torch.stack([vectors.sum(0) for vectors in every]).sum(0) / tokens
+        return cls(len(references), frequency, mean, tokens)
+
+    @classmethod
+    def merged(cls, parts: Sequence[Corpus]) -> Corpus:
+        """Return the corpus of all images from those of disjoint parts of them."""
+        images, frequencies, means, tokens = zip(*parts, strict=True)
+        share = torch.tensor(tokens) / sum(tokens)
+        mean = share @ torch.stack(means)
+        return cls(sum(images), sum(frequencies, Counter()), mean, sum(tokens))
 
     def weigh(self, text: Tokens) -> Weighed:
         """Return a text, reference or hypothesis, in the terms of this corpus."""

@@ -54,14 +54,40 @@ class CaptioningModule(pl.LightningModule):
             on_step=False,
             on_epoch=True,
             prog_bar=True,
-            batch_size=len(batch.words),
+            batch_size=float(len(batch.words)),
+            sync_dist=True,
         )
-        return loss
+        return self._for_the_mean(loss, len(batch.words))
 
     def validation_step(self, batch: Batch) -> None:
         """Log the teacher-forced cross entropy a word, without smoothing."""
         loss = self._loss(batch)
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch.words), sync_dist=True)
+        # A float: Lightning 2.6.6 rounds the mean of whole numbers over processes down.
+        words = float(len(batch.words))
+        self.log("val/loss", loss, prog_bar=True, batch_size=words, sync_dist=True)
+
+    def _for_the_mean(self, loss: Tensor, words: int) -> Tensor:
+        """Weigh a process's loss so that the mean over processes is the mean over their words.
+
+        Gradients of all processes count the same, though the captions of one may be longer.
+        """
+        if not torch.distributed.is_initialized():
+            return loss
+        total = torch.tensor(float(words), device=loss.device)
+        torch.distributed.all_reduce(total)
+        return loss * (words * torch.distributed.get_world_size() / total)
+
+    def on_fit_start(self) -> None:
+        """Give each process a dropout of its own: all were seeded alike."""
+        if self.trainer.global_rank:
+            torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)
+
+    def on_validation_start(self) -> None:
+        """Let all processes validate the same model: each has batch norm statistics of its own."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.trainer.strategy.reduce(buffer.clone(), reduce_op="mean"))
 
     def _loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean cross entropy a word in nats, of the logits that `forward` makes.

@@ -91,7 +91,7 @@ def load_entrants(
             "seed": contents["config"]["seed"],
             "encoder": contents["encoder"],
         }
-        decoder = load_decoder(path, checkpoint, store.features.shape[-1]).to(device)
+        decoder = load_decoder(path, checkpoint, store.shape[-1]).to(device)
         entrants.append(Entrant(label, decoder, vocabulary, store, [identity]))
     return next(iter(opened.values()))[0], entrants
 

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from captioning.data.records import UserError
 from captioning.data.vocabulary import PAD
 from captioning.features.batches import CaptionDataset, LengthBuckets
 from captioning.features.store import build_store
@@ -56,15 +57,27 @@ def test_captions_of_a_picture_can_be_kept_together(pictures, batch_size, shuffl
     assert sum(len(set(pictures[batch])) for batch in batches) == len(set(pictures))
 
 
-@given(lengths, st.integers(1, 17), st.integers(2, 4))
-def test_processes_share_an_epoch_without_overlap(lengths, batch_size, world_size):
+@given(lengths.filter(lambda lengths: len(lengths) >= 8), st.integers(8, 17), st.integers(2, 4))
+def test_processes_share_every_batch(lengths, batch_size, world_size):
     shares = [
         list(LengthBuckets(lengths, batch_size, True, rank=rank, world_size=world_size))
         for rank in range(world_size)
     ]
     assert len({len(share) for share in shares}) == 1
     taken = [at for share in shares for batch in share for at in batch.tolist()]
-    assert len(taken) == len(set(taken))
+    assert sorted(taken) == list(range(len(lengths)))
+    assert all(len(batch) >= 2 for share in shares for batch in share)
+    # All but the end is what one process has.
+    for number, batch in enumerate(list(LengthBuckets(lengths, batch_size, True))):
+        parts = [share[number] for share in shares if number < len(share)]
+        if parts and number < len(shares[0]) - 2:
+            assert sorted(np.concatenate(parts).tolist()) == sorted(batch.tolist())
+
+
+@pytest.mark.parametrize(("captions", "batch_size"), [(100, 7), (7, 100)])
+def test_too_little_for_so_many_processes_is_said(captions, batch_size):
+    with pytest.raises(UserError, match=r"raise datamodule\.batch_size"):
+        LengthBuckets(np.arange(2, 2 + captions), batch_size, True, world_size=4)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():

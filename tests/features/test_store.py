@@ -1,5 +1,9 @@
+import hashlib
 import json
 import multiprocessing
+import os
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ import torch
 
 from captioning.data.records import UserError
 from captioning.features import images as images_module
+from captioning.features import shards as shards_module
 from captioning.features import store as store_module
 from captioning.features.images import load_image
 from captioning.features.store import FeatureStore, build_store
@@ -16,20 +21,22 @@ def test_a_row_holds_the_features_of_its_own_image(tmp_path, records, encoder):
     store = build_store(tmp_path / "features", encoder, records, batch_size=3)
     for record in records:
         image = encoder.preprocess(load_image(record.path))
-        stored = store.gather([store.rows[record.image_id]])
+        stored = store.of([record])
         torch.testing.assert_close(stored, encoder(image[None]), rtol=1e-3, atol=1e-3)
 
 
 def test_features_are_float16_and_memory_mapped(tmp_path, records, encoder):
     store = build_store(tmp_path, encoder, records)
-    assert isinstance(store.features, np.memmap)
-    assert store.features.dtype == np.float16
-    assert store.features.shape == (len(records), 512)
+    features = np.load(store.folder / "features-00000.npy")
+    assert features.dtype == np.float16
+    assert features.shape == store.shape == (len(records), 512)
+    store.gather([0])
+    assert isinstance(store._opened[0], np.memmap)
 
 
 def test_the_second_build_encodes_nothing(tmp_path, records, encoder, monkeypatch):
     first = build_store(tmp_path, encoder, records)
-    monkeypatch.setattr(store_module, "_encode_all", None)
+    monkeypatch.setattr(store_module, "encode_shards", None)
     assert build_store(tmp_path, encoder, records[::-1]).folder == first.folder
 
 
@@ -44,7 +51,10 @@ def test_a_changed_picture_is_encoded_again(tmp_path, records, encoder):
     assert build_store(tmp_path / "features", encoder, records).folder != before.folder
 
 
-def test_a_build_that_was_killed_goes_on_where_it_stopped(tmp_path, records, encoder, monkeypatch):
+@pytest.mark.parametrize("per_shard", [3, 100])
+def test_a_build_that_was_killed_goes_on_where_it_stopped(
+    tmp_path, records, encoder, monkeypatch, per_shard
+):
     whole = build_store(tmp_path / "whole", encoder, records)
     asked = []
 
@@ -54,14 +64,88 @@ def test_a_build_that_was_killed_goes_on_where_it_stopped(tmp_path, records, enc
             raise KeyboardInterrupt
         return load_image(path)
 
-    monkeypatch.setattr(store_module, "FLUSH_EVERY", 1)
+    options = {"batch_size": 1, "per_shard": per_shard}
+    monkeypatch.setattr(shards_module, "FLUSH_EVERY", 1)
     monkeypatch.setattr(images_module, "load_image", dies_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
-        build_store(tmp_path / "killed", encoder, records, batch_size=1)
-    monkeypatch.setattr(images_module, "load_image", load_image)
-    resumed = build_store(tmp_path / "killed", encoder, records, batch_size=1)
-    np.testing.assert_allclose(resumed.features, whole.features, rtol=1e-2, atol=1e-3)
-    assert not list((tmp_path / "killed").rglob("*.partial"))
+        build_store(tmp_path / "killed", encoder, records, **options)
+    before = len(asked)
+    resumed = build_store(tmp_path / "killed", encoder, records, **options)
+    np.testing.assert_allclose(resumed.load(), whole.load(), rtol=1e-2, atol=1e-3)
+    assert len(asked) - before < len(records)
+    assert not [*(tmp_path / "killed").rglob("*.partial"), *(tmp_path / "killed").rglob("prog*")]
+
+
+@pytest.mark.parametrize("per_shard", [1, 3, 8])
+def test_shards_hold_what_one_file_would(tmp_path, records, encoder, per_shard):
+    whole = build_store(tmp_path / "whole", encoder, records, batch_size=1)
+    cut = build_store(tmp_path / "cut", encoder, records, batch_size=1, per_shard=per_shard)
+    assert len(list(cut.folder.glob("features-*.npy"))) == -(-len(records) // per_shard)
+    rows = np.array([7, 0, 3, 3])
+    assert torch.equal(cut.gather(rows), whole.gather(rows))
+    assert np.array_equal(cut.load(), whole.load())
+
+
+def test_who_comes_later_takes_the_shards_that_nobody_has(tmp_path, records, encoder, monkeypatch):
+    """A second one starts while the first encodes its first shard, and does the other three."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    arguments = (folder, encoder, sorted(records), "cpu", 2, 2)
+    second = threading.Thread(target=lambda: shards_module.encode_shards(*arguments))
+
+    def waits_for_the_second(path):
+        if path == first and not second.is_alive():
+            second.start()
+            while len(list(folder.glob("features-*.npy"))) < 3:
+                assert second.is_alive()
+                time.sleep(0.01)
+        return load_image(path)
+
+    first = sorted(records)[0].path
+    monkeypatch.setattr(images_module, "load_image", waits_for_the_second)
+    shards_module.encode_shards(*arguments)
+    second.join()
+    assert FeatureStore(folder).shape == (8, 512)
+
+
+def test_a_store_from_before_there_were_shards_is_read(tmp_path, records, encoder, monkeypatch):
+    records = sorted(records)
+    images = [(record.image_id, os.stat(record.path).st_size) for record in records]
+    identity = {"encoder": encoder.identity, "images": images}
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    folder = tmp_path / f"resnet18-pooled-{key}"
+    folder.mkdir()
+    features = np.arange(8 * 512, dtype=np.float16).reshape(8, 512)
+    np.save(folder / "features.npy", features)
+    manifest = {
+        "encoder": encoder.identity,
+        "shape": features.shape,
+        "dtype": "float16",
+        "unreadable": {},
+        "image_ids": [record.image_id for record in records],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(store_module, "encode_shards", None)
+    store = build_store(tmp_path, encoder, records)
+    assert torch.equal(store.of([records[5]])[0], torch.from_numpy(features[5]).float())
+
+
+def test_rows_are_found_by_any_id(tmp_path, records, encoder):
+    names = ["a", "b/ä.jpg", "b/z.jpg", "c", "漢字.png", "\udc80", "zz", "🙂"]
+    renamed = [one._replace(image_id=name) for one, name in zip(records, names, strict=True)]
+    store = build_store(tmp_path / "features", encoder, renamed)
+    in_order = sorted(names)
+    assert store.rows(names).tolist() == [in_order.index(name) for name in names]
+    for missing in ("", "b", "zzz", "a name longer than any that the store has"):
+        with pytest.raises(KeyError, match=repr(missing)):
+            store.rows(["a", missing])
+
+
+def test_a_disk_too_small_is_said_before_encoding(tmp_path, records, encoder, monkeypatch):
+    full = shards_module.shutil.disk_usage(tmp_path)._replace(free=1)
+    monkeypatch.setattr(shards_module.shutil, "disk_usage", lambda folder: full)
+    with pytest.raises(UserError, match="features_root="):
+        build_store(tmp_path / "features", encoder, records)
 
 
 def test_unreadable_pictures_are_named_and_the_others_kept(tmp_path, records, encoder):
@@ -70,7 +154,7 @@ def test_unreadable_pictures_are_named_and_the_others_kept(tmp_path, records, en
     store = build_store(tmp_path / "features", encoder, records)
     assert list(store.unreadable) == [records[2].image_id]
     assert records[2].path in store.unreadable[records[2].image_id]
-    assert store.gather([store.rows[records[0].image_id]]).abs().sum() > 0
+    assert store.of(records[:1]).abs().sum() > 0
 
 
 def test_a_missing_picture_stops_before_encoding(tmp_path, records, encoder):
@@ -81,16 +165,14 @@ def test_a_missing_picture_stops_before_encoding(tmp_path, records, encoder):
 
 def test_a_store_of_wrong_length_is_refused(tmp_path, records, encoder):
     store = build_store(tmp_path, encoder, records)
-    manifest = json.loads((store.folder / "manifest.json").read_text())
-    manifest["image_ids"].append("another.jpg")
-    (store.folder / "manifest.json").write_text(json.dumps(manifest))
+    np.save(store.folder / "ids.npy", store.ids[:-1])
     with pytest.raises(UserError, match="delete it"):
         FeatureStore(store.folder)
 
 
 def _build(root, encoder, records, results):
     built = build_store(root, encoder, records)
-    results.put((str(built.folder), float(built.features.sum())))
+    results.put((str(built.folder), float(built.load().sum())))
 
 
 @pytest.mark.slow

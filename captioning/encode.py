@@ -1,0 +1,73 @@
+"""Encode pictures: `python -m captioning.encode data=folder data.root=DIR encoder=resnet50`.
+
+A data set and a frozen encoder enter; the feature store that training will look for leaves. As
+many processes as are started, by torchrun or as jobs of a launcher, divide the pictures.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import hydra
+from omegaconf import DictConfig
+
+from captioning.flags import check_flags
+from captioning.train import CONF, told
+
+
+@hydra.main(config_path=str(CONF), config_name="encode", version_base="1.3")
+def main(cfg: DictConfig) -> None:
+    """Run one process of an encoding."""
+    told(encode, cfg)
+
+
+def encode(cfg: DictConfig) -> None:
+    """Encode what no other process has taken, wait for the others, say what there is."""
+    from captioning.build import build
+    from captioning.features.datamodule import open_store, split_records
+    from captioning.features.store import PER_SHARD
+
+    start = time.monotonic()
+    device = device_of(cfg.device)
+    source = build(cfg.data)
+    source.prepare()
+    records = split_records(source)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's
+    # Four a process: who is done first takes from who is slow.
+    share = -(-len(records) // (4 * world_size)) if world_size > 1 else PER_SHARD
+    records, store = open_store(
+        records,
+        build(cfg.encoder),
+        cfg.features_root,
+        device,
+        source.skip_unreadable,
+        batch_size=cfg.batch_size,
+        per_shard=cfg.per_shard or min(PER_SHARD, share),
+    )
+    if int(os.environ.get("RANK", "0")) == 0:
+        seconds = time.monotonic() - start
+        shape = " x ".join(map(str, store.shape[1:]))
+        print(f"{store.folder}: {len(records):,} pictures, {shape} each, after {seconds:.1f} s")
+
+
+def device_of(name: str) -> str:
+    """Return this process's device; raise UserError for a GPU that torch does not find."""
+    import torch
+
+    from captioning.data.records import UserError
+
+    gpus = torch.cuda.device_count()
+    if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not gpus):
+        raise UserError(
+            f"device={name}: it is auto, cpu, or cuda where torch finds a GPU (it finds {gpus})"
+        )
+    if name == "cpu" or not gpus:
+        return "cpu"
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}"
+
+
+if __name__ == "__main__":
+    check_flags(sys.argv[1:])
+    main()

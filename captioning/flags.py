@@ -1,0 +1,64 @@
+"""The command line before Hydra reads it: what it could not say well is said here.
+
+Arguments enter; the same arguments leave, or one sentence and exit code 1. Nothing is imported.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+# What Lightning 2 dropped, and what to type today.
+DROPPED = {
+    "progress_bar_refresh_rate": "callbacks.progress.refresh_rate",
+    "checkpoint_callback": "trainer.enable_checkpointing",
+    "weights_summary": "trainer.enable_model_summary",
+    "resume_from_checkpoint": "ckpt_path",
+    "distributed_backend": "trainer.strategy",
+    "accelerator_backend": "trainer.accelerator",
+    "num_processes": "trainer.devices",
+    "tpu_cores": "trainer.accelerator=tpu trainer.devices",
+    "auto_select_gpus": "trainer.devices=auto",
+    "flush_logs_every_n_steps": "trainer.log_every_n_steps",
+    "terminate_on_nan": "trainer.detect_anomaly",
+    "max_nb_epochs": "trainer.max_epochs",
+    "nb_gpu_nodes": "trainer.num_nodes",
+    "auto_lr_find": "training.learning_rate",
+    "auto_scale_batch_size": "datamodule.batch_size",
+}
+
+
+# What Hydra has not itself: the plugin and the extra of each launcher.
+LAUNCHERS = {
+    "joblib": ("joblib", "joblib"),
+    "ray": ("ray", "ray"),
+    "submitit_slurm": ("submitit", "slurm"),
+    "submitit_local": ("submitit", "slurm"),
+}
+
+
+def check_flags(arguments: list[str]) -> None:
+    """Stop at a flag that Lightning 2 dropped, with its new name, before anything is imported.
+
+    And at a launcher whose plugin is not installed, with the extra that has it.
+    """
+    for argument in arguments:
+        launcher = LAUNCHERS.get(re.sub("^(hydra/)?launcher=", "", argument))
+        if launcher and not find_spec(f"hydra_plugins.hydra_{launcher[0]}_launcher"):
+            sys.exit(f"error: {argument}: type pip install 'captioning[{launcher[1]}]' first")
+        # joblib's own number is a job a core, each with all GPUs in sight.
+        if launcher == LAUNCHERS["joblib"] and "hydra.launcher.n_jobs" not in " ".join(arguments):
+            sys.exit(f"error: {argument}: say how many jobs at once with hydra.launcher.n_jobs=N")
+        key = re.match(r"\+*trainer\.(\w+)=", argument)
+        if key and key[1] in DROPPED:
+            sys.exit(f"error: {argument}: Lightning 2 dropped it; type {DROPPED[key[1]]}=… instead")
+
+
+def quoted(argument: str) -> str:
+    """Return ckpt=PATH so that Hydra takes it as one text: a sweep's folders have = and commas."""
+    key, _, path = argument.partition("=")
+    if key not in ("ckpt", "ckpt_path") or not Path(path).exists():
+        return argument
+    return f"{key}='" + path.replace("'", r"\'") + "'"

@@ -1,0 +1,144 @@
+"""Search for the best settings: `python -m captioning.tune tune=lstm_small trials=30`.
+
+A search space in YAML enters; trials, a table of them and the best as a command leave. Killed or
+joined by others, the search goes on in its storage.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from captioning.train import CONF, told, train
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+
+# What on the command line is of the search; the rest is of training.
+OWN = ("tune", "storage", "trials", "heartbeat", "name")
+
+log = logging.getLogger(__name__)
+
+
+@hydra.main(config_path=str(CONF), config_name="tune", version_base="1.3")
+def main(cfg: DictConfig) -> None:
+    """Run one worker of a search."""
+    told(tune, cfg)
+
+
+def tune(cfg: DictConfig) -> None:
+    """Join the study, run trials until there are enough, say what came of it."""
+    from captioning.build import build, plain
+    from captioning.data.records import UserError
+
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        raise UserError("a search needs Optuna: pip install 'captioning[tune]'") from None
+    from captioning.study import finished, hidden, open_study, search
+
+    options = plain(cfg.tune)
+    space = options["space"]
+    given = [one for one in HydraConfig.get().overrides.task if not is_own(one)]
+    fixed = [*options["overrides"], *given]
+    both = sorted({key_of(one) for one in fixed} & set(space))
+    if both:
+        raise UserError(f"{both[0]} is in the search space, and given: leave it out of one")
+    tools = {key: build(options[key]) for key in ("sampler", "pruner")}
+    study = open_study(cfg.name, cfg.storage, cfg.mode, cfg.heartbeat, **tools)
+    log.info("%s: %d of %d trials so far", hidden(cfg.storage), len(finished(study)), cfg.trials)
+    folder = Path(cfg.run_dir)
+    objective = partial(run_trial, space=space, fixed=fixed, name=cfg.name, folder=folder)
+    try:
+        search(study, objective, cfg.trials, cfg.heartbeat)
+    finally:
+        text = summary(study, fixed)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "trials.md").write_text(text + "\n", encoding="utf-8")
+        print(text)
+
+
+def run_trial(
+    trial: Trial, space: Mapping[str, Any], fixed: Sequence[str], name: str, folder: Path
+) -> float:
+    """Train with a trial's settings in a folder of its own; return the best score."""
+    import gc
+
+    from captioning.callbacks.pruning import Pruning
+    from captioning.data.records import UserError
+    from captioning.study import suggest
+
+    own = folder / f"trial-{trial.number}"
+    overrides = [*fixed, *written(suggest(trial, space))]
+    cfg = hydra.compose("config", [*overrides, f"name={name}", f"run_dir={own}"])
+    (own / ".hydra").mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, own / ".hydra" / "config.yaml", resolve=True)
+    OmegaConf.save(overrides, own / ".hydra" / "overrides.yaml")
+    gc.collect()  # the model before this one
+    with (own / "report.txt").open("w", encoding="utf-8") as report, redirect_stdout(report):
+        score = train(cfg, callbacks=[Pruning(trial, cfg.monitor)])
+    if score is None:
+        raise UserError(f"no checkpoint was chosen by {cfg.monitor}: a search needs callbacks.best")
+    return score
+
+
+def key_of(override: str) -> str:
+    """Return what a command-line override sets."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def is_own(override: str) -> bool:
+    """Tell whether an override is of the search, and not of training."""
+    return re.split(r"[.@=]", key_of(override))[0] in OWN
+
+
+def summary(study: Study, fixed: Sequence[str]) -> str:
+    """Return the trials that count as a table, best first, and the best as a command."""
+    from captioning.study import finished
+
+    best_first = sorted(
+        (one for one in finished(study) if one.value is not None),
+        key=lambda one: one.value,
+        reverse=study.direction.name == "MAXIMIZE",
+    )
+    if not best_first:
+        return "no trial has finished yet; the same command goes on"
+    keys = list(best_first[0].params)
+    lines = ["| " + " | ".join(["trial", "state", "score", "epochs", "minutes", *keys]) + " |"]
+    lines.append("|" + "---|" * (5 + len(keys)))
+    complete = [one for one in best_first if one.state.name == "COMPLETE"]
+    for one in [*complete, *(one for one in best_first if one not in complete)]:
+        values = [one.params.get(key) for key in keys]
+        values = [f"{one:.4g}" if isinstance(one, float) else str(one) for one in values]
+        minutes = f"{one.duration.total_seconds() / 60:.1f}"
+        row = [str(one.number), one.state.name.lower(), f"{one.value:.4f}"]
+        row += [str(len(one.intermediate_values)), minutes, *values]
+        lines.append("| " + " | ".join(row) + " |")
+    if complete:
+        found = written(complete[0].params)
+        command = shlex.join(["python", "-m", "captioning.train", *fixed, *found])
+        lines += ["", f"the best, trial {complete[0].number}:", f"  {command}"]
+    return "\n".join(lines)
+
+
+def written(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as command-line overrides, to the last digit."""
+    return [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in settings.items()
+    ]
+
+
+if __name__ == "__main__":
+    main()
