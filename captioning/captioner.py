@@ -2,10 +2,13 @@
 
 captioner = Captioner.from_checkpoint("outputs/runs/lstm/…/best.ckpt")
 captioner("holiday.jpg")
+captioner.alternatives("holiday.jpg")                       # what else the search found
+captioner.attention("holiday.jpg", "a dog on a beach")      # where it looks for each word
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Iterable
 from functools import partial
@@ -13,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from captioning.build import build_decoder
 from captioning.data.records import UserError
-from captioning.data.vocabulary import Vocabulary
+from captioning.data.tokenizer import tokenize
+from captioning.data.vocabulary import EOS, SPECIALS, Vocabulary
 from captioning.features.encoder import Encoder
 from captioning.features.images import load_image
 from captioning.models.module import FORMAT_VERSION
@@ -62,14 +67,53 @@ class Captioner:
 
     def captions(self, pictures: Iterable[str | Path | Image.Image]) -> list[str]:
         """Return one caption a picture, all in one batch. Raises UserError for a bad file."""
-        opened = [one if isinstance(one, Image.Image) else load_image(str(one)) for one in pictures]
-        return self.captions_of(torch.stack([self.encoder.preprocess(one) for one in opened]))
+        return self.captions_of(torch.stack([self._image(one) for one in pictures]))
 
-    def captions_of(self, images: torch.Tensor) -> list[str]:
+    def captions_of(self, images: Tensor) -> list[str]:
         """Return one caption an image of a preprocessed batch `[b 3 h w]`."""
-        device = next(self.decoder.parameters()).device
-        tokens = self.search(self.decoder, self.encoder(images.to(device))).tokens[:, 0]
+        tokens = self.search(self.decoder, self._features(images)).tokens[:, 0]
         return [self.vocabulary.decode(row) for row in tokens.tolist()]
+
+    def alternatives(self, picture: str | Path | Image.Image) -> list[tuple[str, float]]:
+        """Return what the search found for one picture, and the scores that it orders them by.
+
+        Best first, each text once; a beam of width 5 finds up to five. The first is the caption.
+        """
+        found = self.search(self.decoder, self._features(self._image(picture)[None]))
+        scores: dict[str, float] = {}
+        for row, score in zip(found.tokens[0].tolist(), found.scores[0].tolist(), strict=True):
+            if score > -math.inf:  # what fills up a beam for which there are too few sentences
+                scores.setdefault(self.vocabulary.decode(row), score)
+        return list(scores.items())
+
+    @torch.inference_mode()
+    def attention(
+        self, picture: str | Path | Image.Image, caption: str
+    ) -> list[tuple[str, Float[Tensor, "height width"]]]:
+        """Return where the model looks to choose each word of a caption, and `<eos>` after them.
+
+        Shares of the encoder's regions, which sum to 1: its grid's rows from the top, columns from
+        the left. The caption may be anybody's; the model reads words that it does not know as
+        `<unk>`. Raises UserError for a model that does not look at regions.
+        """
+        if not hasattr(self.decoder, "attention"):
+            raise UserError(
+                f"{type(self.decoder).__name__} does not look at regions of a picture; "
+                "attention is there to see after training with model=attention"
+            )
+        features = self._features(self._image(picture)[None])
+        tokens = torch.tensor([self.vocabulary.encode(caption)[:-1]], device=features.device)
+        weights = self.decoder.attention(features, tokens)[0].cpu()
+        side = math.isqrt(weights.shape[-1])  # every encoder sees a square
+        words = [*tokenize(caption), SPECIALS[EOS]]
+        return list(zip(words, weights.unflatten(-1, (side, side)), strict=True))
+
+    def _image(self, picture: str | Path | Image.Image) -> Float[Tensor, "3 height width"]:
+        opened = picture if isinstance(picture, Image.Image) else load_image(picture)
+        return self.encoder.preprocess(opened)
+
+    def _features(self, images: Tensor) -> Tensor:
+        return self.encoder(images.to(next(self.decoder.parameters()).device))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
