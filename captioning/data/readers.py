@@ -15,7 +15,14 @@ from pathlib import Path
 from captioning.data.layouts import READERS, Row, find_captions, read_split_lists
 from captioning.data.records import Record, UserError
 
-PICTURE_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset", "Images", "images")  # the first: sic
+PICTURE_FOLDERS = (
+    "Flicker8k_Dataset",  # sic
+    "Flickr8k_Dataset",
+    "flickr30k-images",
+    "flickr30k_images",
+    "Images",
+    "images",
+)
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 NO_TRAIN = "no picture in the train split"
