@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from captioning.train import CONF, told
+from captioning.train import CONF, quoted, told
 
 if TYPE_CHECKING:
     from captioning.data.records import Record
@@ -155,14 +155,6 @@ def chosen(group: str, stage: str, given: dict[str, Any], configs: Sequence[dict
             f"scores them all: {group}=NAME, as in training"
         )
     return build_stored(nodes[0], stage)
-
-
-def quoted(argument: str) -> str:
-    """Return ckpt=PATH so that Hydra takes it as one text: a sweep's folders have = and commas."""
-    path = argument.removeprefix("ckpt=")
-    if path == argument or not Path(path).exists():
-        return argument
-    return "ckpt='" + path.replace("'", r"\'") + "'"
 
 
 if __name__ == "__main__":

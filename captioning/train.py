@@ -10,13 +10,16 @@ import logging
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from captioning.data.records import UserError
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -54,14 +57,31 @@ DROPPED = {
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> float | None:
-    """Run one training; returns the best value of `monitor`, for sweeps."""
-    return told(train, cfg)
+    """Run one training, or one job of a sweep; returns the best value of `monitor`."""
+    return train_job(cfg) if in_sweep() else told(train, cfg)
+
+
+def in_sweep() -> bool:
+    """Say whether this is a job of a multirun."""
+    return not OmegaConf.is_missing(HydraConfig.get().job, "num")
+
+
+def train_job(cfg: DictConfig) -> float | None:
+    """Train in the job's folder, or go on there; bring the sweep's summary up to date."""
+    from captioning.sweeps.jobs import attempt
+    from captioning.sweeps.summary import write_summary
+
+    hydra = HydraConfig.get()
+    try:
+        # Unresolved, it does not depend on where the folder and the data are.
+        config = OmegaConf.to_container(cfg)
+        return attempt(Path(hydra.runtime.output_dir), config, partial(train, cfg))
+    finally:
+        write_summary(Path(hydra.sweep.dir))
 
 
 def told(verb: Callable[[DictConfig], Result], cfg: DictConfig) -> Result:
     """Run a verb; what the user can put right becomes a sentence and exit code 1."""
-    from captioning.data.records import UserError
-
     try:
         return verb(cfg)
     except UserError as error:
@@ -71,8 +91,11 @@ def told(verb: Callable[[DictConfig], Result], cfg: DictConfig) -> Result:
         sys.exit(f"error: {error}")
 
 
-def train(cfg: DictConfig) -> float | None:
-    """Check everything, encode what is not encoded yet, fit, print what came of it."""
+def train(cfg: DictConfig, ckpt_path: str | None = None) -> float | None:
+    """Check everything, encode what is not encoded yet, fit, print what came of it.
+
+    It goes on from `ckpt_path`, or from the config's.
+    """
     import warnings
 
     import pytorch_lightning as pl
@@ -85,6 +108,7 @@ def train(cfg: DictConfig) -> float | None:
         build_trainer,
         plain,
     )
+    from captioning.callbacks.exact_resume import keep_metrics
     from captioning.captioner import read_checkpoint
 
     # Lightning's advice that does not apply: batches are gathered, not loaded; the run's folder
@@ -98,13 +122,15 @@ def train(cfg: DictConfig) -> float | None:
         warnings.filterwarnings("ignore", told)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     torch.set_float32_matmul_precision("high")
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    if cfg.ckpt_path:
-        read_checkpoint(cfg.ckpt_path)
+    ckpt_path = ckpt_path or cfg.ckpt_path
+    step = read_checkpoint(ckpt_path)["global_step"] if ckpt_path else 0
     trainer = build_trainer(cfg)
+    check_processes(trainer)
     data = build_data(cfg, device=trainer.strategy.root_device.type)
     data.prepare_data()
 
+    # Here, so that neither imports nor the text encoder nor the store's state move what follows.
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     decoder = build_decoder(plain(cfg.model), len(data.vocabulary), data.feature_dim)
     contents = {
         "vocabulary": data.vocabulary.words,
@@ -113,7 +139,8 @@ def train(cfg: DictConfig) -> float | None:
     }
     module = build(cfg.training, _partial_=True)(decoder=decoder, contents=contents)
     log.info("training on %s; the run's folder is %s", trainer.strategy.root_device, cfg.run_dir)
-    trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
+    keep_metrics(trainer.loggers, step)
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
     best = next((one for one in trainer.checkpoint_callbacks if one.monitor == cfg.monitor), None)
     if best is None or trainer.interrupted:
         return None
@@ -123,6 +150,21 @@ def train(cfg: DictConfig) -> float | None:
     if trainer.is_global_zero:
         report(trainer, best)
     return float(best.best_model_score)
+
+
+def check_processes(trainer: Trainer) -> None:
+    """Refuse several processes in a sweep: Lightning starts them with the sweep's whole command.
+
+    Each would run all jobs again, in its own order. Raises UserError with the ways out.
+    """
+    from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+
+    if in_sweep() and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        raise UserError(
+            f"a job of a sweep cannot start {trainer.world_size} processes, each of which would "
+            "run the whole sweep: type trainer.gpus=1 (hydra/launcher=joblib gives each job a GPU "
+            "of its own), or ++trainer.strategy=ddp_spawn, or train one by one without -m"
+        )
 
 
 def report(trainer: Trainer, best: ModelCheckpoint) -> None:
@@ -149,6 +191,15 @@ def check_flags(arguments: list[str]) -> None:
             sys.exit(f"error: {argument}: Lightning 2 dropped it; type {DROPPED[key[1]]}=… instead")
 
 
+def quoted(argument: str) -> str:
+    """Return ckpt=PATH so that Hydra takes it as one text: a sweep's folders have = and commas."""
+    key, _, path = argument.partition("=")
+    if key not in ("ckpt", "ckpt_path") or not Path(path).exists():
+        return argument
+    return f"{key}='" + path.replace("'", r"\'") + "'"
+
+
 if __name__ == "__main__":
     check_flags(sys.argv[1:])
+    sys.argv[1:] = map(quoted, sys.argv[1:])
     main()

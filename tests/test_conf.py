@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from captioning.train import CONF
 
 GROUPS = ["data", "encoder", "model", "search", "text_encoder", "trainer", "logger", "experiment"]
+GROUPS += ["sweep"]
 CHOICES = [
     f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))
 ]

@@ -16,6 +16,7 @@ STAGES = [
     "build",
     "captioner",
     "reports",
+    "sweeps",
 ]
 
 

@@ -1,28 +1,10 @@
 import json
 
 import pytest
+from sweeps_writing import write_run
 
 from captioning.data.records import UserError
 from captioning.summarize import main, markdown, summarize
-
-
-def write_run(folder, overrides, seed, cider, status="finished"):
-    (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps([*overrides, f"seed={seed}"]))
-    run = {
-        "status": status,
-        "seed": seed,
-        "metrics": {"val/cider": cider, "train/loss": 1.0},
-        "seconds_per_epoch": 10.0 * seed,
-        "epochs": 2,
-        "trained_parameters": 5,
-        "encoder": {"name": "resnet18"},
-        "hardware": {},
-        "versions": {},
-        "commit": "abc",
-        "dirty": False,
-    }
-    (folder / "run.json").write_text(json.dumps(run))
 
 
 @pytest.fixture
@@ -49,15 +31,27 @@ def test_the_best_comes_first_and_a_failed_run_nowhere(runs):
 
 
 def test_the_table_shows_scores_times_100(runs):
-    assert "| `model=lstm` | 3 | 44.0 ± 4.0 |" in markdown(summarize([runs]))
+    table = markdown(summarize([runs]))
+    assert "| model | seeds | cider |" in table
+    assert "| lstm | 3 | 44.0 ± 4.0 |" in table
 
 
 def test_the_verb_writes_what_it_prints(runs, capsys):
     assert main([str(runs), "--out", str(runs / "rows.json")]) == 0
-    assert "44.0 ± 4.0" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "44.0 ± 4.0" in printed
+    assert f"page: {runs / 'summary.html'}" in printed
+    assert "44.0 ± 4.0" in (runs / "summary.md").read_text()
+    assert {"summary.csv", "summary.html"} <= {path.name for path in runs.iterdir()}
     assert len(json.loads((runs / "rows.json").read_text())) == 2
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no finished run under"):
         summarize([tmp_path])
+
+
+def test_several_folders_are_one_table_and_no_page(runs):
+    folders = [str(runs / "lstm1"), str(runs / "merge")]
+    assert main(folders) == 0
+    assert not list(runs.rglob("summary.*"))

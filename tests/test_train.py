@@ -103,14 +103,6 @@ def test_caption_writes_csv_and_names_what_it_cannot_read(trained, folder):
     assert f"{rows[0]['image']}\t{rows[0]['caption']}\n" in done.stdout
 
 
-def test_a_sweep_has_a_folder_a_job(folder):
-    options = ["trainer=debug", "data.root=data", "seed=1,2", "hydra.sweep.dir=sweep"]
-    done = run(folder, *TINY, *options, "hydra.sweep.subdir=${hydra:job.num}", "--multirun")
-    assert done.returncode == 0, done.stderr
-    assert (folder / "sweep" / "0" / "best.ckpt").exists()
-    assert (folder / "sweep" / "1" / "best.ckpt").exists()
-
-
 @pytest.mark.parametrize(
     ("options", "told"),
     [

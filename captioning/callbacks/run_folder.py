@@ -45,23 +45,24 @@ class RunFolder(pl.Callback):
         self._seconds: list[float] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the metrics of all epochs, for the checkpoint."""
-        return {"history": self.history}
+        """Return the metrics and the seconds of all epochs, for the checkpoint."""
+        return {"history": self.history, "seconds": self._seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the metrics of a checkpoint."""
         self.history = state_dict["history"]
+        self._seconds = state_dict.get("seconds", [])
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what is known before the first step."""
-        self._start = time.monotonic()
-        self._seconds = []
+        self._start = self._epoch_start = time.monotonic()
         weights = [weight for weight in pl_module.parameters() if weight.requires_grad]
         encoder = getattr(trainer.datamodule, "encoder", None)
         self._run = provenance(pl_module.device) | {
             "trained_parameters": sum(weight.numel() for weight in weights),
             "encoder": getattr(encoder, "identity", None),
             "monitor": self.monitor,
+            "mode": self.mode,
         }
         self._write(trainer, "running")
 
@@ -149,9 +150,15 @@ class RunFolder(pl.Callback):
             "best_score": self.history[best][self.monitor] if best is not None else None,
             "best_epoch": best,
             "best_checkpoint": paths[0] if paths else None,
-            "metrics": {key: each if math.isfinite(each) else None for key, each in shown.items()},
+            "metrics": finite(shown),
+            "history": [{"epoch": at} | finite(self.history[at]) for at in sorted(self.history)],
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / "run.json.tmp"
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, self.folder / "run.json")
+
+
+def finite(metrics: dict[str, float]) -> dict[str, float | None]:
+    """Return the metrics with null for what JSON cannot say."""
+    return {key: value if math.isfinite(value) else None for key, value in metrics.items()}

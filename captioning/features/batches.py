@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from captioning.data.vocabulary import PAD
 from captioning.features.store import FeatureStore
@@ -78,6 +78,8 @@ class LengthBuckets(Sampler[np.ndarray]):
     The order depends on (seed, epoch) alone; of `world_size` processes each takes its own share,
     of equal size. With `shuffle=False`, one pool in a fixed order. A last caption (or picture)
     that would be alone joins the batch before it, as batch norm needs two.
+
+    `state_dict` says how far an epoch has come; where it is loaded, that epoch goes on from there.
     """
 
     def __init__(
@@ -103,17 +105,30 @@ class LengthBuckets(Sampler[np.ndarray]):
         self.world_size = world_size
         self.pool = pool
         self.epoch = 0
+        self.position = 0
+        self._start = {"epoch": 0, "position": 0}
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch; Lightning calls it before each."""
         self.epoch = epoch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and how many of its batches were given."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Leave out, once, the batches of that epoch that were given before."""
+        self._start = state_dict
 
     def __len__(self) -> int:
         return len(self._share(len(self._cuts()) + 1))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         batches = self._batches()
-        for at in self._share(len(batches)):
+        start = self._start["position"] if self._start["epoch"] == self.epoch else 0
+        self._start = {"epoch": 0, "position": 0}
+        share = self._share(len(batches))[start:]
+        for self.position, at in enumerate(share, start + 1):
             counts = self.counts[batches[at]]
             first = np.repeat(self.starts[batches[at]] - np.cumsum(counts) + counts, counts)
             yield self.order[first + np.arange(counts.sum())]
@@ -137,3 +152,28 @@ class LengthBuckets(Sampler[np.ndarray]):
 
     def _cuts(self) -> np.ndarray:
         return np.arange(self.size, max(self.size, len(self.longest) - 1), self.size)
+
+
+class BatchLoader(DataLoader[Batch]):
+    """A DataLoader over `LengthBuckets` whose place in an epoch travels in checkpoints.
+
+    It draws no random numbers but from a generator of its own, so that opening it changes nothing.
+    """
+
+    def __init__(self, dataset: CaptionDataset, sampler: LengthBuckets):
+        # The sampler yields whole batches of indices: no item is ever touched alone.
+        super().__init__(
+            dataset,
+            sampler=sampler,
+            batch_size=None,
+            collate_fn=lambda batch: batch,
+            generator=torch.Generator(),
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the place in the epoch."""
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from that place."""
+        self.sampler.load_state_dict(state_dict)

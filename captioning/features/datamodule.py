@@ -14,11 +14,10 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from captioning.data.records import Record, UserError
 from captioning.data.vocabulary import Vocabulary
-from captioning.features.batches import Batch, CaptionDataset, LengthBuckets
+from captioning.features.batches import Batch, BatchLoader, CaptionDataset, LengthBuckets
 from captioning.features.encoder import Encoder
 from captioning.features.store import FeatureStore, build_store
 
@@ -106,15 +105,15 @@ class CaptionDataModule(pl.LightningDataModule):
         counts = ", ".join(f"{len(records):,} {split}" for split, records in splits.items())
         log.info("images: %s; vocabulary: %d words", counts, len(self.vocabulary))
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> BatchLoader:
         """Every training caption once, in random batches of similar length."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> BatchLoader:
         """Every validation caption once, for the teacher-forced loss."""
         return self._loader("val", shuffle=False)
 
-    def _loader(self, split: str, shuffle: bool) -> DataLoader[Batch]:
+    def _loader(self, split: str, shuffle: bool) -> BatchLoader:
         pairs = [(record, caption) for record in self.splits[split] for caption in record.captions]
         dataset = CaptionDataset(
             None if self.resident else self.store,
@@ -134,8 +133,7 @@ class CaptionDataModule(pl.LightningDataModule):
             world_size,
             pictures=dataset.rows if is_grid else None,
         )
-        # The sampler yields whole batches of indices: no item is ever touched alone.
-        return DataLoader(dataset, sampler=buckets, batch_size=None, collate_fn=lambda batch: batch)
+        return BatchLoader(dataset, buckets)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Fill in features that are resident on the batch's device."""

@@ -13,9 +13,11 @@ from string import Template
 from typing import Any
 
 from captioning.reports import sections, tables
+from captioning.reports.markup import legend
 from captioning.reports.scoring import Scorer, System
 
 TEMPLATE = Path(__file__).with_suffix(".html")
+STYLE = Path(__file__).with_name("style.css")  # of all pages of this stage and the next
 
 
 def write_page(
@@ -28,7 +30,7 @@ def write_page(
 ) -> None:
     """Write the page. `content` is that of scores.json, `vocabulary` what the systems can say."""
     labels = [system.label for system in systems]
-    legend = sections.legend(labels, people=scorer.rounds > 0)
+    lines = legend(labels, "people" if scorer.rounds else "")
     search = dict(content["search"])
     commit = (content["commit"] or "none")[:10] + (" and changes" if content["dirty"] else "")
     facts = [
@@ -40,15 +42,16 @@ def write_page(
         f"commit {commit}",
     ]
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        style=STYLE.read_text(encoding="utf-8"),
         title=escape(title),
         facts=escape(" · ".join(facts)),
         files=tables.files(content["systems"]),
         scores=tables.scores(content["rows"]),
         differences=tables.differences(content["differences"]),
-        lengths=sections.lengths(scorer, systems, legend),
-        references=sections.references(scorer, systems, legend),
+        lengths=sections.lengths(scorer, systems, lines),
+        references=sections.references(scorer, systems, lines),
         pictures=sections.pictures(scorer.records, systems),
-        words=sections.words(scorer, systems, vocabulary, sections.legend(labels, people=False)),
+        words=sections.words(scorer, systems, vocabulary, legend(labels)),
         content=escape(json.dumps(content, indent=2, ensure_ascii=False)),
     )
     path.write_text(page, encoding="utf-8")

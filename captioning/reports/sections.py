@@ -20,6 +20,7 @@ from captioning.reports.breakdowns import (
     coverage,
     turned,
 )
+from captioning.reports.markup import cards, name, table
 from captioning.reports.plots import (
     SERIES,
     bands_plot,
@@ -29,22 +30,10 @@ from captioning.reports.plots import (
 )
 from captioning.reports.results import NAMES
 from captioning.reports.scoring import Scorer, System
-from captioning.reports.tables import name, table
 
 THUMBNAIL = 360  # pixels, the longest side
 PICTURES = 8  # of the best and of the worst
 WORDS = 120  # shown of those that are never said
-
-
-def legend(labels: Sequence[str], people: bool) -> str:
-    """Return which line is whose."""
-    lines = [
-        f'<li><i style="color: var(--series-{number % SERIES})"></i>{escape(label)}</li>'
-        for number, label in enumerate(labels)
-    ]
-    if people:
-        lines.append('<li><i style="color: var(--soft); border-style: dashed"></i>people</li>')
-    return f'<ul class="legend">{"".join(lines)}</ul>'
 
 
 def lengths(scorer: Scorer, systems: Sequence[System], legend: str) -> str:
@@ -61,7 +50,7 @@ def lengths(scorer: Scorer, systems: Sequence[System], legend: str) -> str:
         )
         for key in ("cider", "bert_similarity")
     ]
-    return legend + _plots([*drawn, shares_plot("% of captions", said, people)])
+    return legend + cards([*drawn, shares_plot("% of captions", said, people)])
 
 
 def references(scorer: Scorer, systems: Sequence[System], legend: str) -> str:
@@ -74,7 +63,7 @@ def references(scorer: Scorer, systems: Sequence[System], legend: str) -> str:
     if scorer.rounds:
         last = [some[-1] for some in ordered]
         people = by_references(last, [some[:-1] for some in ordered])
-    return legend + _plots(
+    return legend + cards(
         [
             references_plot(NAMES[key], [one[key] for one in curves], people and people[key])
             for key in SCORES
@@ -92,8 +81,8 @@ def pictures(records: Sequence[Record], systems: Sequence[System]) -> str:
     count = min(PICTURES, len(order) // 2)
     shown = []
     for title, some in (("Best", order[::-1][:count]), ("Worst", order[:count])):
-        cards = "".join(_card(records[at], systems, at) for at in some)
-        shown.append(f'<h3>{title}</h3><ol class="pictures">{cards}</ol>')
+        made = "".join(_card(records[at], systems, at) for at in some)
+        shown.append(f'<h3>{title}</h3><ol class="pictures">{made}</ol>')
     return "".join(shown)
 
 
@@ -141,7 +130,7 @@ def words(scorer: Scorer, systems: Sequence[System], vocabulary: set[str], legen
     return (
         f"<p>The vocabulary ({len(vocabulary):,} words) has {covered[0].known:.1%} of what people "
         f'write.</p>{table(names, f"<tbody>{rows}</tbody>")}{legend}<div class="beside">'
-        f"{_plots([bands_plot('% of words that are ever said', [one.bands for one in covered])])}"
+        f"{cards([bands_plot('% of words that are ever said', [one.bands for one in covered])])}"
         f"<div>{_never(covered, vocabulary)}</div></div>"
     )
 
@@ -159,7 +148,3 @@ def _never(covered: Sequence[Coverage], vocabulary: set[str]) -> str:
         f"first, with how often they do. Dashed: not in the vocabulary, so it cannot be said.</p>"
         f'<ul class="words">{chips}</ul>'
     )
-
-
-def _plots(drawn: Sequence[str]) -> str:
-    return f'<div class="plots">{"".join(f"<div class=card>{one}</div>" for one in drawn)}</div>'

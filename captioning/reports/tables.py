@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from captioning.reports.markup import name, table
 from captioning.reports.results import NAMES, half_width, p_text
 
 LEVEL = 0.05
@@ -80,17 +80,6 @@ def differences(pairs: Sequence[dict[str, Any]]) -> str:
         "The noise is that of the choice of pictures; another seed of the training adds its own. "
         f"{_many(len(pairs) * len(keys))}</p>{rows}"
     )
-
-
-def name(label: str) -> str:
-    """Return a label that may break where its parts end."""
-    return re.sub(r"([._=/])", r"\1<wbr>", escape(label))
-
-
-def table(head: Sequence[str], body: str) -> str:
-    """Return a table of these columns, the first of which stays where the rest scrolls."""
-    names = "".join(f"<th>{escape(one)}</th>" for one in head)
-    return f'<div class="card table"><table><thead><tr>{names}</tr></thead>{body}</table></div>'
 
 
 def _many(values: int) -> str:

@@ -86,3 +86,29 @@ def test_little_of_a_batch_is_padding(shuffle):
     batches = list(LengthBuckets(lengths, 64, shuffle))
     padded = sum(lengths[batch].max() * len(batch) for batch in batches)
     assert padded / lengths.sum() < 1.03
+
+
+@given(lengths, st.integers(0, 60), st.booleans())
+def test_an_epoch_goes_on_where_it_was_left_and_the_next_begins_anew(lengths, taken, shuffle):
+    def buckets():
+        made = LengthBuckets(lengths, 4, shuffle, pool=4)
+        made.set_epoch(1)
+        return made
+
+    whole, left, resumed = list(buckets()), buckets(), buckets()
+    taken = min(taken, len(whole))
+    for _, _ in zip(range(taken), left, strict=False):
+        pass
+    resumed.load_state_dict(left.state_dict())
+    rest = list(resumed)
+    assert len(rest) == len(whole) - taken
+    for one, other in zip(rest, whole[taken:], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(list(resumed)) == len(whole)
+
+
+def test_a_place_in_another_epoch_leaves_nothing_out():
+    buckets = LengthBuckets(np.arange(2, 12), 2, True)
+    buckets.load_state_dict({"epoch": 0, "position": 3})
+    buckets.set_epoch(1)
+    assert len(list(buckets)) == len(buckets)

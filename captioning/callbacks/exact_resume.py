@@ -1,0 +1,106 @@
+"""What Lightning does not restore, so that a resumed run is the same run to the last bit.
+
+Its checkpoints hold weights, optimizer, schedule and progress, but no generator's state; and they
+hold the loader's place in the epoch, but a schedule that asks for `estimated_stepping_batches`
+makes Lightning 2.6 forget to load it.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+log = logging.getLogger(__name__)
+
+
+class ExactResume(pl.Callback):
+    """Keeps the states of Python's, NumPy's and torch's generators in every checkpoint.
+
+    Of several processes each has its own. Where a checkpoint was made by another number of
+    processes, they begin anew.
+    """
+
+    def __init__(self) -> None:
+        self._states: list[dict[str, Any]] = []
+        self._places: list[dict[str, int]] = []
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the states of all processes."""
+        states = [read_states(pl_module.device)]
+        if trainer.world_size > 1:
+            mine, states = states[0], [None] * trainer.world_size
+            torch.distributed.all_gather_object(states, mine)
+        checkpoint["random_states"] = states
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the states until training starts: what is made before it draws numbers too."""
+        self._states = checkpoint.get("random_states", [])
+        self._places = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on from the checkpoint's place and states."""
+        if self._places:
+            trainer.train_dataloader.load_state_dict(self._places[0])
+        if len(self._states) == trainer.world_size:
+            write_states(self._states[trainer.global_rank], pl_module.device)
+        elif trainer.ckpt_path:
+            log.warning(
+                "%s holds the random states of %d processes and this run has %d: "
+                "it goes on, but not to the last bit as if it had never stopped",
+                trainer.ckpt_path,
+                len(self._states),
+                trainer.world_size,
+            )
+        self._states, self._places = [], []
+
+
+def read_states(device: torch.device) -> dict[str, Any]:
+    """Return the generators' states as plain types, which load with `weights_only`."""
+    numpy = np.random.get_state(legacy=False)
+    return {
+        "python": random.getstate(),
+        "numpy": numpy | {"state": numpy["state"] | {"key": numpy["state"]["key"].tolist()}},
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def write_states(states: dict[str, Any], device: torch.device) -> None:
+    """Set the generators to what `read_states` returned."""
+    random.setstate(states["python"])
+    key = np.array(states["numpy"]["state"]["key"], dtype=np.uint32)
+    np.random.set_state(states["numpy"] | {"state": states["numpy"]["state"] | {"key": key}})
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def keep_metrics(loggers: Iterable[Logger], step: int) -> None:
+    """Keep what metrics.csv says of the steps before `step`, where a run goes on in its folder.
+
+    Lightning's logger deletes the file that it finds. Call it before the fit.
+    """
+    for logger in loggers:
+        path = Path(logger.log_dir or "") / "metrics.csv"
+        if not isinstance(logger, CSVLogger) or not path.exists():
+            continue
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if (row["step"] or "").isdigit()]
+        kept = [row for row in rows if int(row["step"]) < step]
+        # A cell that a kill cut off is None, and an empty one no metric of that row.
+        kept = [{key: value for key, value in row.items() if key and value} for row in kept]
+        logger.experiment.metrics.extend(kept)
+        logger.save()

@@ -1,0 +1,122 @@
+"""Runs enter; the table's rows leave, one a config, seeds folded, best first. Next: summary.py."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from captioning.sweeps.runs import Run, differing, finished
+
+COLUMNS = ("cider", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "bert_similarity")
+
+
+def make_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return a row for each config of the finished runs, the best first."""
+    keys = differing(runs)
+    return [fold(group, keys) for group in best_first(runs)]
+
+
+def best_first(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the finished runs of each config, that with the best mean first.
+
+    The best is by what the runs monitored; where that differs, by CIDEr-D.
+    """
+    groups: dict[tuple, list[Run]] = {}
+    for run in finished(runs):
+        groups.setdefault(tuple(run.overrides.items()), []).append(run)
+    rows = [(fold(group, ()), group) for group in groups.values()]
+    key, sign = order([row for row, _ in rows])
+    worst = {"mean": -sign * float("inf")}
+    rows.sort(key=lambda pair: -sign * pair[0]["scores"].get(key, worst)["mean"])
+    return [group for _, group in rows]
+
+
+def order(rows: Sequence[dict[str, Any]]) -> tuple[str, int]:
+    """Return the score that rows are sorted by, and 1 where more is better, else -1."""
+    monitored = {(row.get("monitor"), row.get("mode")) for row in rows}
+    if len(monitored) == 1:
+        monitor, mode = monitored.pop()
+        if monitor and monitor.startswith("val/"):
+            return monitor.removeprefix("val/"), -1 if mode == "min" else 1
+    return "cider", 1
+
+
+def fold(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
+    """Return the row of runs that differ in their seed only: means and standard deviations.
+
+    `keys` are the settings that differ between rows.
+    """
+    first = runs[0].content
+    scores = {}
+    for key in runs[0].scores:
+        values = [run.scores[key] for run in runs if run.scores.get(key) is not None]
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        if values:
+            scores[key] = {"mean": statistics.mean(values), "spread": spread}
+    paces = [run.content["seconds_per_epoch"] for run in runs]
+    return {
+        "config": [f"{key}={value}" for key, value in runs[0].overrides.items()],
+        "settings": {key: runs[0].setting(key) for key in keys},
+        "seeds": sorted(run.seed for run in runs),
+        "scores": scores,
+        "monitor": first.get("monitor"),
+        "mode": first.get("mode"),
+        "seconds_per_epoch": statistics.median(pace for pace in paces if pace is not None)
+        if any(pace is not None for pace in paces)
+        else None,
+        "epochs": first["epochs"],
+        "trained_parameters": first["trained_parameters"],
+        "encoder": first["encoder"]["name"],
+        "hardware": first["hardware"],
+        "versions": first["versions"],
+        "commits": sorted(
+            {
+                str(run.content["commit"]) + ("-dirty" if run.content["dirty"] else "")
+                for run in runs
+            }
+        ),
+        "folders": [str(run.folder) for run in runs],
+    }
+
+
+def score_keys(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return which scores a table shows: that of the order first, then those there are."""
+    there = {key for row in rows for key in row["scores"]}
+    return [key for key in dict.fromkeys([order(rows)[0], *COLUMNS]) if key in there]
+
+
+def setting_keys(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the settings that differ between rows; none in rows that do not know them."""
+    return list(dict.fromkeys(key for row in rows for key in row.get("settings", ())))
+
+
+def score_text(score: dict[str, Any] | None, key: str) -> str:
+    """Return mean ± standard deviation as the tables show it: x100, but for a loss."""
+    if score is None:
+        return ""
+    factor, digits = (1, 3) if "loss" in key else (100, 1)
+    spread = f" ± {factor * score['spread']:.{digits}f}" if score["spread"] is not None else ""
+    return f"{factor * score['mean']:.{digits}f}{spread}"
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the rows as a table; scores x100, with ± one standard deviation over seeds."""
+    settings, scores = setting_keys(rows), score_keys(rows)
+    named = settings or ["config"]
+    lines = [f"| {' | '.join([*named, 'seeds', *scores, 's/epoch'])} |"]
+    lines.append("|" + "---|" * (len(named) + len(scores) + 2))
+    for row in rows:
+        cells = [_cell(row["settings"].get(key)) for key in settings]
+        if not settings:
+            cells = [f"`{' '.join(row['config']) or 'defaults'}`"]
+        cells.append(str(len(row["seeds"])))
+        cells += [score_text(row["scores"].get(key), key) for key in scores]
+        pace = row["seconds_per_epoch"]
+        cells.append("" if pace is None else f"{pace:.0f}" if pace >= 10 else f"{pace:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value).replace("|", r"\|")

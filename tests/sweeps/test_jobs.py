@@ -1,0 +1,121 @@
+import gc
+import json
+import weakref
+
+import pytest
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captioning.data.records import UserError
+from captioning.sweeps.jobs import (
+    ChangedError,
+    attempt,
+    differences,
+    is_finished,
+    job_name,
+    read_status,
+)
+
+CONFIG = {"model": {"hidden_dim": 16}, "seed": 1}
+
+
+def test_a_folder_is_named_by_what_is_swept_in_any_order():
+    name = "model=lstm,model.hidden_dim=16,seed=1"
+    assert job_name({"seed": "1", "model.hidden_dim": "16", "model": "lstm"}) == name
+
+
+settings = st.dictionaries(st.text("ab.", min_size=1, max_size=9), st.text(max_size=300))
+
+
+@given(settings, settings)
+def test_other_settings_have_another_folder_that_any_file_system_takes(one, other):
+    names = [job_name(one), job_name(other)]
+    assert (names[0] == names[1]) == (one == other)
+    for name in names:
+        assert name.isascii() and "/" not in name and 0 < len(name) <= 200
+
+
+def test_a_job_that_finishes_is_not_run_again(tmp_path):
+    assert attempt(tmp_path, CONFIG, lambda ckpt_path: 0.5) == 0.5
+    assert read_status(tmp_path)["status"] == "finished"
+    assert is_finished(tmp_path, CONFIG)
+    assert attempt(tmp_path, CONFIG, lambda ckpt_path: pytest.fail("ran again")) == 0.5
+
+
+def failing(ckpt_path):
+    raise OSError("the disk\nis full")
+
+
+def test_a_job_that_fails_says_why_and_goes_on_next_time(tmp_path, caplog):
+    with pytest.raises(OSError):
+        attempt(tmp_path, CONFIG, failing)
+    status = read_status(tmp_path)
+    assert (status["status"], status["error"]) == ("failed", "OSError: the disk is full")
+    assert "in failing" in (tmp_path / "traceback.txt").read_text()
+    assert "in failing" in caplog.text
+    (tmp_path / "last.ckpt").touch()
+    seen = []
+    attempt(tmp_path, CONFIG, seen.append)
+    assert seen == [str(tmp_path / "last.ckpt")]
+    assert not (tmp_path / "traceback.txt").exists()
+
+
+def test_what_a_user_can_put_right_is_a_sentence_in_the_log(tmp_path, caplog):
+    def train(ckpt_path):
+        raise UserError("type trainer.gpus=0")
+
+    with pytest.raises(UserError):
+        attempt(tmp_path, CONFIG, train)
+    assert read_status(tmp_path)["error"] == "type trainer.gpus=0"
+    assert "Traceback" not in caplog.text
+
+
+def test_a_stopped_job_is_not_a_failed_one(tmp_path):
+    def train(ckpt_path):
+        assert read_status(tmp_path)["status"] == "running"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(tmp_path, CONFIG, train)
+    assert read_status(tmp_path)["status"] == "interrupted"
+
+
+def test_a_failed_job_leaves_no_model_in_memory(tmp_path):
+    """Hydra keeps the exceptions of all jobs, and they keep the frames."""
+    alive = []
+
+    def train(ckpt_path):
+        model = {1, 2}
+        alive.append(weakref.ref(model))
+        raise OSError from ValueError()
+
+    with pytest.raises(OSError) as error:
+        attempt(tmp_path, CONFIG, train)
+    gc.collect()
+    assert alive[0]() is None
+    assert error.value.__traceback__
+
+
+def test_a_changed_config_is_refused_where_there_is_something_to_lose(tmp_path):
+    changed = {"model": {"hidden_dim": 32, "tied": True}, "seed": 1}
+    with pytest.raises(OSError):
+        attempt(tmp_path, CONFIG, failing)
+    assert not is_finished(tmp_path, changed)
+    attempt(tmp_path, CONFIG, lambda ckpt_path: None)
+    told = r"hidden_dim: 16 → 32; model\.tied: absent → true.*type name=NEW.*delete that folder"
+    with pytest.raises(ChangedError, match=told):
+        attempt(tmp_path, changed, lambda ckpt_path: None)
+    assert read_status(tmp_path)["status"] == "finished"
+
+
+def test_a_job_is_trained_by_one_process_at_a_time(tmp_path):
+    with FileLock(tmp_path / "lock"), pytest.raises(UserError, match="another process trains"):
+        attempt(tmp_path, CONFIG, lambda ckpt_path: pytest.fail("trained twice"))
+    assert not (tmp_path / "status.json").exists()
+
+
+def test_differences_name_the_keys_in_dots():
+    old, new = {"a": {"b": 1, "c": [1]}, "d": None}, {"a": {"b": 1, "c": [2]}, "e": "x"}
+    assert differences(old, new) == ["a.c: [1] → [2]", "d: null → absent", "e: absent → x"]
+    assert differences(old, json.loads(json.dumps(old))) == []

@@ -1,0 +1,102 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+from matplotlib.figure import Figure
+from sweeps_writing import write_run
+
+from captioning.reports.page import STYLE
+from captioning.reports.plots import COLOURS, INKS
+from captioning.sweeps import plots
+from captioning.sweeps.importance import importance
+from captioning.sweeps.rows import best_first
+from captioning.sweeps.runs import read_runs
+from captioning.sweeps.summary import write_summary
+
+
+def page(folder):
+    write_summary(folder, page=True)
+    return (folder / "summary.html").read_text()
+
+
+def test_a_page_holds_all_and_fetches_nothing(sweep):
+    text = page(sweep)
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"|<!DOCTYPE.*?>', "", text)
+    assert "<script" not in text
+    # Curves of the score, the score by model, size and parameters, and by pace; then the rest.
+    assert text.count("<svg") == 1 + 4 + 1 + 1
+    assert "9 jobs: 1 failed, 8 finished" in text
+
+
+def test_what_failed_is_on_the_page_with_its_traceback(sweep):
+    text = page(sweep)
+    assert "failed: no &lt;size&gt;" in text
+    assert "Traceback &lt;here&gt;" in text
+
+
+def test_elements_are_closed(sweep):
+    class Closed(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.open = []
+
+        def handle_starttag(self, tag, attributes):
+            if tag not in ("meta", "link", "wbr", "br"):
+                self.open.append(tag)
+
+        def handle_endtag(self, tag):
+            assert self.open.pop() == tag
+
+    parser = Closed()
+    parser.feed(page(sweep))
+    assert not parser.open
+
+
+def test_too_little_for_a_plot_is_said(tmp_path):
+    write_run(tmp_path / "sweep" / "a", ["x=1"], 1, 0.5)
+    text = page(tmp_path / "sweep")
+    assert text.count('<p class="none">') == 4
+    assert "<svg" not in text
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda groups: plots.curves(groups, "val/cider"),
+        lambda groups: plots.scatter(groups, "model.hidden_dim", "cider"),
+        lambda groups: plots.scatter(groups, "trained_parameters", "cider"),
+        lambda groups: plots.parallel(groups, ["model", "model.hidden_dim"], "cider"),
+        lambda groups: plots.bars(importance(groups, ["model", "model.hidden_dim"], "cider")),
+    ],
+)
+def test_plots_are_figures_for_a_notebook(sweep, draw):
+    figure = draw(best_first(read_runs([sweep])))
+    assert isinstance(figure, Figure)
+    assert figure.axes[0].lines or figure.axes[0].patches
+
+
+def test_curves_are_the_runs_histories(sweep):
+    axes = plots.curves(best_first(read_runs([sweep])), "val/cider").axes[0]
+    assert len(axes.lines) == 8
+    assert axes.lines[0].get_ydata() == pytest.approx([18.7, 37.4])
+    assert axes.lines[0].get_color() == axes.lines[1].get_color() == COLOURS[0]
+
+
+def test_a_seventh_config_is_pale():
+    assert plots.look(5)["color"] == COLOURS[5]
+    assert plots.look(6)["color"] == INKS["soft"]
+
+
+def test_names_and_few_numbers_stand_in_order():
+    place, (at, texts) = plots.scale([512, 64, 64, 128])
+    assert (at, texts) == ([0, 1, 2], ["64", "128", "512"])
+    assert place(512) == 2
+    assert plots.scale(["merge", None, "lstm"])[1][1] == ["–", "lstm", "merge"]
+    assert plots.scale([one / 7 for one in range(7)])[1] is None
+
+
+def test_the_colours_are_those_of_the_light_page():
+    light = STYLE.read_text().split("@media")[0]
+    names = {name: f"--{name}: {colour}" for name, colour in INKS.items()}
+    names |= {str(at): f"--series-{at}: {colour}" for at, colour in enumerate(COLOURS)}
+    assert [name for name in names.values() if name not in light] == []

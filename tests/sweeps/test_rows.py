@@ -1,0 +1,74 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from sweeps_writing import write_run
+
+from captioning.sweeps.rows import make_rows, markdown
+from captioning.sweeps.runs import differing, read_runs
+from captioning.sweeps.summary import write_summary
+
+
+def test_what_differs_is_a_column_and_what_does_not_is_none(sweep):
+    rows = make_rows(read_runs([sweep]))
+    assert [row["settings"] for row in rows] == [
+        {"model": "lstm", "model.hidden_dim": 64},
+        {"model": "lstm", "model.hidden_dim": 16},
+        {"model": "merge", "model.hidden_dim": 64},
+        {"model": "merge", "model.hidden_dim": 16},
+    ]
+    assert rows[0]["seeds"] == [1, 2]
+    assert rows[0]["scores"]["cider"]["mean"] == pytest.approx(0.379)
+    assert "name=grid" not in rows[0]["config"]
+
+
+def test_a_setting_that_was_not_typed_is_the_configs(tmp_path):
+    config = {"model": {"hidden_dim": 256}}
+    write_run(tmp_path / "a", [], 1, 0.5, config=config)
+    write_run(tmp_path / "b", ["model.hidden_dim=512"], 1, 0.6, config=config)
+    write_run(tmp_path / "c", ["++model.tied=true"], 1, 0.7, config=config)
+    runs = read_runs([tmp_path])
+    assert differing(runs) == ["model.hidden_dim", "model.tied"]
+    assert [run.setting("model.hidden_dim") for run in runs] == [256, 512, 256]
+    assert [run.setting("model.tied") for run in runs] == [None, None, "true"]
+
+
+def test_the_smallest_is_first_where_that_is_best(tmp_path):
+    for at in (3, 1, 2):
+        metrics = {"val/loss": float(at), "val/cider": float(at)}
+        content = {"monitor": "val/loss", "mode": "min", "metrics": metrics}
+        write_run(tmp_path / str(at), [f"x={at}"], 1, 0.0, **content)
+    assert [row["settings"]["x"] for row in make_rows(read_runs([tmp_path]))] == [1, 2, 3]
+    assert "| x | seeds | loss | cider |" in markdown(make_rows(read_runs([tmp_path])))
+
+
+def test_a_jobs_status_outdoes_what_the_training_said(tmp_path):
+    """The fit ended, then the captioning of the best checkpoint failed."""
+    write_run(tmp_path / "a", [], 1, 0.5)
+    (tmp_path / "a" / "status.json").write_text(json.dumps({"status": "failed", "error": "e"}))
+    assert make_rows(read_runs([tmp_path])) == []
+
+
+def test_a_summary_is_a_csv_and_a_table_with_what_is_missing(sweep):
+    table = write_summary(sweep)
+    assert table.splitlines()[2].startswith("| lstm | 64 | 2 | 37.9 ± 0.7 |")
+    text = (sweep / "summary.md").read_text()
+    assert text.startswith(table)
+    assert "\n- model=lstm,model.hidden_dim=-1,seed=1: failed, no <size>\n" in text
+    with open(sweep / "summary.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["model.hidden_dim"] == "64"
+    assert float(rows[0]["cider"]) == pytest.approx(0.379)
+    assert float(rows[0]["cider_spread"]) == pytest.approx(0.00707, abs=1e-5)
+
+
+def test_a_summary_before_the_first_result_says_so(tmp_path):
+    assert write_summary(tmp_path, page=True) == "No job has finished yet."
+    assert "No job has finished yet" in (tmp_path / "summary.html").read_text()
+
+
+def test_rows_of_an_older_release_are_still_tabled():
+    path = Path(__file__).parents[2] / "docs" / "results" / "lstm_lite0.json"
+    table = markdown(json.loads(path.read_text()))
+    assert "| `encoder=efficientnet_lite0 text_encoder=minilm trainer.gpus=0` | 3 | 47.4" in table

@@ -1,0 +1,93 @@
+"""Sweeps, as a user runs them: jobs that fail, commands typed again, machines that go down."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+from verbs import TINY, run
+
+from captioning import train
+from captioning.data.records import UserError
+
+pytestmark = pytest.mark.slow
+
+COMMAND = ["-m", *TINY[:-1], "data.root=data", "trainer=debug", "search=greedy"]
+SWEPT = ["model.hidden_dim=16,-1", "seed=1"]
+NAMES = [f"model.hidden_dim={size},seed=1" for size in (16, -1)]
+
+
+@pytest.fixture(scope="module")
+def swept(folder):
+    """A sweep of two jobs, of which one fails, and its folder."""
+    done = run(folder, *COMMAND, *SWEPT)
+    return done, folder / "outputs" / "sweeps" / "model.hidden_dim"
+
+
+def status(folder, name):
+    return json.loads((folder / name / "status.json").read_text())
+
+
+def test_a_job_that_fails_stops_no_other_and_is_named_at_the_end(swept):
+    done, folder = swept
+    assert done.returncode == 1
+    assert "1 of 2 jobs failed" in done.stderr
+    assert f"outputs/sweeps/model.hidden_dim/{NAMES[1]}: InstantiationException" in done.stderr
+    assert [status(folder, name)["status"] for name in NAMES] == ["finished", "failed"]
+    for file in ("traceback.txt", "train.log"):
+        assert "negative dimension" in (folder / NAMES[1] / file).read_text()
+    assert not (folder / NAMES[0] / "traceback.txt").exists()
+
+
+def test_a_sweep_leaves_one_table_and_a_page(swept):
+    done, folder = swept
+    with open(folder / "summary.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["model.hidden_dim"], row["seeds"]) == ("16", "1")
+    assert "| model.hidden_dim | seeds | cider |" in done.stdout
+    assert NAMES[1] in (folder / "summary.md").read_text()
+    assert "negative dimension" in (folder / "summary.html").read_text()
+
+
+def test_the_same_command_runs_what_is_missing_and_more_seeds(swept, folder):
+    made = (swept[1] / NAMES[0] / "best.ckpt").stat().st_mtime_ns
+    done = run(folder, *COMMAND, "seed=1,2", SWEPT[0].replace(",-1", ""))
+    assert "1 finished before, 0 to go on with, 1 to start" in done.stdout
+    assert done.returncode == 0, done.stderr
+    assert (swept[1] / NAMES[0] / "best.ckpt").stat().st_mtime_ns == made
+
+
+def test_another_config_in_the_same_folder_is_refused_with_the_difference(swept, folder):
+    done = run(folder, *COMMAND, *SWEPT, "training.warmup=0.5")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "training.warmup: 0.05 → 0.5\nin 1 of 2 jobs" in done.stderr
+    assert "type name=NEW" in done.stderr and "Traceback" not in done.stderr
+    config = (swept[1] / NAMES[0] / ".hydra" / "config.yaml").read_text()
+    assert "warmup: 0.05" in config
+
+
+def test_killed_sweeps_end_as_undisturbed_ones(folder, tmp_path):
+    """`python tests/killing.py FOLDER 20 SEED` kills at 20 moments."""
+    (tmp_path / "data").symlink_to(folder / "data")
+    program = [sys.executable, str(Path(__file__).with_name("killing.py")), str(tmp_path)]
+    environment = dict(os.environ, HF_HUB_OFFLINE="1")
+    done = subprocess.run([*program, "2", "0"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(": equal") == 1
+
+
+@pytest.mark.parametrize(("strategy", "refused"), [("ddp", True), ("ddp_spawn", False)])
+def test_processes_that_would_run_the_whole_sweep_are_refused(monkeypatch, strategy, refused):
+    options = {"logger": False, "enable_checkpointing": False}
+    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, **options)
+    train.check_processes(trainer)
+    monkeypatch.setattr(train, "in_sweep", lambda: True)
+    if not refused:
+        return train.check_processes(trainer)
+    with pytest.raises(UserError, match=r"cannot start 2 processes.*hydra/launcher=joblib"):
+        train.check_processes(trainer)
