@@ -62,6 +62,10 @@ def attentive(folder):
     return folder / "runs"
 
 
+def markdown_or_plain(data):
+    return data.get("text/markdown") or data.get("text/plain", "")
+
+
 def execute(name, folder, monkeypatch, **paths):
     """Run a notebook in `folder`/notebooks, with its path from the environment."""
     for key, value in paths.items():
@@ -75,7 +79,7 @@ def execute(name, folder, monkeypatch, **paths):
     # Where a page should be looked at: CAPTIONING_KEEP=FOLDER keeps the notebooks as they came out.
     if kept := os.environ.get("CAPTIONING_KEEP"):
         nbformat.write(notebook, Path(kept) / f"{name}.ipynb")
-    text = "\n".join(one.get("text") or one["data"].get("text/plain", "") for one in outputs)
+    text = "\n".join(one.get("text") or markdown_or_plain(one["data"]) for one in outputs)
     return text, sum("image/png" in one.get("data", {}) for one in outputs)
 
 
@@ -101,3 +105,11 @@ def test_03_shows_errors(trained, tmp_path, monkeypatch):
     assert "4 captions, " in text
     assert "of all captions are a training caption" in text
     assert figures == 6
+
+
+@pytest.mark.slow
+def test_04_makes_a_small_sweep_and_shows_what_mattered(tmp_path, monkeypatch):
+    text, figures = execute("04_sweep", tmp_path, monkeypatch)
+    assert "| lstm | 0.01 | 2 |" in text
+    assert figures == 5
+    assert len(list(tmp_path.glob("outputs/sweeps/small/*/best.ckpt"))) == 8

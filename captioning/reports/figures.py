@@ -110,6 +110,8 @@ def attention_figure(
     One scale for all words: what lights up little is looked at everywhere a little.
     """
     figure, axes = _axes(-(-(len(looks) + 1) // 5), 5, height=2.2)
+    picture = picture.convert("RGB")
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
     brightest = max(float(weights.max()) for _, weights in looks)
     for axis in axes:
         axis.axis("off")
