@@ -68,6 +68,8 @@ def bind_verb(name, arguments):
     source = inspect.getsource(module)
     if config := re.search(r'hydra\.main\(.*config_name="(\w+)"', source):
         bind_config(config[1], arguments)
+    elif not arguments:  # a verb that the text only names
+        assert callable(module.main)
     elif "ArgumentParser(" in source:
         parse(module.main, arguments)
     else:
@@ -76,7 +78,9 @@ def bind_verb(name, arguments):
 
 def bind_config(config, arguments):
     """Compose the config once for every value that a sweep gives to any of its keys."""
-    given = [one for one in arguments if one not in ("-m", "--multirun")]
+    # The reader's own model stands for any.
+    given = [one.replace("model=yours", "model=lstm") for one in arguments]
+    given = [one for one in given if one not in ("-m", "--multirun")]
     choices = [
         [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()]
         if one.is_sweep_override()

@@ -59,7 +59,7 @@ def captions_figure(rows: Sequence[Generated], keys: Sequence[str] = ("cider",))
 
 def lengths_figure(records: Sequence[Record]) -> Figure:
     """Draw how long captions are, as a share of each split's."""
-    figure, (axis,) = _axes(1, 1, height=3)
+    figure, (axis,) = _axes(1, 1, height=3.0)
     for split in SPLITS:
         texts = [text for one in records if one.split == split for text in one.captions]
         if texts:
@@ -81,7 +81,7 @@ def vocabulary_figure(records: Sequence[Record], min_count: int) -> Figure:
         for split in SPLITS
     }
     counts, wanted = word_counts(splits["train"]), word_counts(splits["val"])
-    figure, (growth, size, known) = _axes(1, 3, height=3)
+    figure, (growth, size, known) = _axes(1, 3, height=3.0)
     growth.plot(vocabulary_growth(splits["train"]))
     _name(growth, "different words", "training captions read")
     kept = [{word for word in counts if counts[word] >= least} for least in THRESHOLDS]
@@ -128,7 +128,7 @@ def attention_figure(
 
 def scores_figure(rows: Sequence[Generated], across: str, up: str) -> Figure:
     """Draw one score of each picture against another."""
-    figure, (axis,) = _axes(1, 1, height=4)
+    figure, (axis,) = _axes(1, 1, height=4.0)
     axis.scatter(*zip(*((one.scores[across], one.scores[up]) for one in rows), strict=True), s=8)
     _name(axis, NAMES[up], NAMES[across])
     return figure
@@ -136,7 +136,7 @@ def scores_figure(rows: Sequence[Generated], across: str, up: str) -> Figure:
 
 def bands_figure(covered: Coverage) -> Figure:
     """Draw the share of words that are said at least once, by how often people use them."""
-    figure, (axis,) = _axes(1, 1, height=3)
+    figure, (axis,) = _axes(1, 1, height=3.0)
     shares = [100 * share for share in covered.bands.values()]
     lows = list(covered.bands)
     names = [f"{low}–{high - 1}" if high > low + 1 else low for low, high in pairwise(lows)]
