@@ -43,7 +43,7 @@ def test_words_grow_with_the_captions():
 def test_the_vocabulary_shrinks_as_min_count_grows(records):
     growth, size, known = drawn(vocabulary_figure(records, min_count=3))
     assert growth.lines[0].get_ydata()[-1] == size.lines[0].get_ydata()[0] == 10
-    assert list(size.lines[0].get_ydata()[:5]) == [10, 10, 10, 5, 2]
+    assert list(size.lines[0].get_ydata()[:5]) == [10, 10, 10, 6, 2]
     assert known.lines[0].get_ydata()[0] == pytest.approx(100)
     assert known.lines[1].get_xdata() == [3, 3]
 
@@ -63,6 +63,6 @@ def test_scores_and_bands_are_drawn(records):
     rows = [Generated(one, "a", {"cider": 0.1, "bert_similarity": 0.2}) for one in records]
     (axis,) = drawn(scores_figure(rows, "cider", "bert_similarity"))
     assert axis.get_xlabel() == "CIDEr-D"
-    references = [["a b"] * 3, ["a c d"]]
+    references = [["a b"] * 6, ["a c c"]]
     (axis,) = drawn(bands_figure(coverage(["a b", "a"], references, {"a"})))
-    assert [text.get_text() for text in axis.get_xticklabels()] == ["1", "2–4 or more"]
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["2–4", "5 or more"]
