@@ -120,7 +120,7 @@ def attention_figure(
         light = Image.fromarray((weights / brightest).numpy()).resize(
             picture.size, Image.Resampling.BICUBIC
         )
-        light = 0.15 + 0.85 * np.asarray(light).clip(0, 1)[..., None]
+        light = 0.25 + 0.75 * np.asarray(light).clip(0, 1)[..., None]
         axis.imshow(np.asarray(picture) / 255 * light)
         axis.set_title(f"{word}  {100 * float(weights.max()):.0f} %", fontsize=10)
     return figure

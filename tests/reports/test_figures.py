@@ -55,7 +55,7 @@ def test_attention_is_bright_where_the_model_looks():
     axes = drawn(attention_figure(picture, [("dog", weights), ("<eos>", weights / 2)]))
     assert axes[1].get_title() == "dog  80 %"
     light = axes[1].images[0].get_array()
-    assert light[5, 35].mean() > 0.95 and light[35, 5].mean() < 0.2
+    assert light[5, 35].mean() > 0.95 and light[35, 5].mean() < 0.3
     assert axes[2].images[0].get_array()[5, 35].mean() < 0.7
 
 
