@@ -9,7 +9,9 @@ import csv
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
+from itertools import repeat
 from pathlib import Path
 from string import Template
 from typing import TypeVar
@@ -33,7 +35,7 @@ class Gallery(pl.Callback):
     each time, chosen evenly over the split.
     """
 
-    def __init__(self, folder: str, images: int = 100):
+    def __init__(self, folder: str, images: int = 1000):
         self.folder = Path(folder)
         self.images = images
 
@@ -84,6 +86,8 @@ def write_gallery(
     """
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow works outside Python's lock
+        thumbnails = list(pool.map(_thumbnail, [row.record.path for row in rows], repeat(folder)))
     keys = _score_keys(rows)
     orders = [
         f'<option value="{at} {sign}">{escape(key)}, {name} first</option>'
@@ -94,8 +98,10 @@ def write_gallery(
         title=escape(title),
         summary=_definitions(summary, digits=3),
         orders="".join(orders),
-        count=len(rows),
-        cards="\n".join(_card(row, keys, _thumbnail(row.record.path, folder)) for row in rows),
+        count=f"{len(rows):,}",
+        cards="\n".join(
+            _card(row, keys, thumbnail) for row, thumbnail in zip(rows, thumbnails, strict=True)
+        ),
     )
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(page, encoding="utf-8")

@@ -16,7 +16,14 @@ from captioning.data.layouts import READERS, Row, find_captions, read_split_list
 from captioning.data.pictures import SUFFIXES
 from captioning.data.records import Record, UserError
 
-PICTURE_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset", "Images", "images")  # the first: sic
+PICTURE_FOLDERS = (
+    "Flicker8k_Dataset",  # sic
+    "Flickr8k_Dataset",
+    "flickr30k-images",
+    "flickr30k_images",
+    "Images",
+    "images",
+)
 
 NO_TRAIN = "no picture in the train split"
 NO_FILE = "pictures of a split that are not there"

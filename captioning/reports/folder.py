@@ -17,7 +17,7 @@ from captioning.data.records import Record
 from captioning.reports.page import write_page
 from captioning.reports.scoring import Scorer, System
 
-PICTURES = 100  # of a gallery
+PICTURES = 1000  # of a gallery
 
 
 def write_folder(

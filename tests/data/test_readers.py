@@ -141,6 +141,40 @@ def test_karpathy_layout(tmp_path, folder):
     assert CaptionFolder(str(tmp_path)).records() == expected(tmp_path / folder)
 
 
+@pytest.mark.parametrize("folder", ["", "images/"])
+def test_coco_as_karpathy_splits_it(tmp_path, folder):
+    """His dataset_coco.json beside the release's train2014/ and val2014/."""
+    splits = {
+        f"{place}2014/COCO_{place}2014_{number:012}.jpg": split
+        for number, (place, split) in enumerate(
+            [("train", "train"), ("val", "restval"), ("val", "val"), ("val", "test")]
+        )
+    }
+    pictures(tmp_path / folder, splits)
+    entries = []
+    for path, split in splits.items():
+        filepath, filename = path.split("/")
+        sentence = {"tokens": ["a", "dog"], "raw": "A dog.", "imgid": 0, "sentid": 1}
+        entries.append(
+            {"filepath": filepath, "filename": filename, "split": split, "cocoid": 9, "imgid": 0}
+            | {"sentids": [1], "sentences": [sentence] * 5}
+        )
+    karpathy(tmp_path / "dataset_coco.json", entries)
+    records, findings = CaptionFolder(str(tmp_path)).read()
+    assert [record.split for record in records] == ["train", "train", "val", "test"]
+    assert [record.path for record in records] == [str(tmp_path / folder / path) for path in splits]
+    assert records[1].captions == ("A dog.",) * 5
+    assert not any(findings.values())
+
+
+@pytest.mark.parametrize("folder", ["flickr30k-images", "flickr30k_images"])
+def test_flickr30k_as_karpathy_splits_it(tmp_path, folder):
+    pictures(tmp_path / folder, ["a.jpg"])
+    karpathy(tmp_path / "dataset_flickr30k.json", [entry("a.jpg", "train")])
+    (record,) = CaptionFolder(str(tmp_path)).records()
+    assert record.path == str(tmp_path / folder / "a.jpg")
+
+
 @pytest.mark.parametrize("folder", ["val2014", "images/val2014", "images"])
 def test_karpathy_file_paths(tmp_path, folder):
     pictures(tmp_path / folder)

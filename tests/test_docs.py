@@ -1,0 +1,217 @@
+"""What README and docs/ tell a reader to type is real: run on tiny data, or bound to what reads it.
+
+Bound: every key is one that the verb has, every choice one that is there. Nothing is trained.
+"""
+
+import argparse
+import csv
+import importlib
+import inspect
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from composing import composed
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.utils import get_object
+from PIL import Image
+from test_conf import GIVEN, nodes
+from verbs import run
+
+from captioning.data.records import UserError
+from captioning.search.beam import beam_search
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`((?:\w+=\S+ )*(?:python -m captioning|make )[^`]*)`")
+TARGETS = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def commands(text):
+    """Yield the lines of code blocks in no language, and inline commands; trees are left out."""
+    for language, block in BLOCK.findall(text):
+        lines = block.replace("\\\n", " ").splitlines()
+        if not language and not lines[0].endswith("/"):
+            yield from filter(None, (line.split("  #")[0].strip() for line in lines))
+    yield from (found.replace("\n", " ") for found in INLINE.findall(BLOCK.sub("", text)))
+
+
+def bind(command):
+    """Raise an AssertionError where what a reader would type is not what the project reads."""
+    words = shlex.split(command, comments=True)
+    while re.match(r"\w+=", words[0]):  # a variable of the environment
+        words.pop(0)
+    match words:
+        case ["python", "-m", module, *arguments] if module.startswith("captioning."):
+            bind_verb(module, arguments)
+        case ["make", target, *variables]:
+            assert target in TARGETS, f"make has no target {target}"
+            assert all("=" in one for one in variables)
+        case ["pip", "install", package]:
+            named = re.fullmatch(r"captioning\[([\w,]+)\]", package)[1].split(",")
+            assert set(named) <= set(EXTRAS), f"there are no such extras: {named}"
+        case [".", ".venv/bin/activate"]:
+            pass
+        case _:
+            raise AssertionError(f"what is {command!r}?")
+
+
+def bind_verb(name, arguments):
+    """Compose, or parse, what stands behind `python -m NAME`."""
+    module = importlib.import_module(name)
+    source = inspect.getsource(module)
+    if config := re.search(r'hydra\.main\(.*config_name="(\w+)"', source):
+        bind_config(config[1], arguments)
+    elif not arguments:  # a verb that the text only names
+        assert callable(module.main)
+    elif "ArgumentParser(" in source:
+        parse(module.main, arguments)
+    else:
+        module._options(arguments)
+
+
+def bind_config(config, arguments):
+    """Compose the config once for every value that a sweep gives to any of its keys."""
+    # The reader's own model stands for any.
+    given = [one.replace("model=yours", "model=lstm") for one in arguments]
+    given = [one for one in given if one not in ("-m", "--multirun")]
+    choices = [
+        [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()]
+        if one.is_sweep_override()
+        else [one.input_line]
+        for one in OverridesParser.create().parse_overrides(given)
+    ]
+    for job in range(max(map(len, choices), default=1)):
+        chosen = [values[job % len(values)] for values in choices]
+        for path, node in nodes(composed(*chosen, config=config)):
+            target = get_object(node._target_)
+            named = dict.fromkeys([key for key in node if not key.startswith("_")])
+            named |= dict.fromkeys(GIVEN.get(target.__name__, []))
+            try:
+                inspect.signature(target).bind(**named)
+            except TypeError as error:
+                raise AssertionError(f"{path}: {error}") from None
+
+
+class Parsed(Exception):
+    """The arguments are in order; what would come now is the work."""
+
+
+def parse(main, arguments):
+    """Let a verb parse its arguments, and stop it there."""
+    with pytest.MonkeyPatch.context() as patch:
+        parsed = argparse.ArgumentParser.parse_args
+
+        def stop(parser, argv=None, namespace=None):
+            parsed(parser, argv, namespace)
+            raise Parsed
+
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        with pytest.raises(Parsed):
+            main(arguments)
+
+
+FOUND = [(page.name, one) for page in PAGES for one in commands(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize(("page", "command"), FOUND, ids=lambda part: part[:60])
+def test_every_command_binds(page, command):
+    bind(command)
+
+
+def test_commands_are_found_in_every_page():
+    assert {page for page, _ in FOUND} == {page.name for page in PAGES}
+    assert len(FOUND) > 40
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python -m captioning.train model.hiden_dim=3",
+        "python -m captioning.train -m model=lstm,transformer",
+        "python -m captioning.evaluate ckpt=a beam=3",
+        "python -m captioning.verify --quick FOLDER",
+        "python -m captioning.caption ckpt=a image=b",
+        "python -m captioning.predict ckpt=a",
+        "make all",
+        "pip install 'captioning[gpu]'",
+        "ls outputs",
+    ],
+)
+def test_a_wrong_command_does_not_bind(command):
+    wrong = (AssertionError, HydraException, UserError, SystemExit, ModuleNotFoundError)
+    with pytest.raises(wrong):
+        bind(command)
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 200
+
+
+@pytest.mark.slow
+def test_pictures_of_ones_own_take_two_commands(tmp_path):
+    """The page's own lines, on a folder as it describes it; the training is cut short."""
+    (tmp_path / "mine" / "dogs").mkdir(parents=True)
+    with open(tmp_path / "mine" / "captions.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "caption"])
+        for number in range(40):
+            name = f"dogs/{number}.jpg" if number % 2 else f"{number}.png"
+            Image.new("RGB", (64, 48), (6 * number, 0, 99)).save(tmp_path / "mine" / name)
+            table.writerows([(name, "a dog, asleep"), (name, f"a dog of colour {number % 3}")])
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8").split("\n## ")[1]
+    lines = [shlex.split(one)[2:] for one in commands(text)]
+    (verify, *folder), (train, *options), (caption, *pictures) = lines
+    checked = run(tmp_path, *folder, module=verify)
+    assert checked.stdout.endswith("ready to train on\n")
+    done = run(tmp_path, *options, "trainer=debug", "trainer.gpus=0", module=train)
+    assert done.returncode == 0, done.stderr
+    (checkpoint,) = tmp_path.glob("outputs/runs/mine/*/best.ckpt")
+    assert f"outputs/runs/mine/{checkpoint.parent.name}/best.ckpt" in done.stdout
+    pictures = [one.replace("TIME", checkpoint.parent.name) for one in pictures]
+    (tmp_path / "mine" / "dogs").rename(tmp_path / "holiday")
+    assert run(tmp_path, *pictures, module=caption).returncode == 0
+    with open(tmp_path / "captions.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/models.md"])
+def test_python_is_run_as_it_stands(page, trained, folder, monkeypatch, tmp_path):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (block,) = [one for name, one in BLOCK.findall(text) if name == "python" and "Captioner" in one]
+    for source, target in [
+        (trained[1] / "best.ckpt", tmp_path / "outputs/runs/lstm/TIME/best.ckpt"),
+        (folder / "data" / "val-red.png", tmp_path / "holiday/beach.jpg"),
+        (folder / "data" / "val-blue.png", tmp_path / "holiday/dog.jpg"),
+    ]:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+
+
+def test_the_pages_own_model_is_a_decoder():
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    (block,) = [one for _, one in BLOCK.findall(text) if "(Decoder)" in one]
+    defined = {}
+    exec(block, defined)
+    decoder = defined["GRUDecoder"](vocabulary_size=11, feature_dim=6, hidden_dim=8).eval()
+    features, tokens = torch.randn(2, 6), torch.randint(4, 11, (2, 5))
+    logits, state = decoder(features, tokens), decoder.begin(features)
+    for time in range(5):
+        step, state = decoder.step(tokens[:, time], state)
+        assert torch.allclose(step, logits[:, time], atol=1e-6)
+    assert beam_search(decoder, features, width=3).tokens.shape[:2] == (2, 3)
