@@ -25,7 +25,7 @@ from captioning.callbacks.provenance import provenance
 
 log = logging.getLogger(__name__)
 
-SAMPLES = 4  # captions shown in the log each epoch
+SAMPLES = 7  # captions shown in the log each epoch
 
 
 class RunFolder(pl.Callback):
