@@ -20,7 +20,6 @@ from captioning.features.weights import LITE0, find_weights, load_weights
 
 # Multiplications and additions for an image of 224 x 224, without the head.
 OPERATIONS = {"resnet50": 8.18e9, LITE0: 0.77e9}
-AIMS = {"resnet50": "2 times, 85 % of the peak", LITE0: "5 times"}
 
 
 def pictures(folder: Path, number: int) -> list[Record]:
@@ -97,7 +96,6 @@ def encoding(folder: Path, repeats: int, images: int) -> list[Row]:
             [len(some) / each for each in took["ours"]],
             [len(some) / each for each in took["ordinary"]],
             "a DataLoader with two workers, the network in eager float32",
-            AIMS[name],
             notes={"seconds to get ONNX Runtime ready": ready, "peak GFLOP/s": peak / 1e9},
         )
         if name == "resnet50":  # Lite0's depthwise convolutions wait for memory, not for products

@@ -35,7 +35,6 @@ def memory(folder: Path, repeats: int, sizes: tuple[int, ...]) -> list[Row]:
             list(megabytes),
             [images * FEATURE * 4 / 1e6],
             "features as one float32 tensor (arithmetic)",
-            "flat",
         )
         per_caption = float(np.median(microseconds))
         row.notes = {"µs a caption": per_caption, "of the smallest": per_caption / first}

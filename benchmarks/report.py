@@ -10,8 +10,8 @@ from typing import Any
 def table(content: dict[str, Any]) -> str:
     """Return a row a measurement: medians, ± half the range, the ratio, the share of the limit."""
     lines = [
-        "| what | ours | the ordinary way | ratio | of the limit | aim | notes |",
-        "|---|---|---|---|---|---|---|",
+        "| what | ours | the ordinary way | times better | of the limit | notes |",
+        "|---|---|---|---|---|---|",
     ]
     for row in content["rows"]:
         limit = "" if row["of_limit"] is None else f"{row['of_limit']:.0%}"
@@ -19,7 +19,7 @@ def table(content: dict[str, Any]) -> str:
         lines.append(
             f"| {row['name']} ({row['unit']}) | {_spread(row['ours'])} | "
             f"{_spread(row['ordinary'])}: {row['way']} | {row['ratio']:.1f} | {limit} | "
-            f"{row['aim']} | {notes} |"
+            f"{notes} |"
         )
     hardware = content["hardware"]
     lines += [

@@ -25,7 +25,6 @@ class Row:
     ours: list[float]
     ordinary: list[float]
     way: str  # what the ordinary way is
-    aim: str
     limit: float | None = None
     notes: dict[str, float | str] = field(default_factory=dict)
 

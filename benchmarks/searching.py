@@ -55,16 +55,13 @@ def beam(folder: Path, repeats: int, images: int) -> list[Row]:
         for name in calls
     }
     return [
-        Row(
-            "beam 5", "captions/s", speeds["ours"], speeds["one"], "a picture at a time", "10 times"
-        ),
+        Row("beam 5", "captions/s", speeds["ours"], speeds["one"], "a picture at a time"),
         Row(
             "beam 5",
             "captions/s",
             speeds["ours"],
             speeds["transformers"],
             "transformers' generate, the same batches, one GPT-2 layer of the same width",
-            "",
         ),
     ]
 
@@ -133,7 +130,6 @@ def bert_similarity(folder: Path, repeats: int, images: int) -> list[Row]:
             took["ours"],
             [each * images / twentieth for each in took["ordinary"]],
             "captions and references embedded anew, one at a time (a twentieth, extrapolated)",
-            "30 times, under 5 % of a validation epoch",
             notes={"% of search and all scores": 100 * mine / (mine + sum(others))},
         )
     ]

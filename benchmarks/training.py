@@ -75,9 +75,9 @@ def merge(folder: Path, repeats: int, batches: int) -> list[Row]:
     def prefixes():
         ordinary.prefix_steps(keras, adam, store, images, some, corpus.ALL_WORDS, 38, 16)
 
-    for name, captions, words, aim in (
-        ("merge 256, all 8,768 words", full, corpus.ALL_WORDS, "10 times"),
-        ("merge 256, words seen 5 times", few, corpus.FREQUENT_WORDS, "25 times"),
+    for name, captions, words in (
+        ("merge 256, all 8,768 words", full, corpus.ALL_WORDS),
+        ("merge 256, words seen 5 times", few, corpus.FREQUENT_WORDS),
     ):
         ours, low = both(
             lambda words=words: MergeDecoder(words, FEATURE, SIZE), store, images, captions
@@ -87,7 +87,7 @@ def merge(folder: Path, repeats: int, batches: int) -> list[Row]:
         said = sum(len(tokens) - 1 for tokens in some)
         work = 3 * ours.words * (16 * SIZE**2 + 2 * SIZE**2 + 2 * SIZE * words)
         way = "every prefix of a caption, padded, one-hot targets (the Keras notebook's way)"
-        rows += _rows(f"train {name}", took, ours.words, said, work, way, aim)
+        rows += _rows(f"train {name}", took, ours.words, said, work, way)
     return rows
 
 
@@ -105,7 +105,7 @@ def keras(folder: Path, repeats: int, batches: int, python: str) -> list[Row]:
     )
     theirs, way = json.loads(done.stdout), "the notebook's own step, in Keras"
     return [
-        Row(name, "words/s", [ours.words / each for each in took[kind]], theirs, way, "")
+        Row(name, "words/s", [ours.words / each for each in took[kind]], theirs, way)
         for name, kind in (("train merge, all words", "ours"), ("same, bf16-mixed", "low"))
     ]
 
@@ -120,8 +120,7 @@ def lstm(folder: Path, repeats: int, batches: int) -> list[Row]:
     took = in_turn(calls, repeats)
     work = 3 * ours.words * (16 * SIZE**2 + 2 * SIZE * words)
     way = "a DataLoader item by item, random order, logits for padding too"
-    aim = "1.8 times, 85 % of the peak"
-    rows = _rows("train lstm 256", took, ours.words, ours.words, work, way, aim)
+    rows = _rows("train lstm 256", took, ours.words, ours.words, work, way)
     return [*rows, lightning(ours, repeats)]
 
 
@@ -144,7 +143,7 @@ def lightning(bare: Bare, repeats: int) -> Row:
         bare.module.log = lambda *args, **kwargs: None
         plain.append(1000 * seconds(bare) / len(bare.loader))
         del bare.module.log
-    return Row("a step under Lightning", "ms", ours, plain, "a bare loop", "5 % more at most")
+    return Row("a step under Lightning", "ms", ours, plain, "a bare loop")
 
 
 class _Clock(pl.Callback):
@@ -170,8 +169,7 @@ def attention(folder: Path, repeats: int, batches: int) -> list[Row]:
     a_picture = 2 * REGIONS * FEATURE * SIZE  # no gradient goes to frozen features
     work = 3 * ours.words * a_word + 2 * ours.pictures * a_picture
     way = "Xu et al. 2015 cell by cell, the picture projected for each caption and word"
-    aim = "3 times, 85 % of the peak"
-    return _rows("train attention 256", took, ours.words, plain.words, work, way, aim)
+    return _rows("train attention 256", took, ours.words, plain.words, work, way)
 
 
 def both(make, store, images, captions) -> tuple[Bare, Bare]:
@@ -193,7 +191,7 @@ class _Plain:
             self.words += int((tokens[:, 1:] != 0).sum())
 
 
-def _rows(name, took, our_words, ordinary_words, work, way, aim) -> list[Row]:
+def _rows(name, took, our_words, ordinary_words, work, way) -> list[Row]:
     peak = peak_of(took["peak"])
     ordinary = [ordinary_words / each for each in took["ordinary"]]
     row = Row(
@@ -202,9 +200,8 @@ def _rows(name, took, our_words, ordinary_words, work, way, aim) -> list[Row]:
         [our_words / each for each in took["ours"]],
         ordinary,
         way,
-        aim,
         limit=peak * our_words / work,
         notes={"useful GFLOP/s": work / np.median(took["ours"]) / 1e9, "peak": peak / 1e9},
     )
     low = [our_words / each for each in took["low"]]
-    return [row, Row(f"{name}, bf16-mixed", "words/s", low, ordinary, "the same, float32", "")]
+    return [row, Row(f"{name}, bf16-mixed", "words/s", low, ordinary, "the same, float32")]
