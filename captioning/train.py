@@ -44,7 +44,8 @@ def main(cfg: DictConfig) -> float | None:
 
 def in_sweep() -> bool:
     """Say whether this is a job of a multirun."""
-    return not OmegaConf.is_missing(HydraConfig.get().job, "num")
+    hydra = HydraConfig.get()
+    return hydra.mode == RunMode.MULTIRUN or not OmegaConf.is_missing(hydra.job, "num")
 
 
 def train_job(cfg: DictConfig) -> float | None:
@@ -168,7 +169,7 @@ def check_processes(trainer: Trainer, in_search: bool = False) -> None:
     if trainer.world_size == 1 or environment is None:
         return
     started_by_us = not environment.creates_processes_externally
-    if in_search or (started_by_us and HydraConfig.get().mode == RunMode.MULTIRUN):
+    if in_search or (started_by_us and in_sweep()):
         # Lightning would start the whole command again for each process: a sweep in the sweep.
         raise UserError(
             f"a job of a sweep or a search cannot start {trainer.world_size} processes; type "
@@ -176,8 +177,8 @@ def check_processes(trainer: Trainer, in_search: bool = False) -> None:
             "search), leave out -m, or let SLURM start a job's processes "
             "(launcher=submitit_slurm hydra.launcher.tasks_per_node=N)"
         )
-    named = any(one.startswith("hydra.run.dir=") for one in HydraConfig.get().overrides.hydra)
-    if not started_by_us and HydraConfig.get().mode == RunMode.RUN and not named:
+    overrides = HydraConfig.get().overrides.hydra if not (started_by_us or in_sweep()) else None
+    if overrides is not None and not any(one.startswith("hydra.run.dir=") for one in overrides):
         raise UserError(
             "each process would name its run folder after its own clock; name one for all of them: "
             "hydra.run.dir=outputs/runs/NAME"

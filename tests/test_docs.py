@@ -47,6 +47,8 @@ def bind(command):
     words = shlex.split(command, comments=True)
     while re.match(r"\w+=", words[0]):  # a variable of the environment
         words.pop(0)
+    if words[0] == "torchrun":  # whose own options are not ours
+        words = ["python", *words[words.index("-m") :]]
     match words:
         case ["python", "-m", module, *arguments] if module.startswith("captioning."):
             bind_verb(module, arguments)
