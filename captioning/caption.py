@@ -155,24 +155,9 @@ def printable(text: str) -> str:
 
 
 def _options(arguments: list[str]) -> dict[str, str]:
-    """Read key=value; everything after the first = is the value, whatever it holds."""
-    import difflib
+    from captioning.flags import key_values
 
-    from captioning.data.records import UserError
-
-    options = dict(DEFAULTS)
-    known = ["ckpt", "images", *DEFAULTS]
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or not (key in known or key.startswith("search.")):
-            close = difflib.get_close_matches(key, known, 1)
-            hint = f"; did you mean {close[0]}=?" if close else ""
-            raise UserError(f"{argument} is not one of {', '.join(f'{k}=' for k in known)}{hint}")
-        options[key] = value
-    for key in ("ckpt", "images"):
-        if not options.get(key):
-            raise UserError(f"{key}= is missing; see python -m captioning.caption --help")
-    return options
+    return key_values(arguments, "caption", ("ckpt", "images"), DEFAULTS, prefix="search.")
 
 
 if __name__ == "__main__":

@@ -74,23 +74,9 @@ def demo(ckpt: str, samples: str | None, port: str, weights: str | None, device:
 
 
 def _options(arguments: list[str]) -> dict[str, str | None]:
-    """Read key=value; everything after the first = is the value, whatever it holds."""
-    import difflib
+    from captioning.flags import key_values
 
-    from captioning.data.records import UserError
-
-    options: dict[str, str | None] = dict(DEFAULTS)
-    known = ["ckpt", *DEFAULTS]
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or key not in known:
-            close = difflib.get_close_matches(key, known, 1)
-            hint = f"; did you mean {close[0]}=?" if close else ""
-            raise UserError(f"{argument} is not one of {', '.join(f'{k}=' for k in known)}{hint}")
-        options[key] = value
-    if not options.get("ckpt"):
-        raise UserError("ckpt= is missing; see python -m captioning.demo --help")
-    return options
+    return key_values(arguments, "demo", ("ckpt",), DEFAULTS)
 
 
 def _checkpoints(ckpt: str) -> list[str]:

@@ -151,18 +151,9 @@ def _evaluation(scores: str, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _options(arguments: list[str]) -> dict[str, str]:
-    from captioning.data.records import UserError
+    from captioning.flags import key_values
 
-    options = dict.fromkeys(KEYS, "")
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or key not in KEYS:
-            raise UserError(f"{argument} is not one of {', '.join(f'{key}=' for key in KEYS)}")
-        options[key] = value
-    for key in ("ckpt", "format"):
-        if not options[key]:
-            raise UserError(f"{key}= is missing; see python -m captioning.export --help")
-    return options
+    return key_values(arguments, "export", ("ckpt", "format"), dict.fromkeys(KEYS, ""))
 
 
 if __name__ == "__main__":

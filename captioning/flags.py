@@ -1,14 +1,19 @@
-"""The command line before Hydra reads it: what it could not say well is said here.
+"""The command line, of verbs that Hydra reads and of those it does not.
 
-Arguments enter; the same arguments leave, or one sentence and exit code 1. Nothing is imported.
+Arguments enter; what Hydra could not say well is said here, and key=value pairs leave. Nothing
+heavy is imported.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+
+from captioning.data.records import UserError
 
 # What Lightning 2 dropped, and what to type today.
 DROPPED = {
@@ -62,3 +67,30 @@ def quoted(argument: str) -> str:
     if key not in ("ckpt", "ckpt_path") or not Path(path).exists():
         return argument
     return f"{key}='" + path.replace("'", r"\'") + "'"
+
+
+def key_values(
+    arguments: Sequence[str],
+    verb: str,
+    required: Sequence[str],
+    defaults: Mapping[str, str | None],
+    prefix: str = "",
+) -> dict[str, str | None]:
+    """Read key=value; everything after the first = is the value, whatever it holds.
+
+    Keys that begin with `prefix` are all taken. Raises UserError for another key, and where a
+    required one is missing.
+    """
+    options = dict(defaults)
+    known = list(dict.fromkeys([*required, *defaults]))
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or not (key in known or (prefix and key.startswith(prefix))):
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"; did you mean {close[0]}=?" if close else ""
+            raise UserError(f"{argument} is not one of {', '.join(f'{k}=' for k in known)}{hint}")
+        options[key] = value
+    for key in required:
+        if not options.get(key):
+            raise UserError(f"{key}= is missing; see python -m captioning.{verb} --help")
+    return options
