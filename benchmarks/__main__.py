@@ -24,10 +24,10 @@ from benchmarks.rows import Row
 from captioning.callbacks.provenance import provenance
 
 SIZES = {  # of a piece: full, quick
-    "merge": (training.merge, 40, 4),
-    "lstm": (training.lstm, 80, 8),
-    "attention": (training.attention, 40, 4),
-    "encoding": (encoding.encoding, 256, 32),
+    "merge": (training.merge, 20, 3),
+    "lstm": (training.lstm, 40, 4),
+    "attention": (training.attention, 20, 3),
+    "encoding": (encoding.encoding, 128, 32),
     "beam": (searching.beam, 1000, 100),
     "bert_similarity": (searching.bert_similarity, 1000, 100),
     "memory": (memory.memory, (8_000, 80_000, 800_000), (800, 8_000)),
