@@ -7,6 +7,7 @@ heavy is imported.
 from __future__ import annotations
 
 import difflib
+import glob
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -62,9 +63,12 @@ def check_flags(arguments: list[str]) -> None:
 
 
 def quoted(argument: str) -> str:
-    """Return ckpt=PATH so that Hydra takes it as one text: a sweep's folders have = and commas."""
+    """Return ckpt=PATH so that Hydra takes it as one text: a sweep's folders have = and commas.
+
+    A pattern that finds files is one text, too.
+    """
     key, _, path = argument.partition("=")
-    if key not in ("ckpt", "ckpt_path") or not Path(path).exists():
+    if key not in ("ckpt", "ckpt_path") or not (Path(path).exists() or glob.glob(path)):
         return argument
     return f"{key}='" + path.replace("'", r"\'") + "'"
 
