@@ -9,7 +9,7 @@ captioner.attention("holiday.jpg", "a dog on a beach")      # where it looks for
 from __future__ import annotations
 
 import math
-import pickle
+import zipfile
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -146,9 +146,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"there is no checkpoint {path}; a run leaves best.ckpt in its folder")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        why = str(error).splitlines()[0]
-        raise UserError(f"{path} is not a checkpoint that can be loaded safely: {why}") from None
+    except Exception:  # what a foreign file makes of the reader has no common class
+        what = "is not a checkpoint of captioning.train, or is damaged"
+        if zipfile.is_zipfile(path):
+            what = "holds more than numbers and plain types, or is damaged: it is not loaded safely"
+        raise UserError(f"{path} {what}; a run leaves best.ckpt in its folder") from None
     contents = checkpoint.get("captioning") if isinstance(checkpoint, dict) else None
     if not isinstance(contents, dict) or "vocabulary" not in contents:
         raise UserError(f"{path} is not a checkpoint of captioning.train")

@@ -65,12 +65,29 @@ def check_flags(arguments: list[str]) -> None:
 def quoted(argument: str) -> str:
     """Return ckpt=PATH so that Hydra takes it as one text: a sweep's folders have = and commas.
 
-    A pattern that finds files is one text, too.
+    A pattern that finds files is one text, too, and so is each path of a list.
     """
     key, _, path = argument.partition("=")
+    if key == "ckpt" and path.startswith("[") and (paths := _listed(path[1:-1])):
+        return f"ckpt=[{','.join(map(_text, paths))}]"
     if key not in ("ckpt", "ckpt_path") or not (Path(path).exists() or glob.glob(path)):
         return argument
-    return f"{key}='" + path.replace("'", r"\'") + "'"
+    return f"{key}={_text(path)}"
+
+
+def _listed(text: str) -> list[str]:
+    """Return the files of a list, [] where one is none: then Hydra reads it as it stands."""
+    found, path = [], ""
+    for piece in text.split(","):
+        path = f"{path},{piece}" if path else piece.strip()
+        if Path(path).is_file():
+            found.append(path)
+            path = ""
+    return [] if path else found
+
+
+def _text(path: str) -> str:
+    return "'" + path.replace("'", r"\'") + "'"
 
 
 def key_values(

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -117,8 +117,13 @@ def train(
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     torch.set_float32_matmul_precision("high")
     ckpt_path = ckpt_path or cfg.ckpt_path
-    step = read_checkpoint(ckpt_path)["global_step"] if ckpt_path else 0
+    checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
     trainer = build_trainer(cfg, callbacks)
+    if cfg.ckpt_path and is_over(checkpoint, trainer.max_epochs):
+        raise UserError(
+            f"{ckpt_path} has had its {trainer.max_epochs} epochs; type trainer.max_epochs="
+            f"{2 * trainer.max_epochs} to train it for longer"
+        )
     check_processes(trainer, in_search=bool(callbacks))
     data = build_data(cfg, device=trainer.strategy.root_device.type)
     data.prepare_data()
@@ -133,7 +138,7 @@ def train(
     }
     module = build(cfg.training, _partial_=True)(decoder=decoder, contents=contents)
     log.info("training on %s; the run's folder is %s", trainer.strategy.root_device, cfg.run_dir)
-    keep_metrics(trainer.loggers, step)
+    keep_metrics(trainer.loggers, checkpoint.get("global_step", 0))
     trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
     best = next((one for one in trainer.checkpoint_callbacks if one.monitor == cfg.monitor), None)
     if best is None or trainer.interrupted:
@@ -161,6 +166,13 @@ def report(trainer: Trainer, best: ModelCheckpoint) -> None:
         print(f"  {one.record.path}\n    {one.caption}")
     print(f"\ncheckpoint: {best.best_model_path}")
     print(f"gallery:    {Path(best.dirpath) / 'gallery.html'}")
+
+
+def is_over(checkpoint: dict[str, Any], max_epochs: int | None) -> bool:
+    """Say whether a checkpoint is of the end of the last epoch."""
+    if max_epochs is None or max_epochs < 0 or checkpoint["epoch"] + 1 < max_epochs:
+        return False
+    return checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
 
 
 def check_processes(trainer: Trainer, in_search: bool = False) -> None:

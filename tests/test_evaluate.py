@@ -163,5 +163,7 @@ def test_a_path_may_hold_what_hydra_has_a_meaning_for(tmp_path):
     pattern = f"{tmp_path}/seed=*,it?s.ckpt"
     parsed = OverridesParser.create().parse_override(quoted(f"ckpt={pattern}"))
     assert parsed.value() == pattern
+    parsed = OverridesParser.create().parse_override(quoted(f"ckpt=[{path},{path}]"))
+    assert parsed.value() == [str(path)] * 2
     assert quoted("ckpt=[a,b]") == "ckpt=[a,b]"
     assert quoted("split=dev") == "split=dev"

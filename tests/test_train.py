@@ -96,11 +96,13 @@ def test_a_run_goes_on_from_its_last_checkpoint(trained, folder):
         (["encoder.weights=imagenet_v1"], "python -m captioning.download resnet18"),
         (["text_encoder.path=nobody/nothing"], "text_encoder=minilm"),
         (["ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
+        (["ckpt_path=run/last.ckpt", "trainer.max_epochs=2"], "type trainer.max_epochs=4"),
         (["+trainer.max_epoch=3"], "max_epochs"),
         (["datamodule.min_count=99"], "datamodule.min_count"),
         (["logger=wandb"], "captioning[offline,tensorboard,wandb]"),
     ],
 )
+@pytest.mark.usefixtures("trained")
 def test_what_is_wrong_is_said_before_training(folder, monkeypatch, tmp_path, options, told):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -151,6 +153,13 @@ class Hostile:
 def test_a_hostile_checkpoint_is_refused(tmp_path):
     torch.save({"captioning": Hostile()}, tmp_path / "best.ckpt")
     with pytest.raises(UserError, match="loaded safely"):
+        read_checkpoint(tmp_path / "best.ckpt")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, my captions", b"hi", b"image,caption\n"])
+def test_what_is_no_checkpoint_is_said_in_a_sentence(tmp_path, content):
+    (tmp_path / "best.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match="is not a checkpoint of captioning"):
         read_checkpoint(tmp_path / "best.ckpt")
 
 

@@ -16,12 +16,12 @@ from typing import NamedTuple
 from captioning.data.readers import ERRORS, NOTES, CaptionFolder
 from captioning.data.records import SPLITS, Record
 
-NO_VAL = "no picture in the val split"
+FEW_VAL = "pictures in the val split, which needs two"
 UNREADABLE = "pictures that cannot be decoded"
 LEAKED = "sets of equal picture files across splits"
 REPEATED = "sets of equal picture files within a split"
 ADVICE = ERRORS | {  # the kinds that need the user's hand
-    NO_VAL: "no checkpoint can be chosen without one",
+    FEW_VAL: "name some in a column split, or try another data.split_seed",
     UNREADABLE: "replace them, or go on without with data.skip_unreadable=true",
     LEAKED: "scores would count what was trained on; keep each in one split",
 }
@@ -84,7 +84,8 @@ def verify(source: CaptionFolder | str | Path, images: bool = True) -> Report:
     for split in (*SPLITS, None):
         captions = [len(record.captions) for record in records if record.split == split]
         counts[split] = len(captions), sum(captions)
-    findings[NO_VAL] = [] if counts["val"][0] else [f"{len(records):,} pictures in all"]
+    few = f"{counts['val'][0]} of {len(records):,} pictures"
+    findings[FEW_VAL] = [few] if counts["val"][0] < 2 else []
     if images:
         findings |= check_pictures(records)
     words = sorted(len(caption.split()) for record in records for caption in record.captions)

@@ -83,24 +83,12 @@ class CaptionDataModule(pl.LightningDataModule):
             self._open()
 
     def _open(self) -> None:
+        records = split_records(self.source)
+        by_split(records)  # before they are encoded
         records, self.store = open_store(
-            split_records(self.source),
-            self.encoder,
-            self.features_root,
-            self.device,
-            self.source.skip_unreadable,
+            records, self.encoder, self.features_root, self.device, self.source.skip_unreadable
         )
-        splits: dict[str, list[Record]] = {}
-        for record in records:
-            splits.setdefault(record.split, []).append(record)
-        for split in ("train", "val"):
-            # CIDEr-D compares pictures and batch norm captions: one alone will not do.
-            found = len(splits.get(split, ()))
-            if found < 2:
-                raise UserError(
-                    f"the {split} split has {found} of the {len(records)} pictures and needs two; "
-                    "python -m captioning.verify FOLDER shows what was found"
-                )
+        splits = by_split(records)
         captions = [caption for record in splits["train"] for caption in record.captions]
         self.vocabulary = Vocabulary.from_captions(captions, self.min_count)
         self.splits = splits
@@ -159,6 +147,24 @@ class CaptionDataModule(pl.LightningDataModule):
 def split_records(source: Source) -> list[Record]:
     """Return the pictures that belong to a split: those that are encoded."""
     return [record for record in source.records() if record.split]
+
+
+def by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Return the records of each split; raise UserError where train or val has fewer than two.
+
+    CIDEr-D compares pictures and batch norm captions: one alone will not do.
+    """
+    splits: dict[str, list[Record]] = {}
+    for record in records:
+        splits.setdefault(record.split, []).append(record)
+    for split in ("train", "val"):
+        found = len(splits.get(split, ()))
+        if found < 2:
+            raise UserError(
+                f"the {split} split has {found} of the {len(records)} pictures and needs two; name "
+                "some in a column split of captions.csv, or try data.split_seed=1"
+            )
+    return splits
 
 
 def open_store(

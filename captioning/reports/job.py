@@ -66,3 +66,5 @@ def write(
     counts += [f"there already: {there:,}"] if there else []
     counts += [f"pictures without: {len(failed):,}"] if failed else []
     print(f"{output.name}: {', '.join(counts)}")
+    if there and isinstance(output, Sidecars):
+        print("texts that were there are as they were, whoever wrote them (overwrite=true: anew)")

@@ -20,12 +20,13 @@ def make_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def best_first(runs: Sequence[Run]) -> list[list[Run]]:
     """Return the finished runs of each config, that with the best mean first.
 
-    The best is by what the runs monitored; where that differs, by CIDEr-D.
+    The best is by what the runs monitored; where that differs, by CIDEr-D. A config that was run
+    twice with one seed counts once, the first by folder.
     """
-    groups: dict[tuple, list[Run]] = {}
+    groups: dict[str, dict[int, Run]] = {}
     for run in finished(runs):
-        groups.setdefault(tuple(run.overrides.items()), []).append(run)
-    rows = [(fold(group, ()), group) for group in groups.values()]
+        groups.setdefault(run.experiment, {}).setdefault(run.seed, run)
+    rows = [(fold(group, ()), group) for group in (list(one.values()) for one in groups.values())]
     key, sign = order([row for row, _ in rows])
     worst = {"mean": -sign * float("inf")}
     rows.sort(key=lambda pair: -sign * pair[0]["scores"].get(key, worst)["mean"])

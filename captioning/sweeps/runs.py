@@ -49,6 +49,14 @@ class Run:
         return {key[4:]: value for key, value in metrics if key.startswith("val/")}
 
     @cached_property
+    def experiment(self) -> str:
+        """What the run shares with those of other seeds: its config, however it was typed."""
+        config = {
+            key: value for key, value in self._config.items() if key not in (*APART, "run_dir")
+        }
+        return json.dumps(config or self.overrides, sort_keys=True, default=str)
+
+    @cached_property
     def _config(self) -> dict[str, Any]:
         return _yaml(self.folder, "config") or {}
 

@@ -13,8 +13,8 @@ from captioning import verify as verb
 from captioning.data.readers import CaptionFolder
 from captioning.data.verify import LEAKED, REPEATED, UNREADABLE, verify
 
-COLOURS = {"a.png": "red", "b.png": "green", "c.png": "blue"}
-SPLITS = {"a.png": "train", "b.png": "val", "c.png": "test"}
+COLOURS = {"a.png": "red", "b.png": "green", "c.png": "blue", "d.png": "white"}
+SPLITS = {"a.png": "train", "b.png": "val", "c.png": "test", "d.png": "val"}
 
 
 @pytest.fixture
@@ -84,7 +84,8 @@ def test_fast_opens_no_picture(folder, capsys):
 
 
 def test_findings_are_printed_with_count_place_and_advice(folder, capsys):
-    captions(folder, ("a.png", "x"), ("b.png", ""), ("gone.png", "x"), ("gone.png", "y"))
+    rows = [("a.png", "x"), ("b.png", ""), ("gone.png", "x"), ("gone.png", "y"), ("d.png", "x")]
+    captions(folder, *rows)
     assert verb.main([str(folder)]) == 1
     printed = capsys.readouterr().out
     table = folder / "captions.csv"
@@ -107,7 +108,7 @@ def test_five_examples_at_most(folder):
 
 def test_empty_validation_split_needs_a_hand(folder):
     captions(folder, ("a.png", "x"))
-    assert verify(folder, images=False).errors == ["no picture in the val split"]
+    assert verify(folder, images=False).errors == ["pictures in the val split, which needs two"]
 
 
 def test_folder_without_captions(folder):
@@ -146,3 +147,9 @@ def test_the_real_corpus():
     assert report.counts["val"] == (1000, 5000)
     assert report.findings["ids that name no picture"] == ["2258277193_586949ec62.jpg.1"]
     assert report.errors == []
+
+
+def test_one_validation_picture_is_too_few(folder, capsys):
+    captions(folder, ("a.png", "x"), ("b.png", "x"))
+    assert verb.main([str(folder), "--fast"]) == 1
+    assert "pictures in the val split, which needs two" in capsys.readouterr().out

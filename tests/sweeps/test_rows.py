@@ -72,3 +72,15 @@ def test_rows_of_an_older_release_are_still_tabled():
     path = Path(__file__).parents[2] / "docs" / "results" / "lstm_lite0.json"
     table = markdown(json.loads(path.read_text()))
     assert "| `encoder=efficientnet_lite0 text_encoder=minilm trainer.gpus=0` | 3 | 47.4" in table
+
+
+def test_one_config_is_one_row_however_it_was_typed_and_a_seed_counts_once(tmp_path):
+    config = {"model": {"hidden_dim": 256}, "seed": 1, "name": "a", "run_dir": "${hydra:x}"}
+    write_run(tmp_path / "a1", ["model=lstm"], 1, 0.40, config=config)
+    write_run(tmp_path / "a2", ["model=lstm"], 2, 0.44, config=config | {"seed": 2})
+    write_run(tmp_path / "b1", ["model.hidden_dim=256"], 1, 0.40, config=config | {"name": "b"})
+    wider = config | {"model": {"hidden_dim": 512}}
+    write_run(tmp_path / "c1", ["model.hidden_dim=512"], 1, 0.3, config=wider)
+    rows = make_rows(read_runs([tmp_path]))
+    assert [row["seeds"] for row in rows] == [[1, 2], [1]]
+    assert rows[0]["scores"]["cider"]["mean"] == pytest.approx(0.42)
