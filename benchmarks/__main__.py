@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("size", nargs="?", default="full", choices=("full", "quick"))
     parser.add_argument("--only", default="", help="names of rows, with commas")
-    parser.add_argument("--repeats", type=int, default=5, help="at least (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, help="of each side (default: 5; 2 where quick)")
     parser.add_argument("--out", metavar="FOLDER", default="outputs/bench")
     parser.add_argument("--keras", metavar="PYTHON", help="an interpreter with tensorflow-cpu")
     parser.add_argument("--table", metavar="FILE", help="print the table of a bench.json")
@@ -59,7 +59,7 @@ def main() -> None:
     folder.mkdir(parents=True)
     for name in [*only, *(["keras"] if arguments.keras else [])]:
         start = time.perf_counter()
-        rows = measure(name, quick, arguments.repeats, arguments.keras)
+        rows = measure(name, quick, arguments.repeats or (2 if quick else 5), arguments.keras)
         content["rows"] += [_described(row) for row in rows]
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
         text = json.dumps(content, indent=1)
@@ -75,7 +75,7 @@ def measure(name: str, quick: bool, repeats: int, keras: str | None) -> list[Row
         if name == "keras":
             return training.keras(Path(folder), repeats, 4 if quick else 40, keras)
         if name == "startup":
-            return startup.startup(Path(folder), repeats)
+            return startup.startup(Path(folder), 1 if quick else repeats)
         rows, full, small = SIZES[name]
         return rows(Path(folder), repeats, small if quick else full)
 
