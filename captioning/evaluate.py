@@ -113,6 +113,7 @@ def load(options: dict[str, Any]) -> tuple[list[Record], list[Entrant], Any, Any
     """Return the split's records, who captions them, the text encoder, and who knows the truth."""
     from captioning.captioner import read_checkpoint
     from captioning.data.records import UserError
+    from captioning.features.datamodule import split_records
     from captioning.reports.entrants import ensemble, find_checkpoints, load_entrants
 
     paths = find_checkpoints(options["ckpt"])
@@ -123,7 +124,7 @@ def load(options: dict[str, Any]) -> tuple[list[Record], list[Entrant], Any, Any
     source = chosen("data", "data", options["data"], configs)
     source.prepare()
     split = options["split"]
-    records = [record for record in source.records() if record.split]
+    records = split_records(source)
     there = sorted({record.split for record in records})
     if split not in there:
         raise UserError(
