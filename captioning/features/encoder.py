@@ -20,7 +20,7 @@ from captioning.data.records import UserError
 from captioning.features.efficientnet_lite import EfficientNetLite
 from captioning.features.images import Preprocess
 from captioning.features.onnx import onnx_runtime
-from captioning.features.weights import LITE0, find_weights, load_weights, weights_sha256
+from captioning.features.weights import LITES, find_weights, load_weights, weights_sha256
 
 MANY = 1000  # images from which the seconds of getting ONNX Runtime ready come back
 FLOAT16_MAX = 65504  # the feature store keeps half precision
@@ -29,8 +29,8 @@ FLOAT16_MAX = 65504  # the feature store keeps half precision
 class Encoder(nn.Module):
     """A classifier up to its last map, frozen and in eval mode for good.
 
-    `name` is efficientnet_lite0 or any classifier of torchvision. `weights` is "package" (for
-    efficientnet_lite0), a torchvision name such as "imagenet_v1", the path of a state dict, or
+    `name` is efficientnet_lite0, efficientnet_lite2 or any classifier of torchvision. `weights` is
+    "package" (for the two), a torchvision name such as "imagenet_v1", the path of a state dict, or
     None for random numbers from a fixed seed. `features` is "pooled", the mean over the last map
     before the network's own pooling, `[d]` an image; or "grid", the regions of that map row by
     row, `[r d]`. A ViT has no such map: pooled is its class token. `image_size` is the published
@@ -140,7 +140,10 @@ def classifier(name: str, image_size: int) -> nn.Module:
         options = {"transform_input": True, "init_weights": False}
     with torch.random.fork_rng(devices=[]):  # building must not move the run's own random numbers
         torch.default_generator.manual_seed(0)
-        model = EfficientNetLite() if name == LITE0 else models.get_model(name, **options)
+        if lite := LITES.get(name):
+            model = EfficientNetLite(lite.width, lite.depth)
+        else:
+            model = models.get_model(name, **options)
     return model.eval()
 
 

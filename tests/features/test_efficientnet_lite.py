@@ -11,7 +11,7 @@ from captioning.features.weights import packaged_file, read_state_dict
 @pytest.fixture(scope="module")
 def reference():
     model = EfficientNet.from_name("efficientnet-lite0").eval()
-    model.load_state_dict(read_state_dict(packaged_file()))
+    model.load_state_dict(read_state_dict(packaged_file("efficientnet_lite0")))
     return model
 
 
@@ -60,3 +60,14 @@ def test_pooled_is_the_mean_of_the_grid(lite0):
     images = lite0.preprocess(drawing())[None]
     assert (lite0.feature_shape, pooled.feature_shape) == ((49, 1280), (1280,))
     torch.testing.assert_close(pooled(images), lite0(images).mean(1), rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_lite2_has_its_own_weights_and_size():
+    reference = EfficientNet.from_name("efficientnet-lite2").eval()
+    reference.load_state_dict(read_state_dict(packaged_file("efficientnet_lite2")))
+    lite2 = Encoder("efficientnet_lite2", "package", features="grid")
+    images = lite2.preprocess(drawing())[None]
+    expected = reference.extract_features(images).flatten(2).transpose(1, 2)
+    assert lite2.feature_shape == (81, 1280)
+    torch.testing.assert_close(lite2(images).clone(), expected, rtol=1e-3, atol=1e-3)

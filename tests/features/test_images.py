@@ -11,7 +11,9 @@ from torchvision.models import EfficientNet_B0_Weights, ResNet50_Weights
 from captioning.data.records import UserError
 from captioning.features import images
 from captioning.features.images import Preprocess, load_image, read_ahead
-from captioning.features.weights import LITE0_PREPROCESS, preprocess_of
+from captioning.features.weights import LITES, preprocess_of
+
+LITE0 = LITES["efficientnet_lite0"].preprocess
 
 
 def stripes(size=(48, 32), left="red", right="blue"):
@@ -119,8 +121,8 @@ def test_a_large_jpeg_is_decoded_at_a_reduced_scale(tmp_path):
 def test_a_reduced_scale_hardly_changes_the_input(tmp_path):
     ramp = np.linspace(0, 255, 1300 * 1400 * 3).reshape(1300, 1400, 3).astype(np.uint8)
     Image.fromarray(ramp).save(tmp_path / "photo.jpg", quality=95)
-    reduced = LITE0_PREPROCESS(load_image(tmp_path / "photo.jpg"))
-    assert (reduced - LITE0_PREPROCESS(Image.fromarray(ramp))).abs().mean() < 0.01
+    reduced = LITE0(load_image(tmp_path / "photo.jpg"))
+    assert (reduced - LITE0(Image.fromarray(ramp))).abs().mean() < 0.01
 
 
 @pytest.mark.parametrize(
@@ -176,18 +178,18 @@ def test_without_a_crop_the_whole_picture_is_seen():
 def test_a_picture_that_is_passed_in_stays_as_it_was():
     image = stripes().convert("RGBA")
     before = image.copy()
-    LITE0_PREPROCESS(image)
+    LITE0(image)
     assert image == before
 
 
 def test_the_lite_release_reads_pixels_minus_127_over_128():
     image = Image.new("RGB", (8, 8), (127, 255, 0))
-    values = LITE0_PREPROCESS(image)[:, 3, 3]
+    values = LITE0(image)[:, 3, 3]
     torch.testing.assert_close(values, torch.tensor([0.0, 1.0, -127 / 128]))
 
 
 def test_its_values_survive_json():
-    values = asdict(LITE0_PREPROCESS)
+    values = asdict(LITE0)
     assert json.loads(json.dumps(values)) == values
 
 
@@ -208,4 +210,4 @@ def test_pictures_are_read_ahead_in_order_with_reasons_for_gaps(tmp_path):
 
 
 def test_no_picture_is_no_batch():
-    assert list(read_ahead([], LITE0_PREPROCESS, 2)) == []
+    assert list(read_ahead([], LITE0, 2)) == []
