@@ -120,5 +120,5 @@ def test_attention_is_where_it_is_on_the_picture(grid, row, column):
 
 def test_a_model_that_does_not_look_says_so(encoder, picture):
     decoder = LSTMDecoder(7, encoder.feature_shape[-1], embed_dim=8, hidden_dim=6)
-    with pytest.raises(UserError, match=r"LSTMDecoder does not look.*model=attention"):
+    with pytest.raises(UserError, match=r"LSTMDecoder does not show where.*model=attention"):
         Captioner(encoder, decoder, VOCABULARY).attention(picture, "a dog")

@@ -69,7 +69,7 @@ class LSTMDecoder(Decoder):
         if self.inject == "pre":
             _, state = self.lstm(self.dropout(image)[:, None])
             return tuple(part.transpose(0, 1) for part in state)
-        zero = image.new_zeros(len(image), layers, size)
+        zero = image.new_zeros(image.shape[0], layers, size)  # exported, len() is a constant
         return zero, zero, image
 
     def read(

@@ -51,9 +51,9 @@ class TransformerDecoder(Decoder):
 
         The latter are the keys and values of the words read so far: none yet.
         """
-        regions = self.regions(self.norm(features.reshape(-1, features.shape[-1])))
-        regions = regions.view(len(features), -1, regions.shape[-1])
-        none = regions.new_zeros(len(regions), 0, 2 * regions.shape[-1])
+        grid = features if features.dim() == 3 else features[:, None]
+        regions = self.regions(self.norm(grid.flatten(0, 1)).view_as(grid))
+        none = regions.new_zeros(regions.shape[0], 0, 2 * regions.shape[-1])
         return regions, *(none for _ in self.layers)
 
     def read(

@@ -42,6 +42,8 @@ class UpDownDecoder(Decoder):
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_dim, vocabulary_size)
         nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
+        for product in (self.heard, self.asking, self.saying):
+            nn.init.uniform_(product.weight, -(hidden_dim**-0.5), hidden_dim**-0.5)  # as nn.LSTM
 
     def begin(self, features: Float[Tensor, "batch *region feature"]) -> State:
         """Return regions `[batch region hidden]`, their keys, and four times `[batch hidden]`.
