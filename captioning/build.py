@@ -16,6 +16,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from captioning.data.records import UserError
 from captioning.features.datamodule import CaptionDataModule
@@ -55,11 +56,17 @@ def build_data(cfg: DictConfig, device: str) -> CaptionDataModule:
 
 
 def build_decoder(model: Mapping[str, Any], vocabulary_size: int, feature_dim: int) -> Decoder:
-    """Make a decoder from a checkpoint's config or the user's."""
+    """Make a decoder from a checkpoint's config or the user's; raise UserError if it is none."""
     sizes = {"vocabulary_size": vocabulary_size, "feature_dim": feature_dim}
     decoder = build_stored(model, "models", **sizes)
     if not isinstance(decoder, Decoder):
         raise UserError(f"{model['_target_']} is not a decoder: see captioning/models/decoder.py")
+    output = getattr(decoder, "output", None)
+    if not isinstance(output, nn.Linear) or output.bias is None:
+        raise UserError(
+            f"{model['_target_']} needs a layer `output` that is an nn.Linear with a bias, as the "
+            "loss takes its weight and bias: see captioning/models/decoder.py"
+        )
     return decoder
 
 

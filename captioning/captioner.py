@@ -115,12 +115,12 @@ class Captioner:
 
         Shares of the encoder's regions, which sum to 1: its grid's rows from the top, columns from
         the left. The caption may be anybody's; the model reads words that it does not know as
-        `<unk>`. Raises UserError for a model that does not look at regions.
+        `<unk>`. Raises UserError for a model that does not show where it looks.
         """
         if not hasattr(self.decoder, "attention"):
             raise UserError(
-                f"{type(self.decoder).__name__} does not look at regions of a picture; "
-                "attention is there to see after training with model=attention"
+                f"{type(self.decoder).__name__} does not show where it looks; "
+                "attention is there to see after training with model=attention or model=updown"
             )
         features = picture if isinstance(picture, Tensor) else self.features(picture)
         tokens = torch.tensor([self.vocabulary.encode(caption)[:-1]], device=features.device)

@@ -1,9 +1,12 @@
 import pytest
 import torch
 from hydra.errors import InstantiationException
+from torch import nn
 
 from captioning.build import build_decoder, build_stored, devices
 from captioning.data.records import UserError
+from captioning.models import merge
+from captioning.models.merge import MergeDecoder
 
 
 def test_gpus_null_lets_lightning_choose():
@@ -70,3 +73,18 @@ def test_nothing_inside_a_stored_config_is_made(tmp_path):
 def test_a_decoder_is_a_torch_module():
     with pytest.raises(UserError, match="not a"):
         build_decoder({"_target_": "captioning.models.module.warmup_cosine"}, 10, 4)
+
+
+@pytest.mark.parametrize("output", [nn.Linear(8, 10, bias=False), nn.Sequential(), None])
+def test_a_decoder_without_a_linear_output_is_refused(monkeypatch, output):
+    """Where the loss would stop with a traceback."""
+
+    class Decoder(MergeDecoder):
+        def __init__(self, **sizes):
+            super().__init__(**sizes)
+            self.output = output
+
+    monkeypatch.setattr(merge, "MergeDecoder", Decoder)
+    monkeypatch.setattr(Decoder, "__module__", "captioning.models.merge")
+    with pytest.raises(UserError, match=r"`output` that is an nn\.Linear with a bias"):
+        build_decoder({"_target_": "captioning.models.merge.MergeDecoder"}, 10, 4)

@@ -13,6 +13,7 @@ from captioning.data.vocabulary import BOS, SPECIALS, UNK, Vocabulary
 from captioning.features.encoder import Encoder
 from captioning.models.attention import AttentionDecoder
 from captioning.models.lstm import LSTMDecoder
+from captioning.models.updown import UpDownDecoder
 from captioning.search.beam import beam_search
 from captioning.search.sample import sample
 
@@ -25,10 +26,10 @@ def grid():
     return Encoder("resnet18", weights=None, features="grid", image_size=96)
 
 
-@pytest.fixture(scope="module")
-def attentive(grid):
+@pytest.fixture(scope="module", params=[AttentionDecoder, UpDownDecoder])
+def attentive(grid, request):
     torch.manual_seed(0)
-    decoder = AttentionDecoder(7, grid.feature_shape[-1], embed_dim=8, hidden_dim=6)
+    decoder = request.param(7, grid.feature_shape[-1], embed_dim=8, hidden_dim=6)
     return Captioner(grid, decoder, VOCABULARY)
 
 
@@ -120,5 +121,5 @@ def test_attention_is_where_it_is_on_the_picture(grid, row, column):
 
 def test_a_model_that_does_not_look_says_so(encoder, picture):
     decoder = LSTMDecoder(7, encoder.feature_shape[-1], embed_dim=8, hidden_dim=6)
-    with pytest.raises(UserError, match=r"LSTMDecoder does not look.*model=attention"):
+    with pytest.raises(UserError, match=r"LSTMDecoder does not show where.*model=attention"):
         Captioner(encoder, decoder, VOCABULARY).attention(picture, "a dog")

@@ -21,6 +21,8 @@ GIVEN = {
     "LSTMDecoder": ["vocabulary_size", "feature_dim"],
     "MergeDecoder": ["vocabulary_size", "feature_dim"],
     "AttentionDecoder": ["vocabulary_size", "feature_dim"],
+    "UpDownDecoder": ["vocabulary_size", "feature_dim"],
+    "TransformerDecoder": ["vocabulary_size", "feature_dim"],
     "beam_search": ["decoder", "features"],
     "greedy_search": ["decoder", "features"],
     "sample": ["decoder", "features"],

@@ -136,7 +136,7 @@ def test_commands_are_found_in_every_page():
     "command",
     [
         "python -m captioning.train model.hiden_dim=3",
-        "python -m captioning.train -m model=lstm,transformer",
+        "python -m captioning.train -m model=lstm,perceptron",
         "python -m captioning.evaluate ckpt=a beam=3",
         "python -m captioning.verify --quick FOLDER",
         "python -m captioning.caption ckpt=a image=b",

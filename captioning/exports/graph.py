@@ -68,12 +68,20 @@ def greedy_graph(encoder: Encoder, decoder: Decoder, max_length: int = 20) -> ir
     size = encoder.preprocess.image_size
     pixels = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     look = Look(encoder, decoder)
+    time, say = torch.zeros((), dtype=torch.int64), Say(decoder)
     with torch.no_grad():
-        word, *state = (part.contiguous() for part in look(pixels))
-    time = torch.zeros((), dtype=torch.int64)
+        word, *first = look(pixels)
+        # Two words on, for a length of 0 or 1 would become part of the graph.
+        _, word, *state = say(time, *say(time, word, *first)[1:])
     batch = {0: Dim("batch")}
+    grows = batch | {1: Dim("past")}
+    shapes = tuple(
+        batch if part.shape == before.shape else grows
+        for part, before in zip(state, first, strict=True)
+    )
     outer = _graph(look, (pixels,), (batch,))
-    body = _graph(Say(decoder), (time, word, *state), (None, batch, (batch,) * len(state)))
+    state = tuple(part.contiguous() for part in state)
+    body = _graph(say, (time, word, *state), (None, batch, shapes))
     return _loop(outer, body, max_length)
 
 

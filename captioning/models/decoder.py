@@ -14,10 +14,13 @@ State = tuple[Tensor, ...]
 
 
 class Decoder(nn.Module):
-    """Every part of its state has a picture or a sentence a row: search only reorders rows."""
+    """Every part of its state has a picture or a sentence a row: search only reorders rows.
+
+    A part that grows with the words read does so along its second axis.
+    """
 
     output: nn.Linear
-    """`[… hidden]` → logits `[… vocabulary]`."""
+    """`[… hidden]` → logits `[… vocabulary]`; with a bias, as the loss takes weight and bias."""
 
     @abstractmethod
     def begin(self, features: Float[Tensor, "batch *region feature"]) -> State:

@@ -24,8 +24,9 @@ FORMAT_VERSION = 1
 class CaptioningModule(pl.LightningModule):
     """Teacher forcing with AdamW, linear warm-up and a cosine to zero.
 
-    `warmup` is a share of all steps. `contents` (plain types: vocabulary, resolved config,
-    encoder identity) goes into every checkpoint under the key `captioning`.
+    `warmup` is a share of all steps; without `cosine` the rate stays after it. `contents` (plain
+    types: vocabulary, resolved config, encoder identity) goes into every checkpoint under the key
+    `captioning`.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class CaptioningModule(pl.LightningModule):
         weight_decay: float = 0.01,
         warmup: float = 0.05,
         label_smoothing: float = 0.1,
+        cosine: bool = True,
     ):
         super().__init__()
         self.decoder = decoder
@@ -44,6 +46,7 @@ class CaptioningModule(pl.LightningModule):
         self.weight_decay = weight_decay
         self.warmup = warmup
         self.label_smoothing = label_smoothing
+        self.cosine = cosine
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the mean smoothed cross entropy a word, in nats."""
@@ -114,7 +117,8 @@ class CaptioningModule(pl.LightningModule):
         )
         total = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_cosine(step, total, round(self.warmup * total))
+            optimizer,
+            lambda step: warmup_cosine(step, total, round(self.warmup * total), self.cosine),
         )
         return {
             "optimizer": optimizer,
@@ -159,9 +163,14 @@ class CaptioningModule(pl.LightningModule):
             )
 
 
-def warmup_cosine(step: int, total: int, warmup: int) -> float:
-    """Return the factor on the learning rate: 0 → 1 over `warmup` steps, then a cosine to 0."""
+def warmup_cosine(step: int, total: int, warmup: int, cosine: bool = True) -> float:
+    """Return the factor on the learning rate: 0 → 1 over `warmup` steps, then a cosine to 0.
+
+    Or, without `cosine`, 1 for good.
+    """
     if step < warmup:
         return (step + 1) / (warmup + 1)
+    if not cosine:
+        return 1.0
     progress = (step - warmup) / max(1, total - warmup)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -92,7 +92,7 @@ def card(label: str, captioner: Captioner, picture: Image.Image, unit: str) -> s
         words = sentence(text, captioner.attention(features, text)) if attends else escape(text)
         tab = ' tabindex="0"' if attends else ""
         rows.append(f'<li><p{tab}>{words}</p><span class="score">{_number(score)}</span></li>')
-    note = "" if attends else '<p class="note">This model does not look at regions.</p>'
+    note = "" if attends else '<p class="note">This model does not show where it looks.</p>'
     return (
         f'<section class="model" data-place="{_place(picture, captioner.encoder.preprocess)}">'
         f"<header><h2>{escape(label)}</h2><span>{unit}</span></header><ol>{''.join(rows)}</ol>{note}</section>"

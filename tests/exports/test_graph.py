@@ -12,6 +12,8 @@ from captioning.features.encoder import Encoder
 from captioning.models.attention import AttentionDecoder
 from captioning.models.lstm import LSTMDecoder
 from captioning.models.merge import MergeDecoder
+from captioning.models.transformer import TransformerDecoder
+from captioning.models.updown import UpDownDecoder
 from captioning.search.beam import greedy_search
 
 SIZE = 64
@@ -19,15 +21,20 @@ WORDS = 40
 MODELS = {
     "lstm": lambda d: LSTMDecoder(WORDS, d, 8, 8),
     "two tied layers": lambda d: LSTMDecoder(WORDS, d, 8, 8, num_layers=2, tied=True),
+    "pre": lambda d: LSTMDecoder(WORDS, d, 8, 8, inject="pre"),
+    "par": lambda d: LSTMDecoder(WORDS, d, 8, 8, inject="par"),
     "merge": lambda d: MergeDecoder(WORDS, d, 8),
     "attention": lambda d: AttentionDecoder(WORDS, d, 8, 8, heads=2),
+    "updown": lambda d: UpDownDecoder(WORDS, d, 8, 8),
+    "transformer": lambda d: TransformerDecoder(WORDS, d, 8, heads=2),
 }
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def captioner(request):
     """An encoder, a decoder that says much, and a session of ONNX Runtime."""
-    features = "grid" if request.param == "attention" else "pooled"
+    grid = request.param in ("attention", "updown", "transformer")
+    features = "grid" if grid else "pooled"
     encoder = Encoder("resnet18", None, features, image_size=SIZE)
     torch.manual_seed(1)
     decoder = MODELS[request.param](encoder.feature_shape[-1])

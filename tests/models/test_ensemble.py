@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from captioning.data.vocabulary import BOS
+from captioning.data.vocabulary import BOS, EOS, PAD, UNK
 from captioning.models.ensemble import Ensemble
 from captioning.models.lstm import LSTMDecoder
 from captioning.models.merge import MergeDecoder
+from captioning.models.transformer import TransformerDecoder
 from captioning.search.beam import beam_search
 
 WORDS, FEATURE, BATCH, TIME = 11, 6, 3, 5
@@ -22,8 +23,10 @@ def features():
 
 @pytest.fixture
 def mixed():
-    """Members with states of two and of three parts."""
-    return Ensemble([lstm(1), MergeDecoder(WORDS, FEATURE, hidden_dim=8).eval(), lstm(2)])
+    """Members with states of two and of three parts, and one whose state grows."""
+    merge = MergeDecoder(WORDS, FEATURE, hidden_dim=8).eval()
+    transformer = TransformerDecoder(WORDS, FEATURE, hidden_dim=8, heads=2).eval()
+    return Ensemble([lstm(1), transformer, merge, lstm(2)])
 
 
 @pytest.mark.parametrize("copies", [1, 2])
@@ -50,6 +53,19 @@ def test_forward_equals_repeated_step(mixed, features):
         said, state = mixed.step(tokens[:, time], state)
         steps.append(said)
     torch.testing.assert_close(torch.stack(steps, 1), mixed(features, tokens))
+
+
+def test_a_beam_of_them_is_what_they_say_together(mixed, features):
+    tokens, scores = beam_search(mixed, features, width=4, length_penalty=0.0, max_length=TIME)
+    rows, tokens = features.repeat_interleave(4, 0), tokens.flatten(0, 1)
+    heard = torch.cat([torch.full_like(tokens[:, :1], BOS), tokens[:, :-1]], 1)
+    with torch.no_grad():
+        said = mixed(rows, heard.clone())
+    said[:, :TIME, [PAD, BOS, UNK]] = -torch.inf  # after them only <eos> may come
+    said[:, 0, EOS] = -torch.inf
+    each = said.log_softmax(-1).gather(2, tokens[..., None])[..., 0]
+    expected = each.masked_fill(tokens == PAD, 0.0).sum(1)
+    torch.testing.assert_close(scores.flatten(), expected)
 
 
 def test_search_may_reorder_the_rows_of_its_state(mixed, features):

@@ -71,6 +71,13 @@ def test_learning_rate_warms_up_then_falls_to_zero():
     assert warmup_cosine(100, 100, 10) == pytest.approx(0.0)
 
 
+def test_learning_rate_stays_without_the_cosine():
+    rates = [warmup_cosine(step, total=100, warmup=10, cosine=False) for step in range(100)]
+    assert rates[0] < rates[5] < rates[10]
+    assert set(rates[10:]) == {1.0}
+    assert warmup_cosine(0, total=100, warmup=0, cosine=False) == 1.0
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_gradients_are_clipped_whatever_the_precision(precision):
     norms = []

@@ -12,6 +12,8 @@ from captioning.models.attention import AttentionDecoder
 from captioning.models.lstm import LSTMDecoder
 from captioning.models.merge import MergeDecoder
 from captioning.models.module import CaptioningModule
+from captioning.models.transformer import TransformerDecoder
+from captioning.models.updown import UpDownDecoder
 
 WORDS, FEATURE = 9, 4
 WAITING = {"item", "cpu", "tolist", "numpy", "__bool__", "__float__", "__int__", "nonzero"}
@@ -65,8 +67,10 @@ def fit(decoder, features):
         (LSTMDecoder(WORDS, FEATURE, embed_dim=8, hidden_dim=8), torch.randn(2, FEATURE)),
         (MergeDecoder(WORDS, FEATURE, hidden_dim=8), torch.randn(2, FEATURE)),
         (AttentionDecoder(WORDS, FEATURE, 8, 8), torch.randn(2, 3, FEATURE)),
+        (UpDownDecoder(WORDS, FEATURE, 8, 8), torch.randn(2, 3, FEATURE)),
+        (TransformerDecoder(WORDS, FEATURE, 8), torch.randn(2, 3, FEATURE)),
     ],
-    ids=["lstm", "merge", "attention"],
+    ids=["lstm", "merge", "attention", "updown", "transformer"],
 )
 def test_a_step_reads_nothing_from_the_device(decoder, features):
     watch = fit(decoder, features)

@@ -241,7 +241,7 @@ def test_a_model_can_be_left_out(tab):
     tab.get_by_label("attention").uncheck()
     tab.wait_for_function("document.querySelectorAll('#answer .model').length === 1")
     assert tab.locator("#answer h2").all_text_contents() == ["lstm"]
-    assert "does not look at regions" in tab.locator("#answer .note").text_content()
+    assert "does not show where it looks" in tab.locator("#answer .note").text_content()
     tab.get_by_label("lstm").uncheck()
     assert tab.locator("#answer .problem").text_content() == "Choose a model."
 
