@@ -9,7 +9,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from captioning.train import CONF
 
-GROUPS = ["data", "encoder", "model", "search", "text_encoder", "trainer", "logger", "experiment"]
+GROUPS = [
+    "data",
+    "encoder",
+    "model",
+    "training",
+    "search",
+    "text_encoder",
+    "trainer",
+    "logger",
+    "experiment",
+]
 GROUPS += ["sweep", "launcher"]
 CHOICES = [
     f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))
@@ -18,6 +28,8 @@ CHOICES = [
 GIVEN = {
     "CaptionDataModule": ["source", "encoder"],
     "CaptioningModule": ["decoder", "contents"],
+    "RiskModule": ["decoder", "contents"],
+    "CiderReward": ["rows", "references"],
     "LSTMDecoder": ["vocabulary_size", "feature_dim"],
     "MergeDecoder": ["vocabulary_size", "feature_dim"],
     "AttentionDecoder": ["vocabulary_size", "feature_dim"],

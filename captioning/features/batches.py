@@ -1,6 +1,6 @@
 """Batches: captions of similar length with their pictures' features, in one vectorised gather.
 
-A feature store and encoded captions enter; `Batch(features, tokens, lengths)` leaves.
+A feature store and encoded captions enter; `Batch`es leave.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from captioning.data.records import UserError
 from captioning.data.vocabulary import PAD
-from captioning.features.store import FeatureStore
+from captioning.features.store import FeatureStore, Views
 
 
 class Batch(NamedTuple):
     """Captions, and each of their pictures once.
 
-    `tokens` holds `<bos>` words `<eos>`, then `<pad>`; `pictures` says which of the features a
-    caption is of; `words` are the places of all real tokens but the first in
-    `tokens[:, 1:].flatten()`, so that nothing need be computed for padding. They are made here,
-    where no device has to wait for them.
+    `rows` are the pictures' rows in the store. `tokens` holds `<bos>` words `<eos>`, then `<pad>`;
+    `pictures` says which of the features a caption is of; `words` are the places of all real tokens
+    but the first in `tokens[:, 1:].flatten()`, so that nothing need be computed for padding. They
+    are made here, where no device has to wait for them.
     """
 
     features: Float[Tensor, "picture *region feature"] | Int[Tensor, " picture"]
+    rows: Int[Tensor, " picture"]
     pictures: Int[Tensor, " batch"]
     tokens: Int[Tensor, "batch time"]
     words: Int[Tensor, " word"]
@@ -38,17 +39,21 @@ class Batch(NamedTuple):
 class CaptionDataset(Dataset[Batch]):
     """Encoded captions and their rows in the store; indexed by an array, gives a `Batch`.
 
-    Where `store` is none, the features of the batch are their rows, `[picture]`: the features wait
-    on the device. Captions are read once, so a generator will do; a word takes four bytes.
+    Index `caption + len(dataset) * view` sees the picture in that view: row
+    `image + images * view`. Where `store` is none, the features of the batch are these rows,
+    `[picture]`: the features wait on the device. Captions are read once, so a generator will do; a
+    word takes four bytes.
     """
 
     def __init__(
         self,
-        store: FeatureStore | None,
+        store: FeatureStore | Views | None,
         rows: Sequence[int] | np.ndarray,
         captions: Iterable[Sequence[int]],
+        images: int = 0,
     ):
         self.store = store
+        self.images = images
         self.rows = np.asarray(rows)
         tokens, lengths = array("i"), array("i")
         for caption in captions:
@@ -61,14 +66,18 @@ class CaptionDataset(Dataset[Batch]):
         return len(self.rows)
 
     def __getitem__(self, index: np.ndarray) -> Batch:
+        views, index = np.divmod(index, len(self))
         lengths = self.lengths[index]
         time = np.arange(lengths.max())
         real = time < lengths[:, None]
         at = np.where(real, self.starts[index][:, None] + time, 0)
         tokens = np.where(real, self.tokens[at], PAD)
-        rows, pictures = np.unique(self.rows[index], return_inverse=True)
+        seen = self.rows[index] + self.images * views
+        rows, pictures = np.unique(seen, return_inverse=True)
+        features = self.store.gather(rows) if self.store else torch.from_numpy(rows)
         return Batch(
-            self.store.gather(rows) if self.store else torch.from_numpy(rows),
+            features,
+            torch.from_numpy(rows % self.images if self.images else rows),
             torch.from_numpy(pictures),
             torch.from_numpy(tokens).long(),
             torch.from_numpy(np.flatnonzero(real[:, 1:])),
@@ -82,6 +91,9 @@ class LengthBuckets(Sampler[np.ndarray]):
     and batches stay random. Given `pictures` (one number a caption), all captions of a picture
     come together, sorted by the longest, and `batch_size` is met on average: a model that spends
     most of its time on the pictures then looks at each once an epoch.
+
+    Of several `views` of a picture, each epoch draws one: its captions get `view` times the number
+    of captions added to their index.
 
     The order depends on (seed, epoch) alone. With `shuffle=False`, one pool in a fixed order. Of
     `world_size` processes each takes its share of every batch: together they do what one process
@@ -101,6 +113,7 @@ class LengthBuckets(Sampler[np.ndarray]):
         world_size: int = 1,
         pool: int = 32,
         pictures: np.ndarray | None = None,
+        views: int = 1,
     ):
         pictures = np.arange(len(lengths)) if pictures is None else pictures
         _, self.counts = np.unique(pictures, return_counts=True)
@@ -113,6 +126,7 @@ class LengthBuckets(Sampler[np.ndarray]):
         self.rank = rank
         self.world_size = world_size
         self.pool = pool
+        self.views = views
         self.epoch = 0
         self.position = 0
         self._start = {"epoch": 0, "position": 0}
@@ -142,11 +156,13 @@ class LengthBuckets(Sampler[np.ndarray]):
         start = self._start["position"] if self._start["epoch"] == self.epoch else 0
         self._start = {"epoch": 0, "position": 0}
         batches = self._batches()[start:]
+        random = np.random.default_rng((self.seed, self.epoch, self.views))
+        views = random.integers(self.views, size=len(self.longest)) * len(self.order)
         for self.position, batch in enumerate(batches, start + 1):
             mine = batch[self.rank :: self.world_size]
             counts = self.counts[mine]
             first = np.repeat(self.starts[mine] - np.cumsum(counts) + counts, counts)
-            yield self.order[first + np.arange(counts.sum())]
+            yield self.order[first + np.arange(counts.sum())] + np.repeat(views[mine], counts)
 
     def _batches(self) -> list[np.ndarray]:
         if not self.shuffle:

@@ -117,13 +117,16 @@ class CaptioningModule(pl.LightningModule):
         )
         total = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: warmup_cosine(step, total, round(self.warmup * total), self.cosine),
+            optimizer, lambda step: self.factor(step, total)
         )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def factor(self, step: int, total: int) -> float:
+        """Return the factor on the learning rate at a step of the `total`."""
+        return warmup_cosine(step, total, round(self.warmup * total), self.cosine)
 
     def _scales(self) -> bool:
         return getattr(self.trainer.precision_plugin, "scaler", None) is not None

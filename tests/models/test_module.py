@@ -22,7 +22,7 @@ def batch():
     torch.manual_seed(0)
     tokens = torch.tensor([[BOS, 5, 6, EOS, PAD], [BOS, 7, EOS, PAD, PAD], [BOS, 5, 7, 8, EOS]])
     words = torch.tensor([0, 1, 2, 4, 5, 8, 9, 10, 11])
-    return Batch(torch.randn(2, 4), torch.tensor([0, 1, 0]), tokens, words)
+    return Batch(torch.randn(2, 4), torch.tensor([7, 9]), torch.tensor([0, 1, 0]), tokens, words)
 
 
 def training_loss(tested, batch, monkeypatch):

@@ -41,7 +41,9 @@ class Watch(pl.Callback, TorchFunctionMode):
 
 def fit(decoder, features):
     tokens = torch.tensor([[BOS, 5, 6, EOS], [BOS, 7, EOS, PAD]])
-    batch = Batch(features, torch.tensor([0, 1]), tokens, torch.tensor([0, 1, 2, 3, 4]))
+    batch = Batch(
+        features, torch.tensor([0, 1]), torch.tensor([0, 1]), tokens, torch.tensor([0, 1, 2, 3, 4])
+    )
     watch = Watch()
     trainer = pl.Trainer(
         max_epochs=1,

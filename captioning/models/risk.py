@@ -1,0 +1,116 @@
+"""`training=risk`: after cross entropy, the decoder learns which of its own captions are better.
+
+Minimum risk training (Shen et al. 2016, arXiv 1512.02433, eq. 7-10) over what the beam finds, with
+CIDEr-D as the gain; compare SCST (Rennie et al. 2017, arXiv 1612.00563), which samples. Search and
+reward come from outside, as they are later stages. Next: search/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from captioning.data.records import UserError
+from captioning.data.vocabulary import BOS, PAD
+from captioning.features.batches import Batch
+from captioning.models.decoder import Decoder
+from captioning.models.module import CaptioningModule
+
+
+class RiskModule(CaptioningModule):
+    """Cross entropy, and in the last `risk_epochs` the expected reward of the beam's captions.
+
+    `search(decoder, features)` returns the captions, `reward(rows, references)` what scores them:
+    a function of the pictures' rows and tokens. `risk_learning_rate` falls in a line to zero.
+    `sharpness` is the paper's alpha: the captions' probabilities to that power, made to sum to 1,
+    are what a caption counts. Raises UserError where no epoch is left for cross entropy.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        contents: dict[str, Any],
+        search: Callable[..., Any],
+        reward: Callable[..., Callable[[np.ndarray, np.ndarray], np.ndarray]],
+        risk_epochs: int = 6,
+        risk_learning_rate: float = 1e-4,
+        sharpness: float = 0.5,
+        **options: Any,
+    ):
+        super().__init__(decoder, contents, **options)
+        self.search = search
+        self.make_reward = reward
+        self.risk_epochs = risk_epochs
+        self.risk_learning_rate = risk_learning_rate
+        self.sharpness = sharpness
+
+    def on_fit_start(self) -> None:
+        """Read the training captions as references."""
+        super().on_fit_start()
+        if not 0 < self.risk_epochs < self.trainer.max_epochs:
+            raise UserError(
+                f"training.risk_epochs={self.risk_epochs} must leave some of the "
+                f"trainer.max_epochs={self.trainer.max_epochs} to cross entropy"
+            )
+        dataset = self.trainer.datamodule.train_dataloader().dataset
+        references = np.split(dataset.tokens, dataset.starts[1:])
+        self.reward = self.make_reward(dataset.rows, [one[1:].tolist() for one in references])
+
+    def factor(self, step: int, total: int) -> float:
+        """Return the factor on the learning rate: each part has a schedule of its own."""
+        risk = total * self.risk_epochs // self.trainer.max_epochs
+        if step < total - risk:
+            return super().factor(step, total - risk)
+        return self.risk_learning_rate / self.learning_rate * max(0, total - step) / risk
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """Return cross entropy, or in the last epochs less the expected reward, 0 to 10."""
+        if self.trainer.current_epoch < self.trainer.max_epochs - self.risk_epochs:
+            return super().training_step(batch)
+        self.decoder.eval()
+        found = self.search(self.decoder, batch.features).tokens.clone()  # of inference mode
+        self.decoder.train()
+        rows = batch.rows.repeat_interleave(found.shape[1]).cpu().numpy()
+        reward = self.reward(rows, found.flatten(0, 1).cpu().numpy())
+        worth = torch.from_numpy(reward).to(found.device, torch.float32).view(found.shape[:2])
+        loss = -expected_worth(self.decoder, batch.features, found, worth, self.sharpness)
+        pictures = float(len(found))
+        self.log(
+            "train/reward",
+            worth[:, 0].mean(),
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            batch_size=pictures,
+            sync_dist=True,
+        )
+        return loss
+
+
+def expected_worth(
+    decoder: Decoder,
+    features: Float[Tensor, "picture *region feature"],
+    tokens: Int[Tensor, "picture caption time"],
+    worth: Float[Tensor, "picture caption"],
+    sharpness: float,
+) -> Float[Tensor, ""]:
+    """Return the mean over pictures of what a caption is worth, by the captions' probabilities.
+
+    They are the decoder's, to the power `sharpness`, and sum to 1 a picture. Captions end with
+    `<eos>`, then `<pad>`.
+    """
+    captions, rows = tokens.shape[1], tokens.flatten(0, 1)
+    state = tuple(part.repeat_interleave(captions, 0) for part in decoder.begin(features))
+    hidden, _ = decoder.read(F.pad(rows, (1, 0), value=BOS)[:, :-1], state)
+    real = (rows != PAD).flatten().nonzero()[:, 0]
+    logits = decoder.output(hidden.flatten(0, 1)[real]).float()
+    said = -F.cross_entropy(logits, rows.flatten()[real], reduction="none")
+    total = said.new_zeros(len(rows)).index_add(0, real // rows.shape[1], said)
+    share = (sharpness * total).view(worth.shape).softmax(1)
+    return (share * worth).sum(1).mean()
