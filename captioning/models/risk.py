@@ -38,8 +38,8 @@ class RiskModule(CaptioningModule):
         contents: dict[str, Any],
         search: Callable[..., Any],
         reward: Callable[..., Callable[[np.ndarray, np.ndarray], np.ndarray]],
-        risk_epochs: int = 6,
-        risk_learning_rate: float = 1e-4,
+        risk_epochs: int = 5,
+        risk_learning_rate: float = 5e-5,
         sharpness: float = 0.5,
         **options: Any,
     ):
