@@ -76,3 +76,14 @@ def test_a_run_that_was_stopped_goes_on_as_if_not(fit, every):
     assert after == {step: straight[step] for step in after}
     assert before | after == straight
     assert_equal(last, other)
+
+
+def test_a_run_that_was_stopped_before_its_last_part_goes_on_as_if_not(fit):
+    options = ["training=risk", "training.risk_epochs=1", "datamodule.mirror=true"]
+    straight, last = fit("straight", *options)
+    fit("stopped", *options, stop=5)
+    _, other = fit("stopped", *options, f"ckpt_path={last.parents[1]}/stopped/last.ckpt")
+    assert sorted(straight) == list(range(2 * STEPS))  # then there is no cross entropy any more
+    assert_equal(last, other)
+    metrics = (last.parent / "metrics.csv").read_text().splitlines()
+    assert "train/reward" in metrics[0]
