@@ -72,7 +72,7 @@ def beam_search(
     if width % groups:
         raise UserError(f"width={width} does not split into groups={groups}; type a multiple of it")
     batch, device = len(features), features.device
-    state = tuple(part.repeat_interleave(width, 0) for part in decoder.begin(features))
+    state = first = tuple(part.repeat_interleave(width, 0) for part in decoder.begin(features))
     tokens = torch.full((batch, width, max_length + 1), PAD, device=device)
     last = torch.full((batch * width,), BOS, device=device)
     # Only one beam of a group is alive at first: all start as the same sentence.
@@ -96,7 +96,10 @@ def beam_search(
         total, parent, word, lost = best_of_groups(candidates, word, groups, diversity)
 
         rows = (offsets + parent).flatten()
-        state = tuple(part[rows] for part in state)
+        # What a model only looks at, its picture, is the same for all of a picture's sentences.
+        state = tuple(
+            part if part is whole else part[rows] for part, whole in zip(state, first, strict=True)
+        )
         tokens = tokens.gather(1, parent[..., None].expand_as(tokens))
         tokens[:, :, time] = word
         penalty = penalty.gather(1, parent) + lost
