@@ -57,7 +57,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     Raises UserError for the first key whose name or value cannot be.
     """
     kinds = {"seed": int, "monitor": str, "mode": Literal["min", "max"], "trainer": dict}
-    kinds |= {"name": str, "run_dir": str, "ckpt_path": str | None}
+    kinds |= {"run_dir": str, "ckpt_path": str | None}
     for key, hint in kinds.items():
         check_value(key, config.get(key), hint)
     groups = ("data", "encoder", "model", "datamodule", "training")
@@ -97,6 +97,28 @@ def build_stored(node: Mapping[str, Any], stage: str, **arguments: Any) -> Any:
     """
     locate(node.get("_target_"), stage)
     return build(node, _recursive_=False, **arguments)
+
+
+def check_weights(
+    model: Mapping[str, Any],
+    vocabulary_size: int,
+    feature_dim: int,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Raise ValueError unless a stored config makes a decoder of just those weights.
+
+    The model is made without memory, and no number in the config may be larger than what the
+    weights have room for: a stranger's would fill this machine.
+    """
+    room = max((size for shape in shapes.values() for size in shape), default=0)
+    for key, value in {**model, "feature_dim": feature_dim}.items():
+        if isinstance(value, int) and not 0 <= value <= room:
+            raise ValueError(f"{key}={value} is more than its weights have")
+    with torch.device("meta"):
+        decoder = build_decoder(model, vocabulary_size, feature_dim)
+    wanted = {key: tuple(value.shape) for key, value in decoder.state_dict().items()}
+    if differ := sorted(set(wanted.items()) ^ set(shapes.items())):
+        raise ValueError(f"{differ[0][0]} is not of the size that its config says")
 
 
 def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
@@ -164,6 +186,9 @@ def devices(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Return the resolved config as plain Python types, as checkpoints hold it."""
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        key = cfg._get_full_key(missing[0])
+        raise UserError(f"{key} is missing; type {key}=…")
     try:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
