@@ -41,7 +41,7 @@ EVERY = 2.0  # seconds between two looks at the memory
 def saved(path: Path) -> Path:
     """Save a small captioner with random weights, as a training saves it."""
     words = [*SPECIALS, *["a", "red", "dog", "runs", "on", "wet", "grass"]]
-    options = {"name": "resnet18", "weights": None, "features": "grid", "image_size": 96}
+    options = {"name": "resnet18", "weights": None, "features": "grid", "image_size": 32}
     model = {"_target_": "captioning.models.attention.AttentionDecoder"}
     model |= {"embed_dim": 16, "hidden_dim": 16}
     encoder = Encoder(**options)
@@ -225,21 +225,29 @@ def load_page(ckpt: Path, seconds: float) -> dict[str, Any]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "captioning.demo", f"ckpt={ckpt}", f"port={port}"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    log = ckpt.with_name("page.log")
+    with log.open("w") as file:
+        server = subprocess.Popen(command, stdout=file, stderr=file)
     try:
-        assert "is the page" in server.stdout.readline()
+        while "is the page" not in log.read_text():
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.2)
         memory, load = Memory(server.pid), Load(f"http://127.0.0.1:{port}", seconds)
         load.run()
         told = memory.told()
     finally:
         server.send_signal(signal.SIGTERM)
-        said = server.communicate(timeout=60)[0]
+        server.wait(timeout=60)
+    said = log.read_text(errors="replace")
+    errors = Counter(
+        re.findall(r"^\w+(?:\.\w+)*(?:Error|Exception|Disconnect)\b.{,100}", said, re.M)
+    )
     return {
         "seconds": seconds,
         "clients": 8,
         "requests": dict(load.counts),
         "failures": load.failures[:20],
-        "tracebacks": said.count("Traceback"),
+        "logged": dict(errors.most_common(5)),
         "median_seconds": round(statistics.median(load.times or [0]), 2),
         "memory": told,
     }
@@ -247,10 +255,11 @@ def load_page(ckpt: Path, seconds: float) -> dict[str, Any]:
 
 def load_batch(ckpt: Path, folder: Path, pictures: int) -> dict[str, Any]:
     """Caption so many pictures in one command."""
+    some = [drawn(number, (96, 72)) for number in range(97)]
     for number in range(pictures):
         path = folder / f"{number // 1000:03}" / f"{number:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(drawn(number, (96, 72)))
+        path.write_bytes(some[number % 97])
     out = folder / "captions.csv"
     command = [sys.executable, "-m", "captioning.caption", f"ckpt={ckpt}", f"images={folder}"]
     start = time.monotonic()

@@ -99,8 +99,9 @@ def check_places(cfg: Mapping[str, Any]) -> None:
         if key in WRITTEN and isinstance(value, str):
             check_place(path, value, places)
             places += [value] if path == "run_dir" else []
-    if cfg.get("data", {}).get("_target_", "").endswith(".Scenes"):
-        check_place("data.root", cfg["data"]["root"], places)
+    data = cfg.get("data") or {}
+    if str(data.get("_target_")).endswith(".Scenes"):  # the one source that writes
+        check_place("data.root", str(data.get("root")), places)
 
 
 def check_place(key: str, path: str, more: Sequence[str] = ()) -> None:
@@ -140,8 +141,11 @@ def _check_plain(node: Any, where: str, logs: bool) -> None:
             continue  # launcher and sweeper: Hydra takes none but its registered plug-ins
         if key == "_target_" or (logs and _is_foreign(key, text)):
             raise UserError(f"{where}.{path}={text} could run code; no config file may say it")
-        if logs and key == "filename" and "${" not in text:
-            check_place(f"{where}.{path}", text)
+        if logs and key == "filename":
+            inside = text.replace("${hydra.runtime.output_dir}", ".").replace(
+                "${hydra.job.name}", ""
+            )
+            check_place(f"{where}.{path}", "/" if "${" in inside else inside)
 
 
 def _is_foreign(key: str, text: str) -> bool:
@@ -179,11 +183,13 @@ def _as_hydra_sees(cfg: DictConfig) -> Iterator[DictConfig]:
         config.cfg = before
 
 
-def _environment(name: str, default: Any = "") -> Any:
+def _environment(name: str, default: Any = UserError) -> Any:
     """Resolve ${oc.env:NAME,default} for names that may go into a checkpoint, and no others."""
     if name not in READABLE:
         raise UserError(
             f"a config file asks for the variable {name}, which a run would store; start with "
             f"CAPTIONING_TRUST={name} if it may"
         )
+    if default is UserError and name not in os.environ:
+        raise UserError(f"the variable {name}, which a config file asks for, is not set")
     return os.environ.get(name, default)

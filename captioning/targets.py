@@ -38,10 +38,10 @@ METHOD = "hydra.utils.get_method"  # whose `path` is one of FUNCTIONS
 # The same word means the same everywhere: the least and the most that it can be.
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("batch_size", "min_count", "image_size", "images", "samples"), (1, math.inf)),
-    **dict.fromkeys(("width", "groups", "max_length", "n_startup_trials"), (1, math.inf)),
+    **dict.fromkeys(("width", "groups", "max_length"), (1, math.inf)),
     **dict.fromkeys(("embed_dim", "hidden_dim", "num_layers", "heads"), (1, 1 << 16)),
     **dict.fromkeys(("min_length", "no_repeat_ngram", "weight_decay"), (0, math.inf)),
-    **dict.fromkeys(("diversity", "n_warmup_steps"), (0, math.inf)),
+    **dict.fromkeys(("diversity", "n_startup_trials", "n_warmup_steps"), (0, math.inf)),
     **dict.fromkeys(("learning_rate", "temperature"), (1e-12, math.inf)),
     **dict.fromkeys(("warmup", "dropout", "label_smoothing", "top_p"), (0, 1)),
     "seed": (0, 2**32 - 1),

@@ -162,6 +162,7 @@ def test_a_package_of_ones_own_takes_one_word(tmp_path):
         ("job_logging: {handlers: {x: {class: logging.handlers.SocketHandler}}}", "could run code"),
         ("hydra_logging: {handlers: {x: {a: 'ext://stranger.x'}}}", "could run code"),
         ("job_logging: {handlers: {file: {filename: /etc/x}}}", "lies outside the working folder"),
+        ("job_logging: {handlers: {file: {filename: '${oc.env:HOME}/x'}}}", "lies outside"),
         ("job: {env_set: {CAPTIONING_TRUST: os}}", "type it on the command line"),
         ("job: {name: ../../x}", "leads out of its folder"),
         ("launcher: {setup: [touch owned]}", "type it on the command line"),
@@ -177,7 +178,7 @@ def test_a_config_file_does_not_tell_hydra_what_only_a_person_may(tmp_path, node
     (tmp_path / "config.yaml").write_text(f"defaults:\n  - _self_\nhydra:\n  {node}\n")
     if "launcher" in node:  # SLURM's has such a key
         pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-        chosen = "defaults:\n  - override hydra/launcher: submitit_local\n  - _self_\n"
+        chosen = "defaults:\n  - override hydra/launcher: submitit_slurm\n  - _self_\n"
         (tmp_path / "config.yaml").write_text(f"{chosen}hydra:\n  {node}\n")
     with (
         initialize_config_dir(str(tmp_path), version_base="1.3"),

@@ -39,7 +39,7 @@ class FeatureStore:
             self._open(json.loads((self.folder / "manifest.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UserError(damaged) from None
-        if self.ids.ndim != 1 or self.ids.dtype.kind != "S" or self.shape[:1] != self.ids.shape:
+        if self.shape[:1] != self.ids.shape or (len(self.ids) and self.ids.dtype.kind != "S"):
             raise UserError(damaged)
 
     def _open(self, manifest: dict) -> None:
