@@ -47,7 +47,7 @@ NOT_IMPORTED = {  # used by name: what names it
     "uv": "Makefile",
     "hatchling": "pyproject.toml",
     "editables": "pyproject.toml",
-    "ipykernel": "tests/test_notebooks.py",
+    "ipykernel": "pyproject.toml",
 }
 
 
