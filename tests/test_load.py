@@ -1,4 +1,4 @@
-"""The page and the batch command under load, for seconds; benchmarks/load.py has the whole of it."""
+"""The page and the batch command under load, for seconds; benchmarks/load.py does all of it."""
 
 import json
 import os
@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[1]
 def test_no_client_harms_another_and_memory_stays(tmp_path):
     pytest.importorskip("gradio")
     out = tmp_path / "load.json"
+    sizes = ["--seconds", "8", "--pictures", "200"]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load", "--seconds", "8", "--pictures", "200"]
-        + ["--out", str(out)],
+        [sys.executable, "-m", "benchmarks.load", *sizes, "--out", str(out)],
         cwd=tmp_path,
         env=dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"),
         capture_output=True,
