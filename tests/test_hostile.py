@@ -187,10 +187,12 @@ def test_a_config_file_does_not_tell_hydra_what_only_a_person_may(tmp_path, node
         compose("config", return_hydra_config=True)
 
 
-def test_what_a_person_types_is_taken(tmp_path):
+def test_what_a_person_types_is_taken():
     assert composed("launcher=submitit_slurm", "hydra.launcher.setup=[module load x]")
-    cfg = composed(f"run_dir={tmp_path.parent}/x", f"datamodule.features_root={tmp_path.parent}/y")
-    assert plain(cfg)["run_dir"] == f"{tmp_path.parent}/x"
+    cfg = plain(composed("run_dir=/srv/x", "datamodule.features_root=/srv/y"))
+    check_places(cfg)
+    with pytest.raises(UserError, match=r"callbacks\.gallery\.folder=/srv/z"):
+        check_places(cfg | {"callbacks": {"gallery": {"folder": "/srv/z"}}})
 
 
 @pytest.mark.parametrize(
