@@ -1,9 +1,10 @@
 """What is typed after a verb: keys, values and config files that a training could be given."""
 
 import pytest
+import yaml
 from composing import composed
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from captioning.build import build, check_config, plain
 from captioning.data.records import UserError
@@ -50,13 +51,11 @@ def test_nodes(fuzz):
     more = {"vocabulary_size": 9, "feature_dim": 5}
 
     def read(data):
-        import yaml
-
         try:
-            node = OmegaConf.create(yaml.safe_load(data.decode("utf-8", "replace")))
-        except Exception as error:
-            raise UserError("not a mapping") from error
-        if not OmegaConf.is_dict(node):
+            node = OmegaConf.create(yaml.safe_load(data.decode("utf-8", "replace")) or {})
+        except Exception:
+            raise UserError("not YAML") from None
+        if not isinstance(node, DictConfig):
             raise UserError("not a mapping")
         build(node, **(more if "MergeDecoder" in str(node.get("_target_")) else {}))
 
