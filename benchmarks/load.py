@@ -237,7 +237,11 @@ def load_page(ckpt: Path, seconds: float) -> dict[str, Any]:
         told = memory.told()
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(timeout=60)
+        try:
+            server.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            load.failures.append("the page did not end within two minutes of SIGTERM")
+            server.kill()
     said = log.read_text(errors="replace")
     errors = Counter(
         re.findall(r"^\w+(?:\.\w+)*(?:Error|Exception|Disconnect)\b.{,100}", said, re.M)

@@ -14,7 +14,9 @@ from captioning.metrics.judgement import read_crowd, read_expert
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 TOKENS = b"".join(
-    b"%d.jpg#%d\tA dog , number %d , runs .\n" % (n, k, k) for n in range(4) for k in range(5)
+    b"%d.jpg#%d\tA dog , number %d , runs .\n" % (n, k, 10 * n + k)
+    for n in range(4)
+    for k in range(5)
 )
 KAGGLE = (
     b'image,caption\n1.jpg,A dog runs .\n2.jpg,"A dog, asleep ."\r\n3.jpg,"""Dog"" says a sign"\n'
