@@ -7,27 +7,35 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
 import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from captioning.data.records import UserError
 from captioning.features.datamodule import CaptionDataModule
+from captioning.guard import sentence
 from captioning.models.decoder import Decoder
+from captioning.targets import check, check_value, lacking, locate
 
 
 def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
     """Make the object that a config node names by `_target_`, from plain arguments only.
 
-    Raises UserError where a constructor does, or where an optional package is not installed.
+    Raises UserError, before anything is made, for a name or a value that cannot be (targets.py);
+    where a constructor does; and where an optional package is not installed.
     """
+    where = str(node._get_full_key(None)) if isinstance(node, DictConfig) else ""
+    if isinstance(node, DictConfig):
+        node = plain(node)
+    check(node, where, {key: one for key, one in arguments.items() if key[0] != "_"})
     try:
         return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
@@ -37,11 +45,30 @@ def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from None
         if cause:
-            raise UserError(
-                f"{node['_target_']} needs a package that is not installed ({cause}); the extras "
-                "are pip install 'captioning[offline,tensorboard,wandb]'"
-            ) from None
+            raise lacking(node["_target_"], cause) from None
+        if isinstance(error.__cause__, TypeError | ValueError | MisconfigurationException):
+            why = str(error.__cause__).splitlines()[0]
+            raise UserError(f"{where or node['_target_']} cannot be made: {why}") from error
         raise
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Check all that a training makes of its config, before any of it is made.
+
+    Raises UserError for the first key whose name or value cannot be.
+    """
+    kinds = {"seed": int, "monitor": str, "mode": Literal["min", "max"], "trainer": dict}
+    kinds |= {"run_dir": str, "ckpt_path": str | None}
+    for key, hint in kinds.items():
+        check_value(key, config.get(key), hint)
+    groups = ("data", "encoder", "model", "datamodule", "training")
+    nodes = {group: config.get(group) for group in groups}
+    for group in ("callbacks", "logger"):
+        many = config.get(group) or {}
+        nodes |= {f"{group}.{name}": node for name, node in many.items() if node}
+    for where, node in nodes.items():
+        check(node, where)
+    locate(config["model"]["_target_"], "models")
 
 
 def build_data(cfg: DictConfig, device: str) -> CaptionDataModule:
@@ -75,23 +102,38 @@ def build_stored(node: Mapping[str, Any], stage: str, **arguments: Any) -> Any:
 
     Nothing inside the node is made, whatever it names. Raises UserError for anything else.
     """
-    target = str(node.get("_target_"))
-    file = re.fullmatch(rf"(captioning\.{stage}\.\w+)\.\w+", target)
-    try:
-        made = get_object(target) if file else None
-    except ImportError:
-        made = None
-    if not isinstance(made, type) or made.__module__ != file[1]:
-        raise UserError(f"{target} is not a class of captioning.{stage}")
+    locate(node.get("_target_"), stage)
     return build(node, _recursive_=False, **arguments)
+
+
+def check_weights(
+    model: Mapping[str, Any],
+    vocabulary_size: int,
+    feature_dim: int,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Raise ValueError unless a stored config makes a decoder of just those weights.
+
+    The model is made without memory, and no number in the config may be larger than what the
+    weights have room for: a stranger's would fill this machine.
+    """
+    room = max((size for shape in shapes.values() for size in shape), default=0)
+    for key, value in {**model, "feature_dim": feature_dim}.items():
+        if isinstance(value, int) and not 0 <= value <= room:
+            raise ValueError(f"{key}={value} is more than its weights have")
+    with torch.device("meta"):
+        decoder = build_decoder(model, vocabulary_size, feature_dim)
+    wanted = {key: tuple(value.shape) for key, value in decoder.state_dict().items()}
+    if differ := sorted(set(wanted.items()) ^ set(shapes.items())):
+        raise ValueError(f"{differ[0][0]} is not of the size that its config says")
 
 
 def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     """Make the callbacks; raise UserError where none of them logs what `cfg.monitor` names."""
-    callbacks = [build(node) for node in cfg.callbacks.values() if node]
+    callbacks = [build(node) for node in (cfg.get("callbacks") or {}).values() if node]
     known = ["train/loss", "val/loss"]
     known += [f"val/{key}" for callback in callbacks for key in getattr(callback, "keys", ())]
-    if not hasattr(get_class(cfg.data._target_), "is_true"):
+    if not hasattr(locate(cfg.data._target_), "is_true"):
         known = [key for key in known if key != "val/true"]
     if cfg.monitor not in known:
         raise UserError(
@@ -110,10 +152,13 @@ def build_trainer(cfg: DictConfig, more: Sequence[pl.Callback] = ()) -> pl.Train
     options |= devices(options)
     del options["gpus"]
     callbacks = [*build_callbacks(cfg), *more]
-    loggers = [build(node) for node in cfg.logger.values() if node]
-    return pl.Trainer(
-        **options, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.run_dir
-    )
+    loggers = [build(node) for node in (cfg.get("logger") or {}).values() if node]
+    try:
+        return pl.Trainer(
+            **options, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.run_dir
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise UserError(f"the trainer cannot be made: {str(error).splitlines()[0]}") from error
 
 
 def devices(trainer: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,9 +167,11 @@ def devices(trainer: Mapping[str, Any]) -> dict[str, Any]:
     Raises UserError for a GPU that is not there: a run never falls back to the CPU in silence.
     """
     known = set(inspect.signature(pl.Trainer).parameters) | {"gpus"}
+    hints = get_type_hints(pl.Trainer.__init__)
     for key in trainer:
         if key not in known:
             raise UserError(f"the trainer has no key {key}{_closest(str(key), sorted(known))}")
+        check_value(f"trainer.{key}", trainer[key], hints.get(key, Any))
     gpus = trainer.get("gpus")
     if gpus is None:
         return {}
@@ -146,7 +193,13 @@ def devices(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Return the resolved config as plain Python types, as checkpoints hold it."""
-    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        key = cfg._get_full_key(missing[0])
+        raise UserError(f"{key} is missing; type {key}=…")
+    try:
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(sentence(error)) from None
 
 
 def _closest(word: str, known: Sequence[str]) -> str:

@@ -20,11 +20,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from captioning.build import build_decoder
+from captioning.build import build_decoder, build_stored, check_weights
 from captioning.data.records import UserError
 from captioning.data.tokenizer import tokenize
 from captioning.data.vocabulary import EOS, SPECIALS, Vocabulary
-from captioning.exports.folder import read_pretrained
+from captioning.exports.folder import LARGEST_IMAGE, read_pretrained
 from captioning.features.encoder import Encoder
 from captioning.features.images import load_image
 from captioning.models.module import FORMAT_VERSION
@@ -159,7 +159,30 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} has format version {contents.get('format_version')}, "
             f"this release reads {FORMAT_VERSION}"
         )
+    if wrong := _wrong(checkpoint, contents):
+        raise UserError(f"{path} is damaged: {wrong}; a run leaves best.ckpt in its folder")
     return checkpoint
+
+
+def _wrong(checkpoint: dict[str, Any], contents: dict[str, Any]) -> str:
+    """Say which part of a checkpoint is not what training stores there, "" for none."""
+    config, weights = contents.get("config"), checkpoint.get("state_dict")
+    words, vocabulary = isinstance(contents["vocabulary"], list), contents["vocabulary"]
+    kept = ("encoder", "model")
+    sound = {
+        "its vocabulary is not a list of words": words
+        and all(isinstance(word, str) for word in vocabulary),
+        "it has no config of encoder and model": isinstance(config, dict)
+        and all(isinstance(config.get(key), dict) for key in kept),
+        "it has no identity of its encoder": isinstance(contents.get("encoder"), dict),
+        "its weights are not plain tensors": isinstance(weights, dict)
+        and all(isinstance(key, str) and _is_plain(one) for key, one in weights.items()),
+    }
+    return next((what for what, right in sound.items() if not right), "")
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) is Tensor and value.layout is torch.strided and not value.is_quantized
 
 
 def load_encoder(
@@ -170,11 +193,15 @@ def load_encoder(
     Raises UserError where the one of this machine makes other features.
     """
     contents = checkpoint["captioning"]
-    options = dict(contents["config"]["encoder"])
-    options.pop("_target_", None)
+    options = {"_target_": "captioning.features.encoder.Encoder"} | contents["config"]["encoder"]
     if weights:
         options["weights"] = weights
-    encoder = Encoder(**options)
+    size = options.get("image_size")
+    if isinstance(size, int) and size > LARGEST_IMAGE:
+        raise UserError(f"{path}: encoder.image_size={size}: it is 1 to {LARGEST_IMAGE}")
+    encoder = build_stored(options, "features")
+    if not isinstance(encoder, Encoder):
+        raise UserError(f"{path}: {options['_target_']} is not an encoder")
     if encoder.identity != contents["encoder"]:
         raise UserError(
             f"{path} was trained on features of {contents['encoder']}, but the encoder here "
@@ -186,14 +213,19 @@ def load_encoder(
 def load_decoder(path: str | Path, checkpoint: dict[str, Any], feature_dim: int) -> nn.Module:
     """Make a checkpoint's decoder with its weights, in eval mode."""
     contents = checkpoint["captioning"]
-    decoder = build_decoder(contents["config"]["model"], len(contents["vocabulary"]), feature_dim)
+    model, words = contents["config"]["model"], len(contents["vocabulary"])
     weights = {
         key.removeprefix("decoder."): value
         for key, value in checkpoint["state_dict"].items()
         if key.startswith("decoder.")
     }
     try:
+        shapes = {key: tuple(value.shape) for key, value in weights.items()}
+        check_weights(model, words, feature_dim, shapes)
+        decoder = build_decoder(model, words, feature_dim)
         decoder.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{path}: its weights do not fit its own config: {error}") from None
     return decoder.eval()

@@ -14,6 +14,7 @@ import hydra
 from omegaconf import DictConfig
 
 from captioning.flags import check_flags
+from captioning.guard import check_places
 from captioning.train import CONF, told
 
 
@@ -25,11 +26,12 @@ def main(cfg: DictConfig) -> None:
 
 def encode(cfg: DictConfig) -> None:
     """Encode what no other process has taken, wait for the others, say what there is."""
-    from captioning.build import build
+    from captioning.build import build, plain
     from captioning.features.datamodule import open_store, split_records
     from captioning.features.store import PER_SHARD
 
     start = time.monotonic()
+    check_places(plain(cfg))
     device = device_of(cfg.device)
     source = build(cfg.data)
     source.prepare()

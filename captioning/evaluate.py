@@ -16,6 +16,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from captioning.flags import quoted
+from captioning.guard import check_places
 from captioning.train import CONF, told
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     if missing:
         raise UserError(f"{missing[0]}= is missing; see python -m captioning.evaluate --help")
     options = plain(cfg)
+    check_places(options)
     if options["split"] == "dev":  # as Flickr8k calls it
         options["split"] = "val"
     if options["split"] not in SPLITS:
@@ -163,6 +165,7 @@ def chosen(group: str, stage: str, given: dict[str, Any], configs: Sequence[dict
             f"the checkpoints were trained with different {group}; say which one "
             f"scores them all: {group}=NAME, as in training"
         )
+    check_places({group: nodes[0]})  # a stranger's checkpoint says where scenes are drawn
     return build_stored(nodes[0], stage)
 
 

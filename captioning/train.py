@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from captioning.data.records import UserError
 from captioning.flags import check_flags, quoted
+from captioning.guard import check_places, guard
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
@@ -34,6 +35,7 @@ CONF = next(
     for folder in (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf")
     if folder.is_dir()
 )
+guard()
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
@@ -98,6 +100,7 @@ def train(
         build_data,
         build_decoder,
         build_trainer,
+        check_config,
         plain,
     )
     from captioning.callbacks.exact_resume import keep_metrics
@@ -116,6 +119,9 @@ def train(
         warnings.filterwarnings("ignore", told)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     torch.set_float32_matmul_precision("high")
+    config = plain(cfg)  # which is what is said, whatever it was put together from
+    check_config(config)
+    check_places(config)
     ckpt_path = ckpt_path or cfg.ckpt_path
     checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
     trainer = build_trainer(cfg, callbacks)
@@ -134,18 +140,18 @@ def train(
     contents = {
         "vocabulary": data.vocabulary.words,
         "encoder": data.encoder.identity,
-        "config": plain(cfg),
+        "config": config,
     }
     module = build(cfg.training, _partial_=True)(decoder=decoder, contents=contents)
     log.info("training on %s; the run's folder is %s", trainer.strategy.root_device, cfg.run_dir)
     keep_metrics(trainer.loggers, checkpoint.get("global_step", 0))
-    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     best = next((one for one in trainer.checkpoint_callbacks if one.monitor == cfg.monitor), None)
     if best is None or trainer.interrupted:
         return None
     # The gallery and what is printed are of best.ckpt; metrics.csv ends with the last epoch.
     trainer.loggers = []
-    trainer.validate(module, data, ckpt_path=best.best_model_path, verbose=False)
+    trainer.validate(module, data, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
     report(trainer, best)
     return float(best.best_model_score)
 

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from hydra.errors import InstantiationException
 from torch import nn
 
 from captioning.build import build_decoder, build_stored, devices
@@ -65,7 +64,7 @@ def test_nothing_inside_a_stored_config_is_made(tmp_path):
     inside = {"_target_": "pathlib.Path.touch", "_args_": [str(tmp_path / "owned")]}
     inside["_args_"] = [{"_target_": "pathlib.Path", "_args_": inside["_args_"]}]
     node = {"_target_": "captioning.data.readers.CaptionFolder", "root": inside}
-    with pytest.raises(InstantiationException):
+    with pytest.raises(UserError, match="is not a class of"):
         build_stored(node, "data")
     assert not list(tmp_path.iterdir())
 

@@ -13,6 +13,8 @@ STAGES = [
     "search",
     "metrics",
     "callbacks",
+    "guard",
+    "targets",
     "build",
     "exports",
     "captioner",

@@ -94,7 +94,7 @@ def _nothing_found(root: Path, layout: str) -> str:
 
 def read_flickr8k(path: Path) -> Iterator[Row]:
     """Read Flickr8k.token.txt: `IMAGE.jpg#K`, a tab, a caption (Hodosh et al., 2013)."""
-    for where, line in _lines(path):
+    for where, line in lines(path):
         name, tab, caption = line.partition("\t")
         image, _, number = name.rpartition("#")
         if not (tab and image and number.strip().isdigit()):
@@ -107,7 +107,7 @@ def read_split_lists(root: Path) -> Iterator[Row]:
     for name in ("train", "dev", "test"):
         file = f"Flickr_8k.{name}Images.txt"
         paths = [path for path in (root / "Flickr8k_text" / file, root / file) if path.is_file()]
-        for where, line in _lines(paths[0]) if paths else ():
+        for where, line in lines(paths[0]) if paths else ():
             yield Row(line.strip(), None, SPLIT_NAMES[name], where)
 
 
@@ -177,7 +177,8 @@ def _split(name: str, where: str) -> str | None:
         raise UserError(f"{where}: no split is called {name!r}: type train, val or test") from None
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
+def lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a UTF-8 file that are not empty, with where each is."""
     # Not splitlines, which also breaks at characters that a caption may hold (U+2028).
     for number, line in enumerate(_text(path).split("\n"), 1):
         if line.strip():

@@ -24,6 +24,8 @@ class Vocabulary:
 
     def __init__(self, words: Sequence[str]):
         self.words = list(words)
+        if not all(isinstance(word, str) for word in self.words):
+            raise UserError("a vocabulary holds words, which are text")
         # Text that spells a special token is an unknown word, not the token.
         self.ids = {word: number for number, word in enumerate(self.words[4:], 4)}
         if tuple(self.words[:4]) != SPECIALS or len(self.ids) != len(self.words) - 4:
@@ -67,7 +69,7 @@ class Vocabulary:
     @property
     def sha256(self) -> str:
         """A fingerprint of the words and their order."""
-        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()
+        return hashlib.sha256("\n".join(self.words).encode("utf-8", "surrogatepass")).hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Write the words as a JSON list."""
@@ -76,5 +78,11 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
-        """Read a file that `save` wrote."""
-        return cls(json.loads(Path(path).read_text(encoding="utf-8")))
+        """Read a file that `save` wrote. Raises UserError for another."""
+        try:
+            words = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path} is not a vocabulary: {error}") from None
+        if not isinstance(words, list):
+            raise UserError(f"{path} is not a vocabulary: a list of words")
+        return cls(words)

@@ -33,20 +33,26 @@ class FeatureStore:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        manifest = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        self._opened: dict[int, np.ndarray] = {}
+        damaged = f"{self.folder} is damaged; delete it and run the same command again"
+        try:
+            self._open(json.loads((self.folder / "manifest.json").read_text(encoding="utf-8")))
+        except Exception:  # JSON and numpy's headers can be wrong in ways without a common class
+            raise UserError(damaged) from None
+        if self.shape[:1] != self.ids.shape or (len(self.ids) and self.ids.dtype.kind != "S"):
+            raise UserError(damaged)
+
+    def _open(self, manifest: dict) -> None:
         self.encoder: dict = manifest["encoder"]
         self.unreadable: dict[str, str] = manifest["unreadable"]
-        self.shape: tuple[int, ...] = tuple(manifest["shape"])
-        self._opened: dict[int, np.ndarray] = {}
+        self.shape: tuple[int, ...] = tuple(map(int, manifest["shape"]))
         if "image_ids" in manifest:  # as it was before there were shards: one file, ids in JSON
             self.ids = ids_array(manifest["image_ids"])
             self.per_shard = max(1, self.shape[0])
             self._opened[0] = np.load(self.folder / "features.npy", mmap_mode="r")
         else:
             self.ids = np.load(self.folder / "ids.npy", mmap_mode="r")
-            self.per_shard = manifest["per_shard"]
-        if len(self.ids) != self.shape[0]:
-            raise UserError(f"{self.folder} is damaged; delete it and run the same command again")
+            self.per_shard = max(1, int(manifest["per_shard"]))
 
     def rows(self, image_ids: Sequence[str]) -> Int[np.ndarray, " image"]:
         """Return the row of each picture; KeyError for one that the store does not have."""
@@ -86,7 +92,14 @@ class FeatureStore:
     def _shard(self, number: int) -> np.ndarray:
         if number not in self._opened:
             file = self.folder / f"features-{number:05}.npy"
-            self._opened[number] = np.load(file, mmap_mode="r")
+            try:
+                features = np.load(file, mmap_mode="r")
+                held = min(self.per_shard, self.shape[0] - number * self.per_shard)
+                if features.shape != (held, *self.shape[1:]):
+                    raise ValueError
+            except Exception:
+                raise UserError(f"{file} is damaged; delete its folder and encode anew") from None
+            self._opened[number] = features
         return self._opened[number]
 
 

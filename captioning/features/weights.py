@@ -160,6 +160,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             raise ValueError("it holds more than the tensors of one model")
     except Exception as error:  # damaged files and unsafe ones have no common class of errors
         why = (str(error) or type(error).__name__).splitlines()[0]
+        if why.startswith("Weights only load failed"):  # torch goes on to say how to run it
+            why = "it holds more than tensors, or is damaged"
         raise UserError(
             f"{path} is not a state dict that can be loaded safely ({why}); make one with "
             "torch.save(model.state_dict(), FILE)"

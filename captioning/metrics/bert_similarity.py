@@ -42,11 +42,13 @@ class TextEncoder:
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         folder = _folder(path)
+        options = {"local_files_only": True, "trust_remote_code": False}
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self.model = AutoModel.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder} holds no text encoder that can be read: {error}") from None
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            self.model = AutoModel.from_pretrained(folder, use_safetensors=True, **options)
+        except Exception as error:  # what a foreign folder makes of them has no common class
+            why = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise UserError(f"{folder} holds no text encoder that can be read: {why}") from None
         if len(self.tokenizer) < 100:
             raise UserError(f"the tokenizer in {folder} knows {len(self.tokenizer)} words only")
         self.model.eval().requires_grad_(False)
@@ -85,7 +87,7 @@ def pooled(texts: Sequence[Tokens]) -> Vectors:
 def _folder(path: str) -> str:
     if path.startswith("package:"):
         package, _, below = path.removeprefix("package:").partition("/")
-        spec = find_spec(package)
+        spec = find_spec(package) if package.isidentifier() else None  # a dot would import
         if spec is None or spec.origin is None:
             raise UserError(
                 f"the text encoder's package {package} is not installed; "

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from captioning.data.layouts import lines
 from captioning.data.records import UserError
 
 try:
@@ -95,7 +96,7 @@ def _read(root: Path, name: str, columns: slice, scale: tuple[int, int], own: bo
             numbers = [float(cell) for cell in cells[columns]]
         except ValueError:
             numbers = []
-        if not numbers or not scale[0] <= min(numbers) <= max(numbers) <= scale[1]:
+        if not numbers or not all(scale[0] <= one <= scale[1] for one in numbers):
             raise UserError(f"{where}: {cells[columns]} is not from {scale[0]} to {scale[1]}")
         if captions[key] in of_image:
             if not own:
@@ -125,12 +126,9 @@ def _stem(name: str) -> str:
 
 
 def _rows(path: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
-    # Not splitlines, which also breaks at characters that a caption may hold (U+2028).
-    for number, line in enumerate(path.read_text("utf-8-sig").split("\n"), 1):
+    for where, line in lines(path):
         cells = [cell.strip() for cell in line.split("\t")]
         if any(cells):
             if len(cells) != columns:
-                raise UserError(
-                    f"{path}:{number}: {len(cells)} columns and not {columns}: {line[:60]!r}"
-                )
-            yield f"{path}:{number}", cells
+                raise UserError(f"{where}: {len(cells)} columns and not {columns}: {line[:60]!r}")
+            yield where, cells

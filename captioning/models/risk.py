@@ -41,9 +41,15 @@ class RiskModule(CaptioningModule):
         risk_epochs: int = 5,
         risk_learning_rate: float = 5e-5,
         sharpness: float = 0.5,
-        **options: Any,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.01,
+        warmup: float = 0.05,
+        label_smoothing: float = 0.1,
+        cosine: bool = True,
     ):
-        super().__init__(decoder, contents, **options)
+        super().__init__(
+            decoder, contents, learning_rate, weight_decay, warmup, label_smoothing, cosine
+        )
         self.search = search
         self.make_reward = reward
         self.risk_epochs = risk_epochs

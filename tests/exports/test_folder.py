@@ -93,7 +93,7 @@ def test_no_pickle_is_read(exported, monkeypatch):
         ({"model__hidden_dim": 10**9}, "hidden_dim=1000000000 is more than its weights have"),
         ({"model__num_layers": 10**9}, "num_layers=1000000000 is more than its weights"),
         ({"model__num_layers": -1}, "num_layers=-1"),
-        ({"model__hidden_dim": 16}, "is not of the size that config.json says"),
+        ({"model__hidden_dim": 16}, "is not of the size that its config says"),
         ({"model__hidden_dims": 8}, "hidden_dims"),
         ({"feature_dim": 10**12}, "feature_dim=1000000000000"),
         ({"feature_dim": True}, "feature_dim is of the wrong type"),

@@ -1,0 +1,73 @@
+"""Thousands of damaged inputs a reader: each ends well or in a UserError, soon, in little memory.
+
+FUZZ_INPUTS=100000 tries so many of each reader's; FUZZ_SEED=7 tries others.
+"""
+
+import os
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from mutations import mutated
+
+from captioning.data.records import UserError
+
+SECONDS = 20  # for one input
+TRIED: dict[str, str] = {}
+
+
+class Hang(BaseException):
+    """No input may take so long; not an Exception, which a reader may catch."""
+
+
+def _memory(kind):
+    return int(re.search(rf"{kind}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+@pytest.fixture
+def fuzz():
+    """Return what tries `read` on damaged `seeds`; `megabytes` bound the growth at its highest."""
+
+    def hang(*_):
+        raise Hang
+
+    def run(name, seeds, read, inputs, change=mutated, megabytes=256):
+        inputs = int(os.environ.get("FUZZ_INPUTS", inputs))
+        lots = random.Random(f"{name}/{os.environ.get('FUZZ_SEED', 0)}")
+        before, start, refused = signal.signal(signal.SIGALRM, hang), time.monotonic(), 0
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+        resident = _memory("VmRSS")
+        try:
+            for number in range(inputs):
+                data = (
+                    seeds[number]
+                    if number < len(seeds)
+                    else change(lots.choice(seeds), seeds, lots)
+                )
+                signal.alarm(SECONDS)
+                try:
+                    read(data)
+                except UserError:
+                    refused += 1
+                except BaseException as error:
+                    raise AssertionError(f"{name}: input {number}, {data[:300]!r}") from error
+                finally:
+                    signal.alarm(0)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        grown = _memory("VmHWM") - resident
+        seconds = time.monotonic() - start
+        TRIED[name] = f"{inputs:,} inputs, {refused:,} refused, {seconds:.0f} s, {grown:.0f} MB"
+        assert grown < megabytes
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter):
+    if TRIED:
+        terminalreporter.section("inputs tried")
+    for name, told in TRIED.items():
+        terminalreporter.line(f"{name}: {told} at the highest")

@@ -1,0 +1,140 @@
+"""Captions, splits, judgements and lists of pictures from strangers."""
+
+import csv
+import json
+
+import pytest
+
+from captioning.data.pictures import find_pictures
+from captioning.data.readers import CaptionFolder
+from captioning.data.tokenizer import detokenize, tokenize
+from captioning.data.vocabulary import Vocabulary
+from captioning.metrics.judgement import read_crowd, read_expert
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+TOKENS = b"".join(
+    b"%d.jpg#%d\tA dog , number %d , runs .\n" % (n, k, 10 * n + k)
+    for n in range(4)
+    for k in range(5)
+)
+KAGGLE = (
+    b'image,caption\n1.jpg,A dog runs .\n2.jpg,"A dog, asleep ."\r\n3.jpg,"""Dog"" says a sign"\n'
+)
+TABLE = b"image,caption,split\n1.jpg,a dog,train\n2.jpg,a cat,val\n3.jpg,\xc3\xa9t\xc3\xa9,test\n"
+KARPATHY = json.dumps(
+    {
+        "images": [
+            {
+                "filename": f"{n}.jpg",
+                "split": split,
+                "sentences": [{"raw": "A dog ."}],
+                "filepath": "x",
+            }
+            for n, split in enumerate(("train", "restval", "val", "test"))
+        ],
+        "dataset": "flickr8k",
+    }
+).encode()
+LIST = b"1.jpg\n2.jpg\r\n3.jpg\n"
+EXPERT = b"1.jpg\t2.jpg#1\t1\t2\t4\n2.jpg\t3.jpg#0\t3\t3\t1\n"
+CROWD = b"1.jpg\t2.jpg#1\t0.5\t2\t2\n2.jpg\t3.jpg#0\t1\t3\t0\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(1, 4):
+        (tmp_path / f"{number}.jpg").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("layout", "file", "seeds"),
+    [
+        ("flickr8k", "Flickr8k.token.txt", [TOKENS]),
+        ("kaggle", "captions.txt", [KAGGLE, TABLE]),
+        ("karpathy", "dataset.json", [KARPATHY]),
+        ("csv", "captions.csv", [TABLE, KAGGLE]),
+    ],
+)
+def test_captions_of_every_layout(folder, fuzz, layout, file, seeds):
+    def read(data):
+        (folder / file).write_bytes(data)
+        source = CaptionFolder(str(folder), skip_unreadable=True)
+        source.prepare()
+        records, _ = source.read()
+        assert len({record.image_id for record in records}) == len(records)
+        assert all(isinstance(caption, str) for one in records for caption in one.captions)
+        source.records()
+
+    fuzz(layout, seeds, read, 4000)
+
+
+def test_split_lists(folder, fuzz):
+    (folder / "Flickr8k.token.txt").write_bytes(TOKENS)
+
+    def read(data):
+        (folder / "Flickr_8k.trainImages.txt").write_bytes(data)
+        CaptionFolder(str(folder)).records()
+
+    fuzz("split lists", [LIST], read, 3000)
+
+
+@pytest.mark.parametrize(
+    ("file", "seed", "read"),
+    [
+        ("ExpertAnnotations.txt", EXPERT, read_expert),
+        ("CrowdFlowerAnnotations.txt", CROWD, read_crowd),
+    ],
+    ids=["expert", "crowd"],
+)
+def test_judgements(folder, fuzz, file, seed, read):
+    (folder / "Flickr8k.token.txt").write_bytes(TOKENS)
+
+    def judged(data):
+        (folder / file).write_bytes(data)
+        read(folder)
+
+    fuzz(file, [seed], judged, 3000)
+
+
+def test_words_and_vocabularies(fuzz):
+    def read(data):
+        words = tokenize(data.decode("utf-8", "surrogateescape"))
+        assert tokenize(detokenize(words)) is not None
+        vocabulary = Vocabulary.from_captions([data.decode("utf-8", "replace")])
+        assert vocabulary.decode(vocabulary.encode(detokenize(words))) is not None
+        assert len(vocabulary.sha256) == 64
+
+    fuzz("words", [TOKENS, KAGGLE, "d'or (a) “b” ½ 't is don't <a> &amp;".encode()], read, 10000)
+
+
+def test_vocabulary_files(tmp_path, fuzz):
+    Vocabulary.from_captions(["a dog runs on été"]).save(tmp_path / "words.json")
+    seed = (tmp_path / "words.json").read_bytes()
+
+    def read(data):
+        (tmp_path / "words.json").write_bytes(data)
+        vocabulary = Vocabulary.load(tmp_path / "words.json")
+        assert vocabulary.encode("a dog")[0] == 1
+        assert vocabulary.sha256
+
+    fuzz("vocabulary", [seed], read, 10000)
+
+
+def test_lists_of_pictures(fuzz):
+    seeds = [b"a.jpg\nb/c.png\n", b"a.jpg\0b\nc.png\0"]
+    fuzz("lists of pictures", seeds, lambda data: find_pictures("-", data), 5000)
+
+
+def test_tables_are_still_what_python_reads(folder, fuzz):
+    """What is read of a sound table is what its writer wrote, whatever the cells hold."""
+
+    def read(data):
+        text = data.decode("utf-8", "ignore").replace("\0", "")
+        with open(folder / "captions.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([["image", "caption"], ["1.jpg", text], ["2.jpg", "a"]])
+        records, _ = CaptionFolder(str(folder)).read()
+        assert records[0].captions == (text,)
+
+    fuzz("cells", [b'a "dog", \xc3\xa9', TOKENS[:60]], read, 2000)

