@@ -17,6 +17,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from captioning.callbacks.whole_files import WholeCheckpoints
 from captioning.data.records import UserError
 from captioning.features.datamodule import CaptionDataModule
 from captioning.models.decoder import Decoder
@@ -105,7 +106,11 @@ def build_trainer(cfg: DictConfig, more: Sequence[pl.Callback] = ()) -> pl.Train
     callbacks = [*build_callbacks(cfg), *more]
     loggers = [build(node) for node in cfg.logger.values() if node]
     return pl.Trainer(
-        **options, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.run_dir
+        **options,
+        callbacks=callbacks,
+        logger=loggers or False,
+        default_root_dir=cfg.run_dir,
+        plugins=[WholeCheckpoints()],
     )
 
 

@@ -7,17 +7,13 @@ makes Lightning 2.6 forget to load it.
 
 from __future__ import annotations
 
-import csv
 import logging
 import random
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger, Logger
 
 log = logging.getLogger(__name__)
 
@@ -86,21 +82,3 @@ def write_states(states: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)
-
-
-def keep_metrics(loggers: Iterable[Logger], step: int) -> None:
-    """Keep what metrics.csv says of the steps before `step`, where a run goes on in its folder.
-
-    Lightning's logger deletes the file that it finds. Call it before the fit.
-    """
-    for logger in loggers:
-        path = Path(logger.log_dir or "") / "metrics.csv"
-        if not isinstance(logger, CSVLogger) or not path.exists():
-            continue
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if (row["step"] or "").isdigit()]
-        kept = [row for row in rows if int(row["step"]) < step]
-        # A cell that a kill cut off is None, and an empty one no metric of that row.
-        kept = [{key: value for key, value in row.items() if key and value} for row in kept]
-        logger.experiment.metrics.extend(kept)
-        logger.save()

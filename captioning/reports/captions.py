@@ -57,8 +57,10 @@ class Table:
     def write(self, rows: Iterable[Row]) -> None:
         """Append rows; they are the system's from then on, whatever happens to this process."""
         text = "".join(self._line((self._name(path), caption)) for path, caption in rows)
+        left = memoryview(_encoded(text))
         try:
-            self._file.write(_encoded(text))
+            while left:  # a disk that fills up takes a part first, and says so at the next
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror}") from None
 
