@@ -158,7 +158,7 @@ def _train(
     }
     module = build(cfg.training, _partial_=True)(decoder=decoder, contents=contents)
     log.info("training on %s; the run's folder is %s", trainer.strategy.root_device, cfg.run_dir)
-    keep_metrics(trainer.loggers, checkpoint.get("global_step", 0))
+    keep_metrics(trainer.loggers, checkpoint)
     fit(trainer, module, data, ckpt_path, go_on)
     best = next((one for one in trainer.checkpoint_callbacks if one.monitor == cfg.monitor), None)
     if best is None or trainer.interrupted:

@@ -69,11 +69,12 @@ class WholeTable(ExperimentWriter):
 
 
 @rank_zero_only
-def keep_metrics(loggers: Iterable[Logger], step: int) -> None:
-    """Keep what metrics.csv says of the steps before `step`, where a run goes on in its folder.
+def keep_metrics(loggers: Iterable[Logger], checkpoint: dict[str, Any]) -> None:
+    """Keep what metrics.csv says of the steps before a checkpoint ({}: none), and its own.
 
-    Call it before the fit.
+    Where a run goes on in its folder. Call it before the fit.
     """
+    step, last = checkpoint.get("global_step", 0), checkpoint.get("epoch_metrics")
     for logger in loggers:
         if not isinstance(logger, CSVLogger):
             continue
@@ -84,4 +85,12 @@ def keep_metrics(loggers: Iterable[Logger], step: int) -> None:
         # Of runs before there were whole files: a cell that a kill cut off is None.
         kept = [row for row in rows if int(row["step"]) < step]
         kept = [{key: value for key, value in row.items() if key and value} for row in kept]
+        if (
+            last
+            and rows
+            and not any(
+                last.keys() <= row.keys() and last["step"] == int(row["step"]) for row in kept
+            )
+        ):
+            kept.append(last)  # killed before it was written
         logger._experiment = WholeTable(logger.log_dir, kept)

@@ -22,7 +22,7 @@ from jaxtyping import Shaped
 from tqdm import tqdm
 
 from captioning.data.records import Record, UserError
-from captioning.features.checksums import checksums, crc, sealed, write_json
+from captioning.features.checksums import checksums, crc, file_size, sealed, write_json
 from captioning.features.encoder import Encoder
 from captioning.features.images import read_ahead
 
@@ -138,9 +138,9 @@ def _begun(
     """Open a shard that was begun, or begin one: its features, how many are done, which failed."""
     try:
         done, unreadable = json.loads(progress.read_text(encoding="utf-8"))[:2]
-        features = np.lib.format.open_memmap(partial, mode="r+")
-        if features.shape == shape:
-            return features, done, unreadable
+        # NumPy would make a file that is too short longer.
+        if partial.stat().st_size == file_size(shape[0], shape):
+            return np.lib.format.open_memmap(partial, mode="r+"), done, unreadable
     except (FileNotFoundError, ValueError):  # nothing there, or cut short by what stopped it
         progress.unlink(missing_ok=True)
     features = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)

@@ -78,7 +78,9 @@ class Table:
         self.done: set[str] = set()
         head = b"" if self.json_lines else _encoded(self._line(self.columns))
         if overwrite or not self.path.exists() or head.startswith(self._start(len(head))):
-            beside.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
+            temporary = beside.with_name(beside.name + ".tmp")
+            temporary.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
+            os.replace(temporary, beside)
             file = self.path.open("wb", buffering=0)
             file.write(head)
             return file
