@@ -1,6 +1,6 @@
 """A fit that may stop before its end, and what is said then: a sentence, and what to type.
 
-A trainer, a module and data enter. Out of memory, a disk too small, a dead process, SIGTERM and Ctrl-C
+A trainer, a module and data enter. Out of memory, a small disk, a dead process, SIGTERM, Ctrl-C
 leave as `UserError` or an exit code; a loss that is no number has an error of its own already.
 """
 

@@ -85,12 +85,8 @@ def keep_metrics(loggers: Iterable[Logger], checkpoint: dict[str, Any]) -> None:
         # Of runs before there were whole files: a cell that a kill cut off is None.
         kept = [row for row in rows if int(row["step"]) < step]
         kept = [{key: value for key, value in row.items() if key and value} for row in kept]
-        if (
-            last
-            and rows
-            and not any(
-                last.keys() <= row.keys() and last["step"] == int(row["step"]) for row in kept
-            )
-        ):
-            kept.append(last)  # killed before it was written
-        logger._experiment = WholeTable(logger.log_dir, kept)
+        logger._experiment = table = WholeTable(logger.log_dir, kept)
+        written = [one for one in kept if last and int(one["step"]) == last["step"]]
+        if last and rows and not any(last.keys() <= one.keys() for one in written):
+            table.metrics = [last]  # killed before it was written
+            table.save()

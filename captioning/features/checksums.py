@@ -26,10 +26,7 @@ class DamagedError(UserError):
 
     def __init__(self, folder: Path, what: str, shards: Sequence[int] = ()):
         self.shards = shards
-        super().__init__(
-            f"{folder} is damaged ({what}); type the same command again, which encodes again what "
-            "is damaged"
-        )
+        super().__init__(f"{folder} is damaged ({what}); the same command encodes that again")
 
 
 def block_rows(shape: Sequence[int]) -> int:

@@ -111,7 +111,7 @@ class FeatureStore:
     def _array(self, name: str, checksum: int | None) -> np.ndarray:
         try:
             array = np.load(self.folder / name, mmap_mode="r")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # NumPy's, of a damaged header, have no class
             raise DamagedError(self.folder, f"{name}: {error}") from None
         if checksum is not None and array.nbytes <= AT_ONCE and crc(array) != checksum:
             raise DamagedError(self.folder, f"{name} is not what was written")
@@ -143,7 +143,7 @@ class FeatureStore:
             rows = min(self.per_shard, self.shape[0] - number * self.per_shard)
             try:
                 features = np.load(file, mmap_mode="r")
-            except (OSError, ValueError) as error:
+            except Exception as error:  # NumPy's, of a damaged header, have no class
                 raise DamagedError(self.folder, f"{file.name}: {error}", [number]) from None
             if features.shape != (rows, *self.shape[1:]) or features.dtype != np.float16:
                 raise DamagedError(self.folder, f"{file.name} is of another store", [number])
@@ -178,7 +178,7 @@ def build_store(
         except (DamagedError, FileNotFoundError) as error:  # or taken by who repairs it
             if again:
                 raise
-            log.warning("encoding again what is damaged: %s", error)
+            log.warning("%s, which is now", error)
             _let_go(folder, key)
 
 

@@ -121,7 +121,7 @@ def saved(folder):
 
 
 def disturb(activity, folder, fault, wanted, lots):
-    """Let a fault happen, look at what it left, go on; return whether it happened, what is wrong."""
+    """Let a fault happen, look at what it left, go on; return if it happened, what is wrong."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     code = attempt(activity.run, folder, fault)

@@ -188,7 +188,7 @@ def test_what_is_damaged_is_refused_and_encoded_again(tmp_path, records, encoder
     whole, first = store.load(), (store.folder / "features-00000.npy").stat().st_mtime_ns
     harm(store.folder / file)
     if file != "manifest.json" or harm != Path.unlink:
-        with pytest.raises(DamagedError, match="type the same command again"):
+        with pytest.raises(DamagedError, match="the same command encodes that again"):
             FeatureStore(store.folder)
     assert np.array_equal(build_store(root, encoder, records, **options).load(), whole)
     if file == "features-00001.npy":  # the others are as they were
