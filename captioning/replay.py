@@ -5,19 +5,23 @@ The file that such a run leaves enters; the loss of its batch and where it comes
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
 
-def main(arguments: list[str]) -> int:
-    """Run the verb."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m captioning.replay RUN/not-finite.pt")
-        return 0 if {"-h", "--help"} & set(arguments) else 2
+def main(argv: list[str] | None = None) -> int:
+    """Run the verb; the exit code is 1 after an error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m captioning.replay",
+        description="Look at the batch of a loss that was no number.",
+    )
+    parser.add_argument("file", metavar="FILE", help="not-finite.pt of a run's folder")
+    arguments = parser.parse_args(argv)
     from captioning.data.records import UserError
 
     try:
-        print(replay(Path(arguments[0])))
+        print(replay(Path(arguments.file)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -49,4 +53,4 @@ def replay(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
