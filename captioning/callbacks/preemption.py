@@ -50,6 +50,7 @@ class Preemption(pl.Callback):
         self.told = True
 
     def _is_told(self, trainer: pl.Trainer) -> bool:
-        if trainer.world_size > 1:
-            self.told = trainer.strategy.reduce_boolean_decision(self.told, all=False)
-        return self.told
+        # All agree, also where one is told while it asks the others: it asks again soon.
+        told = trainer.strategy.reduce_boolean_decision(self.told, all=False)
+        self.told = self.told or told
+        return told
