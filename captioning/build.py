@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from captioning.callbacks.whole_files import WholeCheckpoints
 from captioning.data.records import UserError
 from captioning.features.datamodule import CaptionDataModule
 from captioning.guard import sentence
@@ -155,7 +156,11 @@ def build_trainer(cfg: DictConfig, more: Sequence[pl.Callback] = ()) -> pl.Train
     loggers = [build(node) for node in (cfg.get("logger") or {}).values() if node]
     try:
         return pl.Trainer(
-            **options, callbacks=callbacks, logger=loggers or False, default_root_dir=cfg.run_dir
+            **options,
+            callbacks=callbacks,
+            logger=loggers or False,
+            default_root_dir=cfg.run_dir,
+            plugins=[WholeCheckpoints()],
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"the trainer cannot be made: {str(error).splitlines()[0]}") from error

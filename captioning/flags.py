@@ -1,16 +1,18 @@
 """The command line, of verbs that Hydra reads and of those it does not.
 
-Arguments enter; what Hydra could not say well is said here, and key=value pairs leave. Nothing
-heavy is imported.
+Arguments enter; what Hydra could not say well is said here, and key=value pairs leave. So is what a
+disk refuses. Nothing heavy is imported.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import glob
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -115,3 +117,17 @@ def key_values(
         if not options.get(key):
             raise UserError(f"{key}= is missing; see python -m captioning.{verb} --help")
     return options
+
+
+@contextmanager
+def disk_errors(go_on: str) -> Iterator[None]:
+    """Turn what a disk refuses into a UserError; `go_on` is what to type when that is mended."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if not full and error.errno != errno.EIO:
+            raise
+        named = error.filename2 or error.filename or "a file"
+        why = ", the disk or its quota is full: make room" if full else ": mend the disk"
+        raise UserError(f"{named}: {error.strerror}{why}; then {go_on} goes on") from error

@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from captioning.data.records import UserError
-from captioning.flags import check_flags, quoted
+from captioning.flags import check_flags, disk_errors, quoted
 from captioning.guard import check_places, guard
 
 if TYPE_CHECKING:
@@ -41,7 +41,11 @@ guard()
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> float | None:
     """Run one training, or one job of a sweep; returns the best value of `monitor`."""
-    return train_job(cfg) if in_sweep() else told(train, cfg)
+    try:
+        return train_job(cfg) if in_sweep() else told(train, cfg)
+    except KeyboardInterrupt:
+        print("\nstopped: the same command goes on", file=sys.stderr)
+        sys.exit(130)
 
 
 def in_sweep() -> bool:
@@ -69,7 +73,8 @@ def train_job(cfg: DictConfig) -> float | None:
 def told(verb: Callable[[DictConfig], Result], cfg: DictConfig) -> Result:
     """Run a verb; what the user can put right becomes a sentence and exit code 1."""
     try:
-        return verb(cfg)
+        with disk_errors("the same command"):
+            return verb(cfg)
     except UserError as error:
         # In a sweep Hydra notes the failure and goes on with the next job.
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -85,6 +90,16 @@ def train(
     It goes on from `ckpt_path`, or from the config's. `callbacks` are more than the config's: a
     search watches its trial.
     """
+    from captioning.fit import command
+
+    go_on = "the same command" if callbacks or in_sweep() else command()
+    with disk_errors(go_on):
+        return _train(cfg, callbacks, ckpt_path, go_on)
+
+
+def _train(
+    cfg: DictConfig, callbacks: Sequence[Callback], ckpt_path: str | None, go_on: str
+) -> float | None:
     import warnings
 
     launcher = HydraConfig.get().launcher
@@ -103,8 +118,9 @@ def train(
         check_config,
         plain,
     )
-    from captioning.callbacks.exact_resume import keep_metrics
+    from captioning.callbacks.whole_files import keep_metrics
     from captioning.captioner import read_checkpoint
+    from captioning.fit import fit, watchers
 
     # Lightning's advice that does not apply: batches are gathered, not loaded; the run's folder
     # is meant to hold everything. The last is its own use of a torch function that has moved.
@@ -122,10 +138,14 @@ def train(
     config = plain(cfg)  # which is what is said, whatever it was put together from
     check_config(config)
     check_places(config)
-    ckpt_path = ckpt_path or cfg.ckpt_path
+    own = Path(cfg.run_dir, "last.ckpt")
+    if cfg.ckpt_path == "last":
+        ckpt_path = str(own) if own.exists() else None
+    else:
+        ckpt_path = ckpt_path or cfg.ckpt_path
     checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
-    trainer = build_trainer(cfg, callbacks)
-    if cfg.ckpt_path and is_over(checkpoint, trainer.max_epochs):
+    trainer = build_trainer(cfg, [*callbacks, *watchers(cfg.run_dir)])
+    if cfg.ckpt_path and cfg.ckpt_path != "last" and is_over(checkpoint, trainer.max_epochs):
         raise UserError(
             f"{ckpt_path} has had its {trainer.max_epochs} epochs; type trainer.max_epochs="
             f"{2 * trainer.max_epochs} to train it for longer"
@@ -144,8 +164,8 @@ def train(
     }
     module = build(cfg.training, _partial_=True)(decoder=decoder, contents=contents)
     log.info("training on %s; the run's folder is %s", trainer.strategy.root_device, cfg.run_dir)
-    keep_metrics(trainer.loggers, checkpoint.get("global_step", 0))
-    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    keep_metrics(trainer.loggers, checkpoint)
+    fit(trainer, module, data, ckpt_path, go_on)
     best = next((one for one in trainer.checkpoint_callbacks if one.monitor == cfg.monitor), None)
     if best is None or trainer.interrupted:
         return None

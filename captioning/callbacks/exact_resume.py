@@ -1,23 +1,20 @@
 """What Lightning does not restore, so that a resumed run is the same run to the last bit.
 
-Its checkpoints hold weights, optimizer, schedule and progress, but no generator's state; and they
-hold the loader's place in the epoch, but a schedule that asks for `estimated_stepping_batches`
-makes Lightning 2.6 forget to load it.
+Its checkpoints hold weights, optimizer, schedule and progress, but no generator's state, nor the
+mean loss of an epoch half done; metrics of an epoch are written after its checkpoint; and they hold
+the loader's place in the epoch, but a schedule that asks for `estimated_stepping_batches` makes
+Lightning 2.6 forget to load it.
 """
 
 from __future__ import annotations
 
-import csv
 import logging
 import random
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger, Logger
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +29,26 @@ class ExactResume(pl.Callback):
     def __init__(self) -> None:
         self._states: list[dict[str, Any]] = []
         self._places: list[dict[str, int]] = []
+        self._sums: dict[str, list[torch.Tensor]] = {}
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the states of all processes."""
+        """Add the states of all processes, and what will be known of the epoch only later."""
+        for logger in trainer.loggers:
+            logger.save()
+        loop = trainer.fit_loop.epoch_loop
+        if trainer.fit_loop.epoch_progress.current.processed > trainer.current_epoch:
+            known = trainer.callback_metrics.items()
+            row = {key: value.item() for key, value in known if key.startswith("train/")}
+            row |= {"epoch": trainer.current_epoch, "step": trainer.global_step - 1}
+            checkpoint["epoch_metrics"] = row
+        elif trainer.world_size == 1:
+            checkpoint["running_sums"] = {
+                key: [metric.value, metric.cumulated_batch_size]
+                for key, metric in loop._results.items()
+                if metric.is_tensor and metric.meta.is_mean_reduction
+            }
         states = [read_states(pl_module.device)]
         if trainer.world_size > 1:
             mine, states = states[0], [None] * trainer.world_size
@@ -48,6 +60,7 @@ class ExactResume(pl.Callback):
     ) -> None:
         """Keep the states until training starts: what is made before it draws numbers too."""
         self._states = checkpoint.get("random_states", [])
+        self._sums = checkpoint.get("running_sums", {})
         self._places = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -65,6 +78,18 @@ class ExactResume(pl.Callback):
                 trainer.world_size,
             )
         self._states, self._places = [], []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+    ) -> None:
+        """Add to an epoch's means, with its first batch here, what came before."""
+        for key, (value, weight) in self._sums.items():
+            metric = trainer.fit_loop.epoch_loop._results[key]
+            metric.value = metric.value + value.to(metric.value.device)
+            metric.cumulated_batch_size = metric.cumulated_batch_size + weight.to(
+                metric.value.device
+            )
+        self._sums = {}
 
 
 def read_states(device: torch.device) -> dict[str, Any]:
@@ -86,21 +111,3 @@ def write_states(states: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)
-
-
-def keep_metrics(loggers: Iterable[Logger], step: int) -> None:
-    """Keep what metrics.csv says of the steps before `step`, where a run goes on in its folder.
-
-    Lightning's logger deletes the file that it finds. Call it before the fit.
-    """
-    for logger in loggers:
-        path = Path(logger.log_dir or "") / "metrics.csv"
-        if not isinstance(logger, CSVLogger) or not path.exists():
-            continue
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if (row["step"] or "").isdigit()]
-        kept = [row for row in rows if int(row["step"]) < step]
-        # A cell that a kill cut off is None, and an empty one no metric of that row.
-        kept = [{key: value for key, value in row.items() if key and value} for row in kept]
-        logger.experiment.metrics.extend(kept)
-        logger.save()

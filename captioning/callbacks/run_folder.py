@@ -12,6 +12,7 @@ import math
 import os
 import statistics
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,8 @@ class RunFolder(pl.Callback):
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
         if self._run and not stopped:
             self._run["error"] = f"{type(exception).__name__}: {exception}"
-        self._finish(trainer, "interrupted" if stopped else "failed")
+        with suppress(OSError):  # a full disk may be what broke it
+            self._finish(trainer, "interrupted" if stopped else "failed")
 
     def _note(self, trainer: pl.Trainer, stage: str) -> None:
         metrics = self.history.setdefault(trainer.current_epoch, {})

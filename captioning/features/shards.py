@@ -22,6 +22,7 @@ from jaxtyping import Shaped
 from tqdm import tqdm
 
 from captioning.data.records import Record, UserError
+from captioning.features.checksums import checksums, crc, file_size, sealed, write_json
 from captioning.features.encoder import Encoder
 from captioning.features.images import read_ahead
 
@@ -42,10 +43,12 @@ def encode_shards(
     device: str,
     batch_size: int,
     per_shard: int,
+    key: str = "",
 ) -> None:
     """Fill `folder` together with whoever else does, and return when it is whole.
 
-    The first one decides how many images a shard has.
+    The first one decides how many images a shard has. `key` goes into the manifest: what the
+    features are of.
     """
     with FileLock(folder / "lock"):
         if (folder / "manifest.json").exists():
@@ -53,14 +56,14 @@ def encode_shards(
         plan = folder / "plan.json"
         if not plan.exists():
             _check_room(folder, len(records), encoder.feature_shape)
-            _write_json(plan, {"per_shard": per_shard})
+            write_json(plan, {"per_shard": per_shard})
         per_shard = json.loads(plan.read_text(encoding="utf-8"))["per_shard"]
     shards = [records[start : start + per_shard] for start in range(0, len(records), per_shard)]
     encoder = encoder.to(device)
     # What others are at is left to them at first; then waited for, and done if they died.
     for timeout in (0, -1):
         for number, shard in enumerate(shards):
-            if (folder / f"features-{number:05}.npy").exists():
+            if _is_done(folder, number):
                 continue
             try:
                 with FileLock(folder / f"shard-{number:05}.lock", timeout=timeout):
@@ -70,7 +73,7 @@ def encode_shards(
                 continue
     with FileLock(folder / "lock"):
         if not (folder / "manifest.json").exists():
-            _merge(folder, encoder, records, per_shard)
+            _merge(folder, encoder, records, per_shard, key)
 
 
 def _check_room(folder: Path, images: int, shape: tuple[int, ...]) -> None:
@@ -93,17 +96,13 @@ def _encode_shard(
     name: str,
 ) -> None:
     final, progress = folder / f"features-{number:05}.npy", folder / f"progress-{number:05}.json"
-    if final.exists():
+    if _is_done(folder, number):
         return
     partial = final.with_name(final.name + ".partial")
-    if progress.exists():
-        done, unreadable = json.loads(progress.read_text(encoding="utf-8"))
+    shape = (len(records), *encoder.feature_shape)
+    features, done, unreadable = _begun(partial, progress, shape)
+    if done:
         log.info("%s: going on at image %d of %d", partial, done, len(records))
-        features = np.lib.format.open_memmap(partial, mode="r+")
-    else:
-        done, unreadable = 0, {}
-        shape = (len(records), *encoder.feature_shape)
-        features = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
     encoder.expect(len(records) - done)
     bar = tqdm(total=len(records), initial=done, unit="img", desc=name, mininterval=1)
     paths = [record.path for record in records[done:]]
@@ -119,37 +118,70 @@ def _encode_shard(
         bar.update(len(images))
         if batch % FLUSH_EVERY == 0:
             features.flush()
-            _write_json(progress, [done, unreadable])
+            write_json(progress, [done, unreadable])
     bar.close()
     features.flush()
+    write_json(progress, [done, unreadable, checksums(features)])
     del features
-    _write_json(progress, [done, unreadable])
     os.replace(partial, final)
 
 
-def _merge(folder: Path, encoder: Encoder, records: Sequence[Record], per_shard: int) -> None:
+def _is_done(folder: Path, number: int) -> bool:
+    """Say whether a shard is whole; who writes the manifest removes the progress after it."""
+    names = (f"features-{number:05}.npy", f"progress-{number:05}.json")
+    return all((folder / one).exists() for one in names) or (folder / "manifest.json").exists()
+
+
+def _begun(
+    partial: Path, progress: Path, shape: tuple[int, ...]
+) -> tuple[np.memmap, int, dict[str, str]]:
+    """Open a shard that was begun, or begin one: its features, how many are done, which failed."""
+    try:
+        done, unreadable = json.loads(progress.read_text(encoding="utf-8"))[:2]
+        # NumPy would make a file that is too short longer.
+        if partial.stat().st_size == file_size(shape[0], shape):
+            return np.lib.format.open_memmap(partial, mode="r+"), done, unreadable
+    except (FileNotFoundError, ValueError):  # nothing there, or cut short by what stopped it
+        progress.unlink(missing_ok=True)
+    features = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # or a disk that fills up ends the process without a word
+        with partial.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
+    return features, 0, {}
+
+
+def _merge(
+    folder: Path, encoder: Encoder, records: Sequence[Record], per_shard: int, key: str
+) -> None:
     unreadable: dict[str, str] = {}
+    sums: list[int] = []
     leftovers = [folder / "plan.json", *folder.glob("shard-*.lock")]
-    for progress in sorted(folder.glob("progress-*.json")):
-        unreadable |= json.loads(progress.read_text(encoding="utf-8"))[1]
+    for final in sorted(folder.glob("features-*.npy")):
+        progress = folder / f"progress-{final.stem.removeprefix('features-')}.json"
+        _, failed, *known = json.loads(progress.read_text(encoding="utf-8"))
+        unreadable |= failed
+        sums += known[0] if known else checksums(np.load(final, mmap_mode="r"))
         leftovers.append(progress)
-    temporary = folder / "ids.tmp.npy"
-    np.save(temporary, ids_array([record.image_id for record in records]))
-    os.replace(temporary, folder / "ids.npy")
+    ids = ids_array([record.image_id for record in records])
+    _write_array(folder / "ids.npy", ids)
+    _write_array(folder / "checksums.npy", np.array(sums, dtype=np.uint32))
     manifest = {
         "format": 2,
+        "key": key,
         "encoder": encoder.identity,
         "shape": (len(records), *encoder.feature_shape),
         "dtype": "float16",
         "per_shard": per_shard,
         "unreadable": unreadable,
+        "ids_crc32": crc(ids),
+        "checksums_crc32": crc(np.array(sums, dtype=np.uint32)),
     }
-    _write_json(folder / "manifest.json", manifest)
+    write_json(folder / "manifest.json", sealed(manifest))
     for path in leftovers:
         path.unlink(missing_ok=True)
 
 
-def _write_json(path: Path, content: object) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
+def _write_array(path: Path, array: np.ndarray) -> None:
+    temporary = path.with_name(f"{path.stem}.tmp.npy")
+    np.save(temporary, array)
     os.replace(temporary, path)

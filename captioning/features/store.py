@@ -2,7 +2,8 @@
 
 Records and an encoder enter; a folder leaves, named by a hash of all that decides the numbers:
 `features-00000.npy` and so on (float16, memory-mapped, 65,536 pictures each), `ids.npy` (the
-pictures' ids, sorted: the place of an id is its row) and `manifest.json`. shards.py fills it.
+pictures' ids, sorted: the place of an id is its row), `checksums.npy` and `manifest.json`.
+shards.py fills it; what a disk did to it since is found by its checksums, and encoded again.
 Next: datamodule.py.
 """
 
@@ -10,37 +11,55 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from jaxtyping import Float, Int
 
 from captioning.data.records import Record, UserError
+from captioning.features.checksums import (
+    Blocks,
+    DamagedError,
+    crc,
+    file_size,
+    forget,
+    read_manifest,
+)
 from captioning.features.encoder import Encoder
 from captioning.features.shards import encode_shards, ids_array
 
 PER_SHARD = 65_536  # pictures; 268 MB of a ResNet50's pooled features
+AT_ONCE = 1 << 28  # bytes that are compared with their checksums where a store is opened
+
+log = logging.getLogger(__name__)
 
 
 class FeatureStore:
     """Features of a set of images, opened read-only; memory does not grow with their number.
 
-    `shape` is `(images, d)` or `(images, r, d)`.
+    `shape` is `(images, d)` or `(images, r, d)`. Raises DamagedError where it is not what was
+    written, or not what `key` names: at once for files and their sizes, and for all of a store
+    below `AT_ONCE`; otherwise where a block of rows is first read.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, key: str = ""):
         self.folder = Path(folder)
+        manifest = read_manifest(self.folder)
+        if key and manifest.get("key", key) != key:
+            raise DamagedError(self.folder, "manifest.json is of other pictures or another encoder")
         self._opened: dict[int, np.ndarray] = {}
-        damaged = f"{self.folder} is damaged; delete it and run the same command again"
+        self._blocks: Blocks | None = None
         try:
-            self._open(json.loads((self.folder / "manifest.json").read_text(encoding="utf-8")))
-        except Exception:  # JSON and numpy's headers can be wrong in ways without a common class
-            raise UserError(damaged) from None
-        if self.shape[:1] != self.ids.shape or (len(self.ids) and self.ids.dtype.kind != "S"):
-            raise UserError(damaged)
+            self._open(manifest)
+        except DamagedError:
+            raise
+        except Exception as error:  # nonsense in a manifest has no common class of errors
+            raise DamagedError(self.folder, f"manifest.json: {error}") from None
 
     def _open(self, manifest: dict) -> None:
         self.encoder: dict = manifest["encoder"]
@@ -51,8 +70,14 @@ class FeatureStore:
             self.per_shard = max(1, self.shape[0])
             self._opened[0] = np.load(self.folder / "features.npy", mmap_mode="r")
         else:
-            self.ids = np.load(self.folder / "ids.npy", mmap_mode="r")
-            self.per_shard = max(1, int(manifest["per_shard"]))
+            self.ids = self._array("ids.npy", manifest.get("ids_crc32"))
+            self.per_shard = int(manifest["per_shard"])
+        if self.ids.shape != self.shape[:1] or (len(self.ids) and self.ids.dtype.kind != "S"):
+            raise DamagedError(self.folder, "ids.npy is of another store")
+        if "checksums_crc32" in manifest:
+            sums = self._array("checksums.npy", manifest["checksums_crc32"])
+            self._blocks = Blocks(sums, self.shape, self.per_shard)
+            self._check_files()
 
     def rows(self, image_ids: Sequence[str]) -> Int[np.ndarray, " image"]:
         """Return the row of each picture; KeyError for one that the store does not have."""
@@ -70,6 +95,7 @@ class FeatureStore:
 
     def gather(self, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
         """Return float32 features, `[n d]` or `[n r d]`, of those rows."""
+        self._check(rows)
         if self.per_shard >= self.shape[0]:
             features = self._shard(0)[rows]
         else:
@@ -86,19 +112,49 @@ class FeatureStore:
 
     def load(self) -> Float[np.ndarray, "image *region feature"]:
         """Read all features into memory, in float16."""
+        self._check(np.arange(self.shape[0]))
         shards = range(-(-self.shape[0] // self.per_shard))
         return np.concatenate([self._shard(number) for number in shards])
+
+    def _array(self, name: str, checksum: int | None) -> np.ndarray:
+        try:
+            array = np.load(self.folder / name, mmap_mode="r")
+        except Exception as error:  # NumPy's, of a damaged header, have no class
+            raise DamagedError(self.folder, f"{name}: {error}") from None
+        if checksum is not None and array.nbytes <= AT_ONCE and crc(array) != checksum:
+            raise DamagedError(self.folder, f"{name} is not what was written")
+        return array
+
+    def _check_files(self) -> None:
+        images, wrong = self.shape[0], []
+        for number, start in enumerate(range(0, images, self.per_shard)):
+            file = self.folder / f"features-{number:05}.npy"
+            size = file_size(min(self.per_shard, images - start), self.shape)
+            if not file.exists() or file.stat().st_size != size:
+                wrong.append(number)
+        if not wrong and 2 * int(np.prod(self.shape)) <= AT_ONCE:
+            wrong = self._blocks.wrong(np.arange(images), self._shard)
+        if wrong:
+            raise DamagedError(self.folder, f"{len(wrong)} of its shards", wrong)
+
+    def _check(self, rows: Sequence[int] | np.ndarray) -> None:
+        if self._blocks and self._blocks.left:
+            wrong = self._blocks.wrong(np.asarray(rows, dtype=np.int64), self._shard)
+            for number in wrong:  # missing, it will be encoded when the store is opened next
+                (self.folder / f"features-{number:05}.npy").unlink(missing_ok=True)
+            if wrong:
+                raise DamagedError(self.folder, f"{len(wrong)} of its shards", wrong)
 
     def _shard(self, number: int) -> np.ndarray:
         if number not in self._opened:
             file = self.folder / f"features-{number:05}.npy"
+            rows = min(self.per_shard, self.shape[0] - number * self.per_shard)
             try:
                 features = np.load(file, mmap_mode="r")
-                held = min(self.per_shard, self.shape[0] - number * self.per_shard)
-                if features.shape != (held, *self.shape[1:]):
-                    raise ValueError
-            except Exception:
-                raise UserError(f"{file} is damaged; delete its folder and encode anew") from None
+            except Exception as error:  # NumPy's, of a damaged header, have no class
+                raise DamagedError(self.folder, f"{file.name}: {error}", [number]) from None
+            if features.shape != (rows, *self.shape[1:]) or features.dtype != np.float16:
+                raise DamagedError(self.folder, f"{file.name} is of another store", [number])
             self._opened[number] = features
         return self._opened[number]
 
@@ -136,16 +192,37 @@ def build_store(
 
     A build that was killed goes on where it stopped. Of many processes, on one machine or on many
     that share `root`, each encodes what no other has taken: a shard of `per_shard` images at a
-    time. Pictures that cannot be read get a row of zeros and are named in `unreadable`.
+    time. Pictures that cannot be read get a row of zeros and are named in `unreadable`. A store
+    that is damaged is encoded again as far as it is.
     """
     records = sorted(records)
-    folder = Path(root) / "-".join(
-        (encoder.identity["name"], encoder.identity["features"], _key(encoder, records))
-    )
+    key = _key(encoder, records)
+    folder = Path(root) / "-".join((encoder.identity["name"], encoder.identity["features"], key))
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "manifest.json").exists():
-        encode_shards(folder, encoder, records, device, batch_size, per_shard)
-    return FeatureStore(folder)
+    for again in (False, True):
+        try:
+            if not (folder / "manifest.json").exists():
+                encode_shards(folder, encoder, records, device, batch_size, per_shard, key)
+            return FeatureStore(folder, key)
+        except (DamagedError, FileNotFoundError) as error:  # or taken by who repairs it
+            if again:
+                raise
+            log.warning("%s, which is now", error)
+            _let_go(folder, key)
+
+
+def _let_go(folder: Path, key: str) -> None:
+    """Make a damaged store one that was begun, lacking its damaged shards or all of them."""
+    with FileLock(folder / "lock"):
+        try:
+            FeatureStore(folder, key)
+        except FileNotFoundError:
+            return  # another process did so
+        except DamagedError as error:
+            damaged = error.shards
+        else:
+            return  # another process has repaired it
+        forget(folder, damaged)
 
 
 def _key(encoder: Encoder, records: Sequence[Record]) -> str:

@@ -57,8 +57,10 @@ class Table:
     def write(self, rows: Iterable[Row]) -> None:
         """Append rows; they are the system's from then on, whatever happens to this process."""
         text = "".join(self._line((self._name(path), caption)) for path, caption in rows)
+        left = memoryview(_encoded(text))
         try:
-            self._file.write(_encoded(text))
+            while left:  # a disk that fills up takes a part first, and says so at the next
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror}") from None
 
@@ -76,7 +78,9 @@ class Table:
         self.done: set[str] = set()
         head = b"" if self.json_lines else _encoded(self._line(self.columns))
         if overwrite or not self.path.exists() or head.startswith(self._start(len(head))):
-            beside.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
+            temporary = beside.with_name(beside.name + ".tmp")
+            temporary.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
+            os.replace(temporary, beside)
             file = self.path.open("wb", buffering=0)
             file.write(head)
             return file

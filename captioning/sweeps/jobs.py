@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,11 @@ def _attempt(
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         reason = " ".join(f"{type(error).__name__}: {error}".removeprefix("UserError: ").split())
-        (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
         if not stopped:
             log.error("failed: %s", reason, exc_info=not isinstance(error, UserError))
-        write("interrupted" if stopped else "failed", error=reason)
+        with suppress(OSError):  # a full disk may be what broke it
+            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            write("interrupted" if stopped else "failed", error=reason)
         _let_go(error)
         raise
     finally:

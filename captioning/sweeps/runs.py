@@ -112,4 +112,7 @@ def number(text: str) -> int | float | str:
 
 def _yaml(folder: Path, name: str) -> Any:
     path = folder / ".hydra" / f"{name}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    except yaml.YAMLError:  # Hydra was killed while it wrote it, and writes it again
+        return None

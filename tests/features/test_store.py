@@ -2,17 +2,21 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from captioning.data.records import UserError
+from captioning.features import checksums as checksums_module
 from captioning.features import images as images_module
 from captioning.features import shards as shards_module
 from captioning.features import store as store_module
+from captioning.features.checksums import DamagedError
 from captioning.features.images import load_image
 from captioning.features.store import FeatureStore, build_store
 
@@ -163,11 +167,62 @@ def test_a_missing_picture_stops_before_encoding(tmp_path, records, encoder):
         build_store(tmp_path / "features", encoder, [gone, *records[1:]])
 
 
-def test_a_store_of_wrong_length_is_refused(tmp_path, records, encoder):
-    store = build_store(tmp_path, encoder, records)
-    np.save(store.folder / "ids.npy", store.ids[:-1])
-    with pytest.raises(UserError, match="delete it"):
-        FeatureStore(store.folder)
+def flip(path, at=-1):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def shorten(path):
+    os.truncate(path, path.stat().st_size - 2)
+
+
+@pytest.mark.parametrize("harm", [flip, shorten, Path.unlink])
+@pytest.mark.parametrize(
+    "file", ["features-00001.npy", "ids.npy", "checksums.npy", "manifest.json"]
+)
+def test_what_is_damaged_is_refused_and_encoded_again(tmp_path, records, encoder, harm, file):
+    root = tmp_path / "features"
+    options = {"batch_size": 1, "per_shard": 3}
+    store = build_store(root, encoder, records, **options)
+    whole, first = store.load(), (store.folder / "features-00000.npy").stat().st_mtime_ns
+    harm(store.folder / file)
+    if file != "manifest.json" or harm != Path.unlink:
+        with pytest.raises(DamagedError, match="the same command encodes that again"):
+            FeatureStore(store.folder)
+    assert np.array_equal(build_store(root, encoder, records, **options).load(), whole)
+    if file == "features-00001.npy":  # the others are as they were
+        assert (store.folder / "features-00000.npy").stat().st_mtime_ns == first
+    assert not [*root.rglob("*.partial"), *root.rglob("prog*")]
+
+
+def test_the_manifest_of_another_store_is_found(tmp_path, records, encoder):
+    root = tmp_path / "features"
+    one = build_store(root, encoder, records[:4], batch_size=1)
+    other = build_store(root, encoder, records[4:], batch_size=1)
+    whole = other.load()
+    for file in one.folder.glob("*.*"):
+        shutil.copy(file, other.folder)
+    again = build_store(root, encoder, records[4:], batch_size=1)
+    assert np.array_equal(again.load(), whole)
+    assert again.rows([record.image_id for record in records[4:]]).tolist()
+
+
+def test_a_large_store_is_checked_where_it_is_read(tmp_path, records, encoder, monkeypatch):
+    root = tmp_path / "features"
+    options = {"batch_size": 1, "per_shard": 3}
+    whole = build_store(root, encoder, records, **options).load()
+    monkeypatch.setattr(store_module, "AT_ONCE", 0)
+    monkeypatch.setattr(checksums_module, "BLOCK", 512 * 2 * 2)
+    flip(build_store(root, encoder, records, **options).folder / "features-00002.npy")
+    monkeypatch.undo()
+    monkeypatch.setattr(store_module, "AT_ONCE", 0)
+    store = build_store(root, encoder, records, **options)
+    assert torch.equal(store.gather([0, 5]), torch.from_numpy(whole[[0, 5]]).float())
+    for _ in range(2):
+        with pytest.raises(DamagedError, match="1 of its shards"):
+            store.gather([0, 7])
+    assert np.array_equal(build_store(root, encoder, records, **options).load(), whole)
 
 
 def _build(root, encoder, records, results):

@@ -1,0 +1,92 @@
+"""Checkpoints and metrics.csv that are whole or not there, wherever the run was killed.
+
+Lightning writes a checkpoint into the system's temporary folder and moves it: where that is another
+file system, a kill leaves half a file under the final name. And its CSV logger deletes what it
+finds, and rewrites the file in place where a new metric comes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its final name, and to the disk, before it takes that name."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Save a checkpoint; the one before stays where this fails."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        content = io.BytesIO()
+        torch.save(checkpoint, content)  # to a full disk it would end the process
+        try:
+            with temporary.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)  # a full disk has use for it
+            raise
+
+
+class WholeTable(ExperimentWriter):
+    """metrics.csv, written anew each time with all rows."""
+
+    def __init__(self, folder: str, rows: Iterable[dict[str, Any]]):
+        super().__init__(folder)
+        self.rows = list(rows)
+
+    def _check_log_dir_exists(self) -> None:
+        """Delete nothing."""
+
+    def save(self) -> None:
+        """Write the rows so far."""
+        if not self.metrics:
+            return
+        self.rows += self.metrics
+        self.metrics = []
+        temporary = Path(f"{self.metrics_file_path}.tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, sorted({key for row in self.rows for key in row}))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(temporary, self.metrics_file_path)
+
+
+@rank_zero_only
+def keep_metrics(loggers: Iterable[Logger], checkpoint: dict[str, Any]) -> None:
+    """Keep what metrics.csv says of the steps before a checkpoint ({}: none), and its own.
+
+    Where a run goes on in its folder. Call it before the fit.
+    """
+    step, last = checkpoint.get("global_step", 0), checkpoint.get("epoch_metrics")
+    for logger in loggers:
+        if not isinstance(logger, CSVLogger):
+            continue
+        path, rows = Path(logger.log_dir) / "metrics.csv", []
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if (row["step"] or "").isdigit()]
+        # Of runs before there were whole files: a cell that a kill cut off is None.
+        kept = [row for row in rows if int(row["step"]) < step]
+        kept = [{key: value for key, value in row.items() if key and value} for row in kept]
+        logger._experiment = table = WholeTable(logger.log_dir, kept)
+        written = [one for one in kept if last and int(one["step"]) == last["step"]]
+        if last and rows and not any(last.keys() <= one.keys() for one in written):
+            table.metrics = [last]  # killed before it was written
+            table.save()

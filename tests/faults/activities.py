@@ -1,0 +1,246 @@
+"""What is disturbed: each activity works in a folder, and done again goes on there.
+
+`state` is all that must be equal in the end. Nothing here knows of faults.
+"""
+
+import csv
+import hashlib
+import json
+import zipfile
+from contextlib import closing, redirect_stdout
+from io import StringIO
+
+import numpy as np
+import torch
+from PIL import Image
+
+COLOURS = ("red", "green", "blue", "white")
+
+
+def make_data(folder):
+    """Draw eight pictures with captions, and their archives."""
+    (folder / "data").mkdir(parents=True)
+    with open(folder / "data" / "captions.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "caption", "split"])
+        for split in ("train", "val"):
+            for at, colour in enumerate(COLOURS):
+                name = f"{split}-{colour}.png"
+                Image.new("RGB", (40 + at, 32), colour).save(folder / "data" / name)
+                table.writerow([name, f"a {colour} square", split])
+                table.writerow([name, f"there is a {colour} square", split])
+    (folder / "served").mkdir()
+    for number in (1, 2):
+        with zipfile.ZipFile(folder / "served" / f"part{number}.zip", "w") as archive:
+            for name in "abc":
+                archive.writestr(f"part{number}/{name}.txt", f"{number}{name}" * 50_000)
+
+
+class Activity:
+    """`run` works in `folder`, below the data's; `faults` is how many are wanted."""
+
+    def __init__(self, data, encoder=None, url=None):
+        self.data, self.encoder, self.url = data, encoder, url
+
+
+class Encoding(Activity):
+    """Eight pictures in three shards, flushed after each."""
+
+    def run(self, folder):
+        from captioning.data.readers import CaptionFolder
+        from captioning.features import shards
+        from captioning.features.store import build_store
+
+        shards.FLUSH_EVERY = 1
+        records = CaptionFolder(str(self.data), "csv").records()
+        return build_store(folder / "features", self.encoder, records, batch_size=1, per_shard=3)
+
+    def state(self, folder):
+        store = self.run(folder)  # opens what is whole
+        rows = zip(store.ids.tolist(), store.load().tolist(), strict=True)
+        return {"features": dict(rows), "unreadable": store.unreadable}
+
+
+class Drawing(Activity):
+    """Ten scenes."""
+
+    def run(self, folder):
+        from captioning.data.scenes import Scenes
+
+        Scenes(str(folder / "scenes"), 10).prepare()
+
+    def state(self, folder):
+        (drawn,) = (path for path in (folder / "scenes").iterdir() if path.is_dir())
+        return {path.name: hashed(path) for path in sorted(drawn.iterdir())}
+
+
+class Downloading(Activity):
+    """Two archives of a server on this machine."""
+
+    def run(self, folder):
+        from captioning.download import flickr8k
+
+        served = sorted((self.data.parent / "served").iterdir())
+        archives = {
+            path.name: (hashlib.md5(path.read_bytes()).hexdigest(), path.stem) for path in served
+        }
+        with redirect_stdout(StringIO()):
+            flickr8k(folder / "flickr8k", self.url, archives=archives)
+
+    def state(self, folder):
+        root = folder / "flickr8k"
+        return {
+            str(path.relative_to(root)): hashed(path)
+            for path in files(root)
+            if path.suffix != ".zip"  # one that was unpacked already may stay
+        }
+
+
+class Captioning(Activity):
+    """Eight pictures into a table; what says the captions is a stand-in."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.preprocess = lambda image: torch.tensor([float(image.width), *image.getpixel((0, 0))])
+
+    def expect(self, images):
+        """As an encoder is told."""
+
+    def captions_of(self, images):
+        return [f"a picture, {row}" for row in images.tolist()]
+
+    def run(self, folder):
+        from captioning.reports import job
+        from captioning.reports.captions import Table
+
+        job.BATCH = 1
+        self.encoder = self
+        pictures = sorted(str(path) for path in self.data.glob("*.png"))
+        failed = []
+        with closing(Table(str(folder / "captions.csv"), {"decoder": "x"})) as table:
+            job.write(self, pictures, table, failed)
+        assert not failed, failed
+
+    def state(self, folder):
+        return {"captions.csv": (folder / "captions.csv").read_text()}
+
+
+class Bookkeeping(Activity):
+    """A sweep's two jobs, whose training is three saves of a checkpoint; status and summary."""
+
+    def run(self, folder):
+        from captioning.sweeps.jobs import attempt
+        from captioning.sweeps.summary import write_summary
+
+        for seed in (1, 2):
+            job = folder / "sweep" / f"seed={seed}"
+            (job / ".hydra").mkdir(parents=True, exist_ok=True)
+            (job / ".hydra" / "overrides.yaml").write_text(f"[seed={seed}]")
+            attempt(
+                job, {"seed": seed}, lambda last, job=job, seed=seed: self.train(job, seed, last)
+            )
+            write_summary(folder / "sweep", page=True)
+
+    def train(self, job, seed, last):
+        from captioning.callbacks.whole_files import WholeCheckpoints
+        from captioning.features.checksums import write_json
+
+        done = torch.load(last, weights_only=True)["epoch"] + 1 if last else 0
+        for epoch in range(done, 3):
+            WholeCheckpoints().save_checkpoint({"epoch": epoch}, job / "last.ckpt")
+        metrics = {"val/cider": 0.5 + seed, "val/loss": 1.0}
+        run = {"status": "finished", "seed": seed, "epochs": 3, "metrics": metrics}
+        run |= {"history": [{"epoch": 0, **metrics}], "monitor": "val/cider", "mode": "max"}
+        run |= dict.fromkeys(("seconds", "seconds_per_epoch", "trained_parameters", "commit"), 1)
+        run |= {"encoder": {"name": "x"}, "hardware": {}, "versions": {}, "dirty": False}
+        write_json(job / "run.json", run)
+        return metrics["val/cider"]
+
+    def state(self, folder):
+        root = folder / "sweep"
+        found = {name: (root / name).read_text() for name in ("summary.csv", "summary.md")}
+        for path in sorted(root.glob("*/status.json")):
+            status = json.loads(path.read_text())
+            found[path.parent.name] = (status["status"], status.get("score"))
+        return found
+
+
+class Training(Activity):
+    """Two epochs of two batches in a folder; `ckpt_path=last` goes on there."""
+
+    options = (
+        "data=folder",
+        "encoder=resnet18",
+        "encoder.weights=none",
+        "encoder.image_size=32",
+        "text_encoder=minilm",
+        "callbacks.bert_similarity=null",
+        "trainer.gpus=0",
+        "trainer.max_epochs=2",
+        "callbacks.progress=null",
+        "+trainer.enable_progress_bar=false",
+        "datamodule.min_count=1",
+        "datamodule.batch_size=4",
+        "model.hidden_dim=8",
+        "search=greedy",
+        "ckpt_path=last",
+    )
+
+    def run(self, folder, *more):
+        from composing import composed
+
+        from captioning.train import train
+
+        paths = (f"data.root={self.data}", f"datamodule.features_root={self.data.parent}/features")
+        with redirect_stdout(StringIO()):
+            train(composed(*self.options, *paths, f"run_dir={folder}/run", *more))
+
+    def state(self, folder):
+        run = json.loads((folder / "run" / "run.json").read_text())
+        found = {"history": run["history"], "best": run["best_epoch"], "status": run["status"]}
+        for name in ("last.ckpt", "best.ckpt"):
+            weights = torch.load(folder / "run" / name, weights_only=True)["state_dict"]
+            found[name] = {key: value.tolist() for key, value in weights.items()}
+        with open(folder / "run" / "metrics.csv", newline="") as file:
+            rows = [{key: one for key, one in row.items() if one} for row in csv.DictReader(file)]
+        return found | {"metrics": rows, "captions": (folder / "run/captions.csv").read_text()}
+
+
+def files(folder):
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def hashed(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def unsound(folder):
+    """Return the files that are under their final name and cannot be read as whole."""
+    found = []
+    for path in files(folder):
+        if ".partial" in str(path.relative_to(folder)):
+            continue
+        try:
+            if path.suffix == ".ckpt":
+                torch.load(path, weights_only=True)
+            elif path.suffix == ".json":
+                json.loads(path.read_text())
+            elif path.suffix == ".npy" and ".tmp" not in path.name:
+                np.load(path, mmap_mode="r")
+            elif path.name in ("metrics.csv", "summary.csv"):
+                with open(path, newline="") as file:
+                    assert all(None not in row.values() for row in csv.DictReader(file))
+        except Exception as error:  # whatever a torn file makes of its reader
+            found.append(f"{path}: {error}")
+    return found
+
+
+ACTIVITIES = {
+    "encoding": (Encoding, 80),
+    "drawing": (Drawing, 20),
+    "downloading": (Downloading, 36),
+    "captioning": (Captioning, 36),
+    "bookkeeping": (Bookkeeping, 30),
+    "training": (Training, 28),
+}
+HARMS = 24  # of a store that is whole

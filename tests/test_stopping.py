@@ -1,0 +1,188 @@
+"""Runs that are stopped, or go wrong: a sentence, nothing lost, and the same run afterwards."""
+
+import csv
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from composing import composed
+from verbs import TINY
+
+from captioning import fit, replay
+from captioning.callbacks.preemption import CODE
+from captioning.captioner import read_checkpoint
+from captioning.data.records import UserError
+from captioning.flags import disk_errors
+from captioning.models.module import CaptioningModule
+from captioning.train import train
+
+pytestmark = pytest.mark.slow
+OPTIONS = [*TINY, "data.root=data", "callbacks.bert_similarity=null", "search=greedy"]
+OPTIONS += ["datamodule.batch_size=4", "trainer.max_epochs=2", "ckpt_path=last"]
+
+
+@pytest.fixture
+def run(folder, tmp_path, monkeypatch):
+    """Return a function that trains two epochs of two batches in a folder, and goes on there."""
+    monkeypatch.chdir(folder)
+
+    def started(name, *options):
+        train(composed(*OPTIONS, *options, f"run_dir={tmp_path / name}"))
+        return tmp_path / name
+
+    return started
+
+
+def results(path):
+    weights = read_checkpoint(path / "last.ckpt")["state_dict"]
+    with open(path / "metrics.csv", newline="") as file:
+        return {key: one.tolist() for key, one in weights.items()}, list(csv.DictReader(file))
+
+
+@pytest.fixture
+def after(monkeypatch):
+    """Return a function that lets something happen at the n-th loss of training or validation."""
+    loss = CaptioningModule._loss
+
+    def arrange(stage, number, action):
+        calls = []
+
+        def watched(self, batch, *options):
+            found = None
+            if self.training == (stage == "training"):
+                calls.append(1)
+                found = action() if len(calls) == number else None
+            return loss(self, batch, *options) if found is None else found
+
+        monkeypatch.setattr(CaptioningModule, "_loss", watched)
+
+    return arrange
+
+
+# An epoch has two batches, of training as of validation.
+MOMENTS = [("training", 1), ("training", 2), ("training", 3), ("training", 4)]
+MOMENTS += [("validation", 1), ("validation", 2), ("validation", 3)]
+
+
+@pytest.mark.parametrize(
+    ("number", "stage", "call"),
+    [*((signal.SIGTERM, *moment) for moment in MOMENTS), (signal.SIGUSR1, "training", 3)],
+)
+def test_a_run_that_was_told_to_end_goes_on_as_if_not(run, after, capsys, number, stage, call):
+    straight = results(run("straight"))
+    after(stage, call, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as stop:
+        run("stopped")
+    assert stop.value.code == CODE == 143
+    told = capsys.readouterr().err
+    assert "stopped and saved: " in told and "ckpt_path=last" in told
+    assert results(run("stopped")) == straight
+
+
+def test_a_loss_that_is_no_number_leaves_its_batch(run, after):
+    after("training", 3, lambda: torch.tensor(float("nan"), requires_grad=True))
+    told = r"the loss is nan in epoch 1, step 2.*learning_rate.*captioning\.replay"
+    with pytest.raises(UserError, match=told) as error:
+        run("nan")
+    path = re.search(r"captioning\.replay (\S+)", str(error.value))[1]
+    said = replay.replay(Path(path))
+    assert "epoch 1, step 2: loss nan" in said
+    assert "neither features nor weights" in said
+    assert re.search(r"in float32, without dropout: \d", said)
+
+
+def test_out_of_memory_tells_the_batch_size_that_fits(run, monkeypatch):
+    loss = CaptioningModule._loss
+
+    def large(self, batch, *options):
+        if len(batch.tokens) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")
+        return loss(self, batch, *options)
+
+    monkeypatch.setattr(CaptioningModule, "_loss", large)
+    with pytest.raises(UserError, match=r"out of memory.*datamodule\.batch_size=2 fits"):
+        run("large")
+
+
+def test_a_dead_data_worker_is_a_sentence(run, after):
+    def die():
+        raise RuntimeError("DataLoader worker (pid(s) 123) exited unexpectedly")
+
+    after("training", 2, die)
+    with pytest.raises(UserError, match="a process that read data has died"):
+        run("dead")
+
+
+def test_a_disk_too_small_for_checkpoints_is_said_before_training(run, after, monkeypatch):
+    full = fit.shutil.disk_usage("/")._replace(free=1)
+    monkeypatch.setattr(fit.shutil, "disk_usage", lambda folder: full)
+    after("training", 1, lambda: pytest.fail("it trained"))
+    with pytest.raises(UserError, match=r"checkpoints of .* weights take"):
+        run("small")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
+def test_what_a_disk_refuses_is_a_sentence(number):
+    told = r"x/last\.ckpt: .*then the same command goes on"
+    with pytest.raises(UserError, match=told), disk_errors("the same command"):
+        raise OSError(number, os.strerror(number), "x/last.ckpt")
+    with pytest.raises(FileNotFoundError), disk_errors("the same command"):
+        raise FileNotFoundError(errno.ENOENT, "not the disk's", "x")
+
+
+SLURM = {  # what srun sets for a job of one task
+    "SLURM_JOB_ID": "4711",
+    "SLURM_JOB_NAME": "captioning",
+    "SLURM_NTASKS": "1",
+    "SLURM_NTASKS_PER_NODE": "1",
+    "SLURM_NNODES": "1",
+    "SLURM_NODEID": "0",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODELIST": "localhost",
+}
+
+
+def test_a_queue_that_takes_the_machine_and_gives_it_back(folder, tmp_path):
+    """As docs/scale.md has it: SIGTERM, exit code 143, and the same command from the queue."""
+    command = [sys.executable, "-m", "captioning.train", *OPTIONS, "trainer.max_epochs=400"]
+    command += [f"hydra.run.dir={tmp_path / 'run'}"]
+    environment = os.environ | SLURM | {"HF_HUB_OFFLINE": "1"}
+    options = {"cwd": folder, "env": environment, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, **options) as process:
+        while not (tmp_path / "run" / "last.ckpt").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, told
+    assert "stopped and saved: " in told
+    epochs = read_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] + 1
+    command[command.index("trainer.max_epochs=400")] = f"trainer.max_epochs={epochs + 1}"
+    again = subprocess.run(command, stdout=subprocess.DEVNULL, **options)
+    assert again.returncode == 0, again.stderr
+    assert not list(tmp_path.rglob("hpc_ckpt*"))
+    assert read_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == epochs
+
+
+def test_ctrl_c_in_a_sweep_is_a_sentence(folder):
+    command = [sys.executable, "-m", "captioning.train", "-m", *OPTIONS[:-1], "seed=1,2"]
+    command += ["name=stopped", "trainer.max_epochs=400"]
+    options = {"cwd": folder, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, **options) as one:
+        while not list(folder.glob("outputs/sweeps/stopped/*/last.ckpt")):
+            assert one.poll() is None, one.stderr.read()
+            time.sleep(0.05)
+        one.send_signal(signal.SIGINT)
+        told = one.communicate(timeout=60)[1]
+    assert one.returncode == 130, told
+    assert "stopped: the same command goes on" in told
+    assert "Traceback" not in told
