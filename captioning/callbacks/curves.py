@@ -17,6 +17,7 @@ History = Mapping[int, Mapping[str, float]]
 
 PANELS = {  # title: what it shows where the run logged it
     "loss (nats a word)": ("train/loss", "val/loss"),
+    "reward (CIDEr-D in training)": ("train/reward",),
     "scores": ("val/cider", "val/bleu4", "val/rouge_l", "val/true"),
     "BERT similarity": (
         "val/semantic",

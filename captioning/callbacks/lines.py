@@ -15,6 +15,8 @@ def epoch_line(epoch: int, metrics: Mapping[str, float]) -> str:
     """Return one line on an epoch: the losses in training / validation, and the main scores."""
     losses = [metrics[key] for key in ("train/loss", "val/loss") if key in metrics]
     parts = ["loss " + " / ".join(f"{loss:.2f}" for loss in losses)] if losses else []
+    if "train/reward" in metrics:
+        parts.insert(0, f"reward {metrics['train/reward']:.2f}")
     for key in ("cider", "bleu4", "bert_similarity", "true"):
         if f"val/{key}" in metrics:
             rescaled = metrics.get(f"val/{key}_rescaled")

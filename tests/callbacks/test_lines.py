@@ -20,6 +20,11 @@ def test_epoch_line_holds_what_there_is():
     assert epoch_line(0, {"val/loss": 3.0, "val/cider": 0.1}) == "epoch 0: loss 3.00, cider 0.10"
 
 
+def test_epoch_line_says_what_training_is_for():
+    metrics = {"train/reward": 0.781, "val/loss": 2.7}
+    assert epoch_line(7, metrics) == "epoch 7: reward 0.78, loss 2.70"
+
+
 def test_sample_table_is_aligned_and_shortened():
     record = Record("a.jpg", "a.jpg", ("A dog .",), "val")
     long = Generated(record._replace(image_id="bb.jpg"), "word " * 40, {})
