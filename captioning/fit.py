@@ -1,20 +1,26 @@
-"""A fit that may stop before its end, and what is said then: a sentence, and what to type.
+"""A fit that may stop before its end, and what is said then and at the end.
 
-A trainer, a module and data enter. Out of memory, a small disk, a dead process, SIGTERM, Ctrl-C
-leave as `UserError` or an exit code; a loss that is no number has an error of its own already.
+A trainer, a module and data enter; scores are printed. Out of memory, a small disk, a dead process,
+SIGTERM, Ctrl-C leave as `UserError` or an exit code; a loss that is no number has its own error.
 """
 
 from __future__ import annotations
 
+import logging
 import shlex
 import shutil
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from captioning.callbacks.captions import ValidationCaptions
 from captioning.callbacks.finite import FiniteLoss
 from captioning.callbacks.memory import OutOfMemory
 from captioning.callbacks.preemption import CODE, Preemption
@@ -78,3 +84,42 @@ def command() -> str:
     given = [one for one in given if not one.startswith((*own, "hydra.mode="))]
     more = [f"hydra.run.dir={config.runtime.output_dir}", "ckpt_path=last"]
     return shlex.join(["python", "-m", "captioning.train", *given, *more])
+
+
+def hush() -> None:
+    """Leave out what Lightning says to everybody."""
+    # Lightning's advice that does not apply: batches are gathered, not loaded; the run's folder
+    # is meant to hold everything. The last is its own use of a torch function that has moved.
+    for told in (
+        "The '.*dataloader' does not have many workers",
+        "The number of training batches .* is smaller than the logging interval",
+        ".*exists and is not empty",
+        ".*LeafSpec",
+        # Scores of captions are gathered before they are logged, equal on every process.
+        "It is recommended to use .*sync_dist=True",
+    ):
+        warnings.filterwarnings("ignore", told)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+
+def report(trainer: Trainer, best: ModelCheckpoint) -> None:
+    """Print the scores, some captions with their pictures, and where everything is."""
+    generated = ValidationCaptions.of(trainer)  # by all processes together
+    if not trainer.is_global_zero:
+        return
+    scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    print(f"\nscores of {best.best_model_path} on the validation split:")
+    for key in sorted(key for key in scores if key.startswith("val/")):
+        print(f"  {key.removeprefix('val/'):30} {scores[key]:.4f}")
+    print("\ncaptions:")
+    for one in generated[:: max(1, len(generated) // 5)][:5]:
+        print(f"  {one.record.path}\n    {one.caption}")
+    print(f"\ncheckpoint: {best.best_model_path}")
+    print(f"gallery:    {Path(best.dirpath) / 'gallery.html'}")
+
+
+def is_over(checkpoint: dict[str, Any], max_epochs: int | None) -> bool:
+    """Say whether a checkpoint is of the end of the last epoch."""
+    if max_epochs is None or max_epochs < 0 or checkpoint["epoch"] + 1 < max_epochs:
+        return False
+    return checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]

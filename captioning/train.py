@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -24,7 +24,6 @@ from captioning.guard import check_places, guard
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
-    from pytorch_lightning.callbacks import ModelCheckpoint
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -100,8 +99,6 @@ def train(
 def _train(
     cfg: DictConfig, callbacks: Sequence[Callback], ckpt_path: str | None, go_on: str
 ) -> float | None:
-    import warnings
-
     launcher = HydraConfig.get().launcher
     if HydraConfig.get().mode == RunMode.MULTIRUN and "n_jobs" in launcher:
         from captioning.slots import take_slot
@@ -120,29 +117,14 @@ def _train(
     )
     from captioning.callbacks.whole_files import keep_metrics
     from captioning.captioner import read_checkpoint
-    from captioning.fit import fit, watchers
+    from captioning.fit import fit, hush, is_over, report, watchers
 
-    # Lightning's advice that does not apply: batches are gathered, not loaded; the run's folder
-    # is meant to hold everything. The last is its own use of a torch function that has moved.
-    for told in (
-        "The '.*dataloader' does not have many workers",
-        "The number of training batches .* is smaller than the logging interval",
-        ".*exists and is not empty",
-        ".*LeafSpec",
-        # Scores of captions are gathered before they are logged, equal on every process.
-        "It is recommended to use .*sync_dist=True",
-    ):
-        warnings.filterwarnings("ignore", told)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    hush()
     torch.set_float32_matmul_precision("high")
     config = plain(cfg)  # which is what is said, whatever it was put together from
     check_config(config)
     check_places(config)
-    own = Path(cfg.run_dir, "last.ckpt")
-    if cfg.ckpt_path == "last":
-        ckpt_path = str(own) if own.exists() else None
-    else:
-        ckpt_path = ckpt_path or cfg.ckpt_path
+    ckpt_path = ckpt_path or first_checkpoint(cfg)
     checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
     trainer = build_trainer(cfg, [*callbacks, *watchers(cfg.run_dir)])
     if cfg.ckpt_path and cfg.ckpt_path != "last" and is_over(checkpoint, trainer.max_epochs):
@@ -176,29 +158,12 @@ def _train(
     return float(best.best_model_score)
 
 
-def report(trainer: Trainer, best: ModelCheckpoint) -> None:
-    """Print the scores, some captions with their pictures, and where everything is."""
-    from captioning.callbacks.captions import ValidationCaptions
-
-    generated = ValidationCaptions.of(trainer)  # by all processes together
-    if not trainer.is_global_zero:
-        return
-    scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
-    print(f"\nscores of {best.best_model_path} on the validation split:")
-    for key in sorted(key for key in scores if key.startswith("val/")):
-        print(f"  {key.removeprefix('val/'):30} {scores[key]:.4f}")
-    print("\ncaptions:")
-    for one in generated[:: max(1, len(generated) // 5)][:5]:
-        print(f"  {one.record.path}\n    {one.caption}")
-    print(f"\ncheckpoint: {best.best_model_path}")
-    print(f"gallery:    {Path(best.dirpath) / 'gallery.html'}")
-
-
-def is_over(checkpoint: dict[str, Any], max_epochs: int | None) -> bool:
-    """Say whether a checkpoint is of the end of the last epoch."""
-    if max_epochs is None or max_epochs < 0 or checkpoint["epoch"] + 1 < max_epochs:
-        return False
-    return checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
+def first_checkpoint(cfg: DictConfig) -> str | None:
+    """Return the checkpoint to go on from; "last" is the run folder's own, once it has one."""
+    own = Path(cfg.run_dir, "last.ckpt")
+    if cfg.ckpt_path == "last":
+        return str(own) if own.exists() else None
+    return cfg.ckpt_path
 
 
 def check_processes(trainer: Trainer, in_search: bool = False) -> None:

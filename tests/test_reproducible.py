@@ -87,6 +87,7 @@ def test_a_run_that_was_stopped_before_its_last_part_goes_on_as_if_not(fit):
     _, other = fit("stopped", *options, f"ckpt_path={last.parents[1]}/stopped/last.ckpt")
     assert sorted(straight) == list(range(2 * STEPS))  # then there is no cross entropy any more
     assert_equal(last, other)
-    rows = list(csv.DictReader((last.parent / "metrics.csv").open()))
+    with (last.parent / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
     said = [key for row in rows for key in ("train/loss", "train/reward") if row[key]]
     assert said == ["train/loss", "train/loss", "train/reward"]
