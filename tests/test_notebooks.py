@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 from verbs import TINY, run
 
 NOTEBOOKS = {path.stem: path for path in Path(__file__).parents[1].glob("notebooks/*.ipynb")}
-IMPORTED = {"captioning", "os", "IPython", "pathlib", "subprocess", "sys"}
+IMPORTED = {"pandas", "captioning", "os", "IPython", "pathlib", "subprocess", "sys"}
 each = pytest.mark.parametrize("name", sorted(NOTEBOOKS))
 
 
