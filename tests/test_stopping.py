@@ -150,11 +150,16 @@ SLURM = {  # what srun sets for a job of one task
 }
 
 
-def test_a_queue_that_takes_the_machine_and_gives_it_back(folder, tmp_path):
+TWO = ["trainer.gpus=null", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
+
+
+@pytest.mark.parametrize("environment", [SLURM, {}], ids=["slurm", "two processes"])
+def test_a_queue_that_takes_the_machine_and_gives_it_back(folder, tmp_path, environment):
     """As docs/scale.md has it: SIGTERM, exit code 143, and the same command from the queue."""
     command = [sys.executable, "-m", "captioning.train", *OPTIONS, "trainer.max_epochs=400"]
+    command += [] if environment else TWO
     command += [f"hydra.run.dir={tmp_path / 'run'}"]
-    environment = os.environ | SLURM | {"HF_HUB_OFFLINE": "1"}
+    environment = os.environ | environment | {"HF_HUB_OFFLINE": "1"}
     options = {"cwd": folder, "env": environment, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, **options) as process:
         while not (tmp_path / "run" / "last.ckpt").exists():

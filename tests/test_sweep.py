@@ -36,7 +36,9 @@ def test_a_job_that_fails_stops_no_other_and_is_named_at_the_end(swept):
     done, folder = swept
     assert done.returncode == 1
     assert "1 of 2 jobs failed" in done.stderr
-    assert f"outputs/sweeps/model.hidden_dim/{NAMES[1]}: model.hidden_dim=-1: it is 1" in done.stderr
+    assert (
+        f"outputs/sweeps/model.hidden_dim/{NAMES[1]}: model.hidden_dim=-1: it is 1" in done.stderr
+    )
     assert [status(folder, name)["status"] for name in NAMES] == ["finished", "failed"]
     for file in ("traceback.txt", "train.log"):
         assert "it is 1 to 65536" in (folder / NAMES[1] / file).read_text()

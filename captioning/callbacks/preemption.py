@@ -30,10 +30,14 @@ class Preemption(pl.Callback):
         self.told = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals from Lightning, which restores after the fit what was before it."""
+        """Take the signals; Lightning restores after the fit what was before it."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._note)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take them again: Lightning has put its own handler in front, which waits for others."""
+        self.on_fit_start(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save and end within an epoch; its last batch is followed by validation and a save."""
