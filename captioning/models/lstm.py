@@ -67,7 +67,7 @@ class LSTMDecoder(Decoder):
             state = image.unflatten(1, (2, layers, size))
             return state[:, 0].tanh(), state[:, 1]
         if self.inject == "pre":
-            _, state = self.lstm(self.dropout(image)[:, None])
+            _, state = self.lstm(image[:, None])
             return tuple(part.transpose(0, 1) for part in state)
         zero = image.new_zeros(image.shape[0], layers, size)  # exported, len() is a constant
         return zero, zero, image
@@ -76,10 +76,10 @@ class LSTMDecoder(Decoder):
         self, tokens: Int[Tensor, "batch time"], state: State
     ) -> tuple[Float[Tensor, "batch time hidden"], State]:
         """Read words; return what the LSTM says and its new state."""
-        words, (hidden, cell, *image) = self.embedding(tokens), state
+        words, (hidden, cell, *image) = self.dropout(self.embedding(tokens)), state
         if image:
             words = torch.cat([words, image[0][:, None].expand(-1, words.shape[1], -1)], -1)
         first = tuple(part.transpose(0, 1).contiguous() for part in (hidden, cell))
-        said, last = self.lstm(self.dropout(words), first)
+        said, last = self.lstm(words, first)
         state = *(part.transpose(0, 1) for part in last), *image
         return self.narrow(self.dropout(said)), state
