@@ -5,6 +5,7 @@ Checkpoints enter; a page that only this machine reaches stays up until Ctrl-C. 
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -64,13 +65,21 @@ def demo(ckpt: str, samples: str | None, port: str, weights: str | None, device:
             page.launch(server_port=int(port), **launch_options())
         except OSError:
             raise UserError(f"port={port} is taken; type port={int(port) + 1}") from None
-        print(f"http://127.0.0.1:{port} is the page; Ctrl-C ends it", flush=True)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        page.server.config.timeout_graceful_shutdown = 1  # else an open tab keeps it up for ever
+        logging.getLogger("uvicorn.error").addFilter(_is_ours)
         try:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            print(f"http://127.0.0.1:{port} is the page; Ctrl-C ends it", flush=True)
             signal.pause()
         except KeyboardInterrupt:
             page.close(verbose=False)
     return 0
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Tell whether an error is the page's, not of a visitor who went away."""
+    kind = (record.exc_info or (None,))[0]
+    return kind is None or kind.__name__ != "ClientDisconnect"
 
 
 def _options(arguments: list[str]) -> dict[str, str | None]:

@@ -17,6 +17,7 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from captioning.data.records import UserError
@@ -57,6 +58,8 @@ def guard() -> None:
     @functools.wraps(load)
     def checked(self: Any, config_name: str, overrides: list[str], *more: Any, **options: Any):
         try:
+            if config_name is not None:
+                check_search_path(self.repository.load_config(config_name), overrides)
             cfg = load(self, config_name, overrides, *more, **options)
             check_hydra(cfg, overrides)
         except HydraException:
@@ -66,6 +69,18 @@ def guard() -> None:
         return cfg
 
     ConfigLoaderImpl.load_configuration = checked
+
+
+def check_search_path(primary: ConfigResult | None, typed: Sequence[str]) -> None:
+    """Raise UserError where the main file adds places for configs: pkg://NAME imports NAME.
+
+    Hydra takes that key from the main file only, and acts on it while it composes.
+    """
+    said = primary and OmegaConf.select(primary.config, "hydra.searchpath")
+    if said and not any(one.lstrip("+").startswith("hydra.searchpath=[") for one in typed):
+        raise UserError(
+            "hydra.searchpath in a config file could run code; type it on the command line"
+        )
 
 
 def check_hydra(cfg: DictConfig, typed: Sequence[str]) -> None:
