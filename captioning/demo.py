@@ -65,19 +65,20 @@ def demo(ckpt: str, samples: str | None, port: str, weights: str | None, device:
             page.launch(server_port=int(port), **launch_options())
         except OSError:
             raise UserError(f"port={port} is taken; type port={int(port) + 1}") from None
-        page.server.config.timeout_graceful_shutdown = 1  # else an open tab keeps it up for ever
-        logging.getLogger("uvicorn.error").addFilter(_is_ours)
+        log = logging.getLogger("uvicorn.error")
+        log.addFilter(_is_ours)
         try:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             print(f"http://127.0.0.1:{port} is the page; Ctrl-C ends it", flush=True)
             signal.pause()
         except KeyboardInterrupt:
+            page.server.force_exit = log.disabled = True  # an open tab would keep it up for ever
             page.close(verbose=False)
     return 0
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Tell whether an error is the page's, not of a visitor who went away."""
+    """Tell whether an error is more than a visitor who went away."""
     kind = (record.exc_info or (None,))[0]
     return kind is None or kind.__name__ != "ClientDisconnect"
 
