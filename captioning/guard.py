@@ -113,7 +113,6 @@ def check_places(cfg: Mapping[str, Any]) -> None:
         key = path.rpartition(".")[2]
         if key in WRITTEN and isinstance(value, str):
             check_place(path, value, places)
-            places += [value] if path == "run_dir" else []
     data = cfg.get("data") or {}
     if str(data.get("_target_")).endswith(".Scenes"):  # the one source that writes
         check_place("data.root", str(data.get("root")), places)
@@ -152,7 +151,7 @@ def _check_plain(node: Any, where: str, logs: bool) -> None:
     for path, value in _leaves(node):
         key = path.rpartition(".")[2]
         text = str(value)
-        if key == "_target_" and path.count(".") == 0 and where != "hydra.callbacks":
+        if path == "_target_" and where != "hydra.callbacks":
             continue  # launcher and sweeper: Hydra takes none but its registered plug-ins
         if key == "_target_" or (logs and _is_foreign(key, text)):
             raise UserError(f"{where}.{path}={text} could run code; no config file may say it")

@@ -132,10 +132,12 @@ def test_a_module_beside_the_data_is_not_imported(tmp_path, monkeypatch):
 
 
 def test_arguments_have_names():
-    with pytest.raises(UserError, match="has no _args_"):
-        build({"_target_": "captioning.data.scenes.Scenes", "_args_": ["x"], "root": "x"})
+    for key in ("_args_", 3):
+        with pytest.raises(UserError, match=f"has no {key}"):
+            build({"_target_": "captioning.data.scenes.Scenes", key: ["x"], "root": "x"})
 
 
+@pytest.mark.slow
 def test_a_package_of_ones_own_takes_one_word(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from captioning.models.lstm import LSTMDecoder\nclass Model(LSTMDecoder): pass\n"
