@@ -5,6 +5,7 @@ Checkpoints enter; a page that only this machine reaches stays up until Ctrl-C. 
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -64,13 +65,22 @@ def demo(ckpt: str, samples: str | None, port: str, weights: str | None, device:
             page.launch(server_port=int(port), **launch_options())
         except OSError:
             raise UserError(f"port={port} is taken; type port={int(port) + 1}") from None
-        print(f"http://127.0.0.1:{port} is the page; Ctrl-C ends it", flush=True)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        log = logging.getLogger("uvicorn.error")
+        log.addFilter(_is_ours)
         try:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            print(f"http://127.0.0.1:{port} is the page; Ctrl-C ends it", flush=True)
             signal.pause()
         except KeyboardInterrupt:
+            page.server.force_exit = log.disabled = True  # an open tab would keep it up for ever
             page.close(verbose=False)
     return 0
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Tell whether an error is more than a visitor who went away."""
+    kind = (record.exc_info or (None,))[0]
+    return kind is None or kind.__name__ != "ClientDisconnect"
 
 
 def _options(arguments: list[str]) -> dict[str, str | None]:

@@ -17,6 +17,7 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from captioning.data.records import UserError
@@ -57,6 +58,8 @@ def guard() -> None:
     @functools.wraps(load)
     def checked(self: Any, config_name: str, overrides: list[str], *more: Any, **options: Any):
         try:
+            if config_name is not None:
+                check_search_path(self.repository.load_config(config_name), overrides)
             cfg = load(self, config_name, overrides, *more, **options)
             check_hydra(cfg, overrides)
         except HydraException:
@@ -66,6 +69,18 @@ def guard() -> None:
         return cfg
 
     ConfigLoaderImpl.load_configuration = checked
+
+
+def check_search_path(primary: ConfigResult | None, typed: Sequence[str]) -> None:
+    """Raise UserError where the main file adds places for configs: pkg://NAME imports NAME.
+
+    Hydra takes that key from the main file only, and acts on it while it composes.
+    """
+    said = primary and OmegaConf.select(primary.config, "hydra.searchpath")
+    if said and not any(one.lstrip("+").startswith("hydra.searchpath=[") for one in typed):
+        raise UserError(
+            "hydra.searchpath in a config file could run code; type it on the command line"
+        )
 
 
 def check_hydra(cfg: DictConfig, typed: Sequence[str]) -> None:
@@ -98,7 +113,6 @@ def check_places(cfg: Mapping[str, Any]) -> None:
         key = path.rpartition(".")[2]
         if key in WRITTEN and isinstance(value, str):
             check_place(path, value, places)
-            places += [value] if path == "run_dir" else []
     data = cfg.get("data") or {}
     if str(data.get("_target_")).endswith(".Scenes"):  # the one source that writes
         check_place("data.root", str(data.get("root")), places)
@@ -137,7 +151,7 @@ def _check_plain(node: Any, where: str, logs: bool) -> None:
     for path, value in _leaves(node):
         key = path.rpartition(".")[2]
         text = str(value)
-        if key == "_target_" and path.count(".") == 0 and where != "hydra.callbacks":
+        if path == "_target_" and where != "hydra.callbacks":
             continue  # launcher and sweeper: Hydra takes none but its registered plug-ins
         if key == "_target_" or (logs and _is_foreign(key, text)):
             raise UserError(f"{where}.{path}={text} could run code; no config file may say it")

@@ -47,6 +47,16 @@ RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
 }
 
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+    list: "a list",
+    dict: "a mapping",
+}
+
 
 def locate(target: object, stage: str | None = None) -> Callable[..., Any]:
     """Return what `target` names: a class of that stage of ours, or whatever a config may name.
@@ -90,8 +100,8 @@ def check(node: Mapping[str, Any], where: str, given: Mapping[str, Any] | None =
     for key, value in {**node, **(given or {})}.items():
         if key in ("_target_", "_partial_", "_recursive_"):
             continue
-        if key not in parameters and not more:
-            close = difflib.get_close_matches(key, list(parameters), 1)
+        if not isinstance(key, str) or (key not in parameters and not more):
+            close = difflib.get_close_matches(str(key), list(parameters), 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise UserError(f"{where}: {node['_target_']} has no {key}{hint}")
         path = f"{where}.{key}" if where else key
@@ -101,7 +111,8 @@ def check(node: Mapping[str, Any], where: str, given: Mapping[str, Any] | None =
 def check_value(where: str, value: Any, hint: Any = Any, inside: bool = True) -> None:
     """Raise UserError where a value does not suit `hint` and its RANGES, and for what is inside."""
     if inside and isinstance(value, Mapping) and "_target_" in value:
-        return check(value, where)
+        check(value, where)
+        return
     if not fits(value, hint):
         raise UserError(f"{where}={value}: it is {' or '.join(dict.fromkeys(words(hint)))}")
     low, high = RANGES.get(where.rpartition(".")[2], (-math.inf, math.inf))
@@ -112,7 +123,6 @@ def check_value(where: str, value: Any, hint: Any = Any, inside: bool = True) ->
     if inside and isinstance(value, Mapping | list):
         for name, one in value.items() if isinstance(value, Mapping) else enumerate(value):
             check_value(f"{where}.{name}", one)
-    return None
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -126,8 +136,8 @@ def fits(value: Any, hint: Any) -> bool:
         return type(value) in (int, float) and math.isfinite(value)
     if hint in (int, str, bool):
         return type(value) is hint
-    if hint is None or not isinstance(origin or hint, type):
-        return hint is not None or value is None
+    if not isinstance(origin or hint, type):  # Any, and what only a type checker knows
+        return True
     try:
         right = isinstance(value, origin or hint)
     except TypeError:  # a protocol that cannot be asked
@@ -144,10 +154,8 @@ def words(hint: Any) -> list[str]:
         return [word for one in parts for word in words(one)]
     if origin is Literal:
         return [str(one) for one in parts]
-    plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    plain |= {type(None): "null", list: "a list", dict: "a mapping"}
     kind = origin or hint
-    return [plain.get(kind, f"a {getattr(kind, '__name__', kind)}")]
+    return [WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")]
 
 
 def lacking(target: object, error: ModuleNotFoundError) -> UserError:

@@ -132,10 +132,12 @@ def test_a_module_beside_the_data_is_not_imported(tmp_path, monkeypatch):
 
 
 def test_arguments_have_names():
-    with pytest.raises(UserError, match="has no _args_"):
-        build({"_target_": "captioning.data.scenes.Scenes", "_args_": ["x"], "root": "x"})
+    for key in ("_args_", 3):
+        with pytest.raises(UserError, match=f"has no {key}"):
+            build({"_target_": "captioning.data.scenes.Scenes", key: ["x"], "root": "x"})
 
 
+@pytest.mark.slow
 def test_a_package_of_ones_own_takes_one_word(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from captioning.models.lstm import LSTMDecoder\nclass Model(LSTMDecoder): pass\n"
@@ -185,6 +187,22 @@ def test_a_config_file_does_not_tell_hydra_what_only_a_person_may(tmp_path, node
         pytest.raises(RefusedError, match=told),
     ):
         compose("config", return_hydra_config=True)
+
+
+@pytest.mark.parametrize(("typed", "imported"), [((), False), (("hydra.searchpath=[{}]",), True)])
+def test_a_config_file_does_not_say_where_configs_come_from(tmp_path, monkeypatch, typed, imported):
+    """pkg:// imports: what lies beside the data too, as every folder is a package."""
+    (tmp_path / "data" / "stranger").mkdir(parents=True)
+    (tmp_path / "data" / "stranger" / "__init__.py").write_text("import sys; sys.met = True\n")
+    (tmp_path / "config.yaml").write_text("hydra: {searchpath: ['pkg://data.stranger']}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "met", False, raising=False)
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        try:
+            compose("config", [one.format("pkg://data.stranger") for one in typed])
+        except RefusedError as error:
+            assert str(error).endswith("type it on the command line")
+    assert sys.met is imported
 
 
 def test_what_a_person_types_is_taken():

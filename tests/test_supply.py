@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
 LOCKED = re.findall(r"^([a-z0-9-]+)==(\S+)", LOCK, re.MULTILINE)
-ADVISORIES = json.loads((ROOT / "tests" / "advisories.json").read_text())
+ADVISORIES = json.loads((ROOT / "tests" / "advisories.json").read_text())["advisories"]
 DIRECT = sorted(
     {
         Requirement(one).name

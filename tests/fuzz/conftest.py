@@ -50,7 +50,8 @@ def fuzz():
                 signal.alarm(SECONDS)
                 try:
                     read(data)
-                except UserError:
+                except UserError as error:
+                    assert number, f"{name}: the first seed is sound, and yet: {error}"
                     refused += 1
                 except BaseException as error:
                     raise AssertionError(f"{name}: input {number}, {data[:300]!r}") from error

@@ -36,7 +36,7 @@ def test_overrides(fuzz):
         check_places(config)
         build(OmegaConf.create(config["data"]))
 
-    fuzz("overrides", SEEDS, read, 700)
+    fuzz("overrides", SEEDS, read, 100)
 
 
 def test_nodes(fuzz):
@@ -59,4 +59,4 @@ def test_nodes(fuzz):
             raise UserError("not a mapping")
         build(node, **(more if "MergeDecoder" in str(node.get("_target_")) else {}))
 
-    fuzz("nodes", seeds, read, 4000)
+    fuzz("nodes", seeds, read, 1000)

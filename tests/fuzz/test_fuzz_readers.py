@@ -67,7 +67,7 @@ def test_captions_of_every_layout(folder, fuzz, layout, file, seeds):
         assert all(isinstance(caption, str) for one in records for caption in one.captions)
         source.records()
 
-    fuzz(layout, seeds, read, 4000)
+    fuzz(layout, seeds, read, 1000)
 
 
 def test_split_lists(folder, fuzz):
@@ -77,7 +77,7 @@ def test_split_lists(folder, fuzz):
         (folder / "Flickr_8k.trainImages.txt").write_bytes(data)
         CaptionFolder(str(folder)).records()
 
-    fuzz("split lists", [LIST], read, 3000)
+    fuzz("split lists", [LIST], read, 1000)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_judgements(folder, fuzz, file, seed, read):
         (folder / file).write_bytes(data)
         read(folder)
 
-    fuzz(file, [seed], judged, 3000)
+    fuzz(file, [seed], judged, 1000)
 
 
 def test_words_and_vocabularies(fuzz):
@@ -106,7 +106,7 @@ def test_words_and_vocabularies(fuzz):
         assert vocabulary.decode(vocabulary.encode(detokenize(words))) is not None
         assert len(vocabulary.sha256) == 64
 
-    fuzz("words", [TOKENS, KAGGLE, "d'or (a) “b” ½ 't is don't <a> &amp;".encode()], read, 10000)
+    fuzz("words", [TOKENS, KAGGLE, "d'or (a) “b” ½ 't is don't <a> &amp;".encode()], read, 1000)
 
 
 def test_vocabulary_files(tmp_path, fuzz):
@@ -119,12 +119,12 @@ def test_vocabulary_files(tmp_path, fuzz):
         assert vocabulary.encode("a dog")[0] == 1
         assert vocabulary.sha256
 
-    fuzz("vocabulary", [seed], read, 10000)
+    fuzz("vocabulary", [seed], read, 1000)
 
 
 def test_lists_of_pictures(fuzz):
     seeds = [b"a.jpg\nb/c.png\n", b"a.jpg\0b\nc.png\0"]
-    fuzz("lists of pictures", seeds, lambda data: find_pictures("-", data), 5000)
+    fuzz("lists of pictures", seeds, lambda data: find_pictures("-", data), 1000)
 
 
 def test_tables_are_still_what_python_reads(folder, fuzz):
@@ -137,4 +137,4 @@ def test_tables_are_still_what_python_reads(folder, fuzz):
         records, _ = CaptionFolder(str(folder)).read()
         assert records[0].captions == (text,)
 
-    fuzz("cells", [b'a "dog", \xc3\xa9', TOKENS[:60]], read, 2000)
+    fuzz("cells", [b'a "dog", \xc3\xa9', TOKENS[:60]], read, 500)
