@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from captioning.data.records import UserError
 from captioning.data.vocabulary import PAD
-from captioning.features.store import FeatureStore, Views
+from captioning.features.store import FeatureStore
+from captioning.features.views import Views
 
 
 class Batch(NamedTuple):

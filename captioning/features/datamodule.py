@@ -18,7 +18,8 @@ from captioning.data.records import Record, UserError
 from captioning.data.vocabulary import Vocabulary
 from captioning.features.batches import Batch, BatchLoader, CaptionDataset, LengthBuckets
 from captioning.features.encoder import Encoder
-from captioning.features.store import FeatureStore, Views, build_store
+from captioning.features.store import FeatureStore, build_store
+from captioning.features.views import Views
 
 log = logging.getLogger(__name__)
 

@@ -159,27 +159,6 @@ class FeatureStore:
         return self._opened[number]
 
 
-class Views:
-    """Stores of the same pictures, seen in several ways, as one: rows of the second follow."""
-
-    def __init__(self, stores: Sequence[FeatureStore]):
-        self.stores = stores
-        self.images = stores[0].shape[0]
-
-    def gather(self, rows: Int[np.ndarray, " n"]) -> torch.Tensor:
-        """Return float32 features, `[n d]` or `[n r d]`; a row is `image + images * view`."""
-        views, within = np.divmod(rows, self.images)
-        features = torch.empty(len(rows), *self.stores[0].shape[1:])
-        for view in np.unique(views).tolist():
-            mine = np.flatnonzero(views == view)
-            features[mine] = self.stores[view].gather(within[mine])
-        return features
-
-    def load(self) -> Float[np.ndarray, "row *region feature"]:
-        """Read all features into memory, in float16."""
-        return np.concatenate([store.load() for store in self.stores])
-
-
 def build_store(
     root: str | Path,
     encoder: Encoder,

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from captioning.data.records import UserError
 from captioning.data.vocabulary import PAD
 from captioning.features.batches import CaptionDataset, LengthBuckets
-from captioning.features.store import Views, build_store
+from captioning.features.store import build_store
+from captioning.features.views import Views
 
 
 def test_a_batch_is_what_item_by_item_collation_gives(tmp_path, records, encoder):
