@@ -95,7 +95,7 @@ class FeatureStore:
             try:
                 features = np.load(file, mmap_mode="r")
                 held = min(self.per_shard, self.shape[0] - number * self.per_shard)
-                if features.shape != (held, *self.shape[1:]):
+                if features.shape != (held, *self.shape[1:]) or features.dtype != np.float16:
                     raise ValueError
             except Exception:
                 raise UserError(f"{file} is damaged; delete its folder and encode anew") from None
