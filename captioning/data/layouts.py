@@ -146,7 +146,7 @@ def read_karpathy(path: Path) -> Iterator[Row]:
         images = list(json.loads(_text(path))["images"])
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, RecursionError):
         raise UserError(f"{path}: not Karpathy's JSON: there is no list `images`") from None
     for number, image in enumerate(images):
         where = f"{path}: images[{number}]"

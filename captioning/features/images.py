@@ -79,7 +79,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    image.info.clear()  # its EXIF was followed; Pillow reads a broken one once, but not twice
+    return image
 
 
 @dataclass(frozen=True)

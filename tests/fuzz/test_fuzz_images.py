@@ -32,6 +32,7 @@ def seeds():
         drawn("JPEG", "CMYK"),
         drawn("JPEG", "L", progressive=True),
     )
+    yield drawn("JPEG", exif=exif).replace(b"MM\0*", b"M?\0*")
     yield from (drawn("PNG", mode) for mode in ("RGB", "RGBA", "LA", "P", "1", "I;16"))
     yield from (drawn("GIF", "P"), drawn("GIF", "P", save_all=True, append_images=frames))
     yield from (drawn("TIFF", mode) for mode in ("RGB", "CMYK", "F", "1"))

@@ -53,7 +53,7 @@ def folder(tmp_path):
     [
         ("flickr8k", "Flickr8k.token.txt", [TOKENS]),
         ("kaggle", "captions.txt", [KAGGLE, TABLE]),
-        ("karpathy", "dataset.json", [KARPATHY]),
+        ("karpathy", "dataset.json", [KARPATHY, KARPATHY.replace(b'"x"', b"[" * 3000)]),
         ("csv", "captions.csv", [TABLE, KAGGLE]),
     ],
 )
