@@ -196,7 +196,7 @@ def devices(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {"accelerator": "gpu", "devices": gpus}
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
+def plain(cfg: DictConfig) -> dict[Any, Any]:
     """Return the resolved config as plain Python types, as checkpoints hold it."""
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         key = cfg._get_full_key(missing[0])

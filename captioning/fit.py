@@ -60,7 +60,8 @@ def fit(
         raise
     except SystemExit as stop:  # Lightning makes Ctrl-C one
         told = isinstance(stop, SIGTERMException)
-        print(f"stopped{' and saved' if told else ''}: {go_on} goes on", file=sys.stderr)
+        ending = f":\n  {go_on}" if go_on.startswith("python") else f"; {go_on} goes on"
+        print(f"\nstopped{' and saved' if told else ''}{ending}", file=sys.stderr)
         raise SystemExit(CODE if told else 130) from None
 
 

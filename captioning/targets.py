@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -37,12 +38,16 @@ METHOD = "hydra.utils.get_method"  # whose `path` is one of FUNCTIONS
 
 # The same word means the same everywhere: the least and the most that it can be.
 RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("batch_size", "min_count", "image_size", "images", "samples"), (1, math.inf)),
+    **dict.fromkeys(
+        ("batch_size", "min_count", "image_size", "images", "samples", "risk_epochs"), (1, math.inf)
+    ),
     **dict.fromkeys(("width", "groups", "max_length"), (1, math.inf)),
     **dict.fromkeys(("embed_dim", "hidden_dim", "num_layers", "heads"), (1, 1 << 16)),
     **dict.fromkeys(("min_length", "no_repeat_ngram", "weight_decay"), (0, math.inf)),
-    **dict.fromkeys(("diversity", "n_startup_trials", "n_warmup_steps"), (0, math.inf)),
-    **dict.fromkeys(("learning_rate", "temperature"), (1e-12, math.inf)),
+    **dict.fromkeys(
+        ("diversity", "sharpness", "n_startup_trials", "n_warmup_steps"), (0, math.inf)
+    ),
+    **dict.fromkeys(("learning_rate", "risk_learning_rate", "temperature"), (1e-12, math.inf)),
     **dict.fromkeys(("warmup", "dropout", "label_smoothing", "top_p"), (0, 1)),
     "seed": (0, 2**32 - 1),
 }
@@ -81,13 +86,14 @@ def locate(target: object, stage: str | None = None) -> Callable[..., Any]:
     except (ImportError, AttributeError, ValueError):
         pass  # there is nothing of that name
     package, known = name.partition(".")[0], f"captioning.{stage}" if stage else "those packages"
+    own = package != "captioning" and package not in sys.stdlib_module_names
     raise UserError(
-        f"_target_={name} is not a class of {known} that a config may name (SECURITY.md); if "
-        f"{package} is your own package, start the command with CAPTIONING_TRUST={package}"
+        f"_target_={name} is not a class of {known} that a config may name (SECURITY.md)"
+        + (f"; your own package takes CAPTIONING_TRUST={package} before the command" if own else "")
     )
 
 
-def check(node: Mapping[str, Any], where: str, given: Mapping[str, Any] | None = None) -> None:
+def check(node: Any, where: str, given: Mapping[str, Any] | None = None) -> None:
     """Raise UserError for what cannot be made of a plain node, at any depth, `given` the rest."""
     if not isinstance(node, Mapping):
         raise UserError(f"{where}={node}: it is a mapping with a _target_, as in conf/")

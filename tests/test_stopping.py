@@ -20,6 +20,7 @@ from captioning.callbacks.preemption import CODE
 from captioning.captioner import read_checkpoint
 from captioning.data.records import UserError
 from captioning.flags import disk_errors
+from captioning.models import risk
 from captioning.models.module import CaptioningModule
 from captioning.train import train
 
@@ -82,8 +83,25 @@ def test_a_run_that_was_told_to_end_goes_on_as_if_not(run, after, capsys, number
         run("stopped")
     assert stop.value.code == CODE == 143
     told = capsys.readouterr().err
-    assert "stopped and saved: " in told and "ckpt_path=last" in told
+    assert "stopped and saved:\n  python -m" in told and told.rstrip().endswith("ckpt_path=last")
     assert results(run("stopped")) == straight
+
+
+def test_a_run_that_was_told_to_end_in_its_last_part_goes_on_as_if_not(run, monkeypatch):
+    options = ["training=risk", "training.risk_epochs=1"]
+    straight = results(run("straight", *options))
+    worth, calls = risk.expected_worth, []
+
+    def watched(*arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return worth(*arguments)
+
+    monkeypatch.setattr(risk, "expected_worth", watched)
+    with pytest.raises(SystemExit):
+        run("stopped", *options)
+    assert results(run("stopped", *options)) == straight
 
 
 def test_a_loss_that_is_no_number_leaves_its_batch(run, after):
@@ -168,7 +186,7 @@ def test_a_queue_that_takes_the_machine_and_gives_it_back(folder, tmp_path, envi
         process.send_signal(signal.SIGTERM)
         told = process.communicate(timeout=60)[1]
     assert process.returncode == 143, told
-    assert "stopped and saved: " in told
+    assert "stopped and saved" in told
     epochs = read_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] + 1
     command[command.index("trainer.max_epochs=400")] = f"trainer.max_epochs={epochs + 1}"
     again = subprocess.run(command, stdout=subprocess.DEVNULL, **options)
@@ -189,5 +207,5 @@ def test_ctrl_c_in_a_sweep_is_a_sentence(folder):
         one.send_signal(signal.SIGINT)
         told = one.communicate(timeout=60)[1]
     assert one.returncode == 130, told
-    assert "stopped: the same command goes on" in told
+    assert "the same command goes on" in told
     assert "Traceback" not in told

@@ -41,6 +41,8 @@ class ExactResume(pl.Callback):
         if trainer.fit_loop.epoch_progress.current.processed > trainer.current_epoch:
             known = trainer.callback_metrics.items()
             row = {key: value.item() for key, value in known if key.startswith("train/")}
+            if "train/reward" in row:  # then the loss is of an earlier epoch
+                row.pop("train/loss", None)
             row |= {"epoch": trainer.current_epoch, "step": trainer.global_step - 1}
             checkpoint["epoch_metrics"] = row
         elif trainer.world_size == 1:
@@ -83,8 +85,9 @@ class ExactResume(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
     ) -> None:
         """Add to an epoch's means, with its first batch here, what came before."""
-        for key, (value, weight) in self._sums.items():
-            metric = trainer.fit_loop.epoch_loop._results[key]
+        results = trainer.fit_loop.epoch_loop._results
+        for key in self._sums.keys() & results.keys():  # not all of it is logged to the end
+            (value, weight), metric = self._sums[key], results[key]
             metric.value = metric.value + value.to(metric.value.device)
             metric.cumulated_batch_size = metric.cumulated_batch_size + weight.to(
                 metric.value.device

@@ -67,7 +67,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         said = manifest.pop("crc32", None)
-    except (ValueError, AttributeError):  # no UTF-8, no JSON, no object
+    except (ValueError, AttributeError, RecursionError):  # no UTF-8, no JSON, no object
         raise DamagedError(folder, "manifest.json cannot be read") from None
     if (said or "key" in manifest) and sealed(manifest)["crc32"] != said:
         raise DamagedError(folder, "manifest.json has changed")

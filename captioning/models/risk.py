@@ -62,7 +62,8 @@ class RiskModule(CaptioningModule):
         if not 0 < self.risk_epochs < self.trainer.max_epochs:
             raise UserError(
                 f"training.risk_epochs={self.risk_epochs} must leave some of the "
-                f"trainer.max_epochs={self.trainer.max_epochs} to cross entropy"
+                f"trainer.max_epochs={self.trainer.max_epochs} to cross entropy; type "
+                f"training.risk_epochs={max(1, self.trainer.max_epochs // 3)}"
             )
         dataset = self.trainer.datamodule.train_dataloader().dataset
         references = np.split(dataset.tokens, dataset.starts[1:])
