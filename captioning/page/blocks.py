@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import LRUCache
 
 from captioning.captioner import Captioner
 from captioning.page.answers import HINT, answer
@@ -19,7 +18,6 @@ from captioning.page.pictures import strip
 
 HERE = Path(__file__).parent
 SERVED, WAITING = 2, 32  # visitors at once
-SESSIONS = 100  # visitors who are remembered
 CHOOSE = """
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
@@ -55,10 +53,7 @@ def build_page(captioners: Mapping[str, Captioner], samples: Sequence[str]) -> g
             trigger_mode="always_last",
             concurrency_limit=SERVED,
         )
-    page.queue(max_size=WAITING)
-    # What a visitor did not stay to read is kept for him: Gradio would keep 2,000 such answers.
-    page._queue.pending_messages_per_session = LRUCache(SESSIONS)
-    return page
+    return page.queue(max_size=WAITING)
 
 
 def bring(samples: Sequence[str], picked: gr.State) -> None:
@@ -108,7 +103,7 @@ def launch_options() -> dict[str, Any]:
         "server_name": "127.0.0.1",
         "share": False,
         "max_file_size": "20mb",
-        "state_session_capacity": SESSIONS,
+        "state_session_capacity": 100,
         "theme": gr.themes.Base(
             primary_hue="blue",
             neutral_hue="slate",
