@@ -2,7 +2,6 @@
 
 import csv
 import socket
-import sys
 
 import pytest
 from hypothesis import settings
@@ -79,11 +78,3 @@ def trained(folder):
     done = run(folder, *TINY, "data.root=data", "trainer.max_epochs=2", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     return done, folder / "run"
-
-
-@pytest.fixture(autouse=True)
-def first_process():
-    """Let no test that played another process leave Lightning in the belief that it is one."""
-    yield
-    if rank_zero := sys.modules.get("lightning_utilities.core.rank_zero"):
-        rank_zero.rank_zero_only.rank = 0

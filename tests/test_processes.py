@@ -8,15 +8,14 @@ import torch
 from composing import composed
 from hydra.types import RunMode
 from omegaconf import read_write
-from verbs import TINY, run
+from pytorch_lightning.utilities import rank_zero_only
+from verbs import TINY, TWO, run
 
 from captioning.captioner import Captioner
 from captioning.data.records import UserError
 from captioning.train import train
 
 pytestmark = pytest.mark.slow
-
-TWO = ["trainer.gpus=null", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
 
 
 def rows(run_folder, file):
@@ -98,5 +97,7 @@ def test_processes_without_a_common_folder_are_refused(folder, tmp_path, monkeyp
     for key in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "GROUP_RANK"):
         monkeypatch.setenv(key, "0")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    # Lightning goes on believing that it is the second process; this is put back after the test.
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
     with pytest.raises(UserError, match=r"hydra\.run\.dir="):
         started(folder, tmp_path, monkeypatch, RunMode.RUN)

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from glob import glob
 from pathlib import Path
 
 import pytest
 import torch
 from composing import composed
-from verbs import TINY
+from verbs import TINY, TWO
 
 from captioning import fit, replay
 from captioning.callbacks.preemption import CODE
@@ -168,7 +169,16 @@ SLURM = {  # what srun sets for a job of one task
 }
 
 
-TWO = ["trainer.gpus=null", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
+def stopped(command, number, pattern, folder, environment):
+    """Start a command, signal it once a file is there; return exit code and what it said."""
+    options = {"cwd": folder, "env": environment, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, **options) as process:
+        while not glob(str(pattern)):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        process.send_signal(number)
+        told = process.communicate(timeout=60)[1]
+    return process.returncode, told
 
 
 @pytest.mark.parametrize("environment", [SLURM, {}], ids=["slurm", "two processes"])
@@ -178,18 +188,14 @@ def test_a_queue_that_takes_the_machine_and_gives_it_back(folder, tmp_path, envi
     command += [] if environment else TWO
     command += [f"hydra.run.dir={tmp_path / 'run'}"]
     environment = os.environ | environment | {"HF_HUB_OFFLINE": "1"}
-    options = {"cwd": folder, "env": environment, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, **options) as process:
-        while not (tmp_path / "run" / "last.ckpt").exists():
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        told = process.communicate(timeout=60)[1]
-    assert process.returncode == 143, told
+    last = tmp_path / "run" / "last.ckpt"
+    code, told = stopped(command, signal.SIGTERM, last, folder, environment)
+    assert code == 143, told
     assert "stopped and saved" in told
     epochs = read_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] + 1
     command[command.index("trainer.max_epochs=400")] = f"trainer.max_epochs={epochs + 1}"
-    again = subprocess.run(command, stdout=subprocess.DEVNULL, **options)
+    options = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
+    again = subprocess.run(command, **options)
     assert again.returncode == 0, again.stderr
     assert not list(tmp_path.rglob("hpc_ckpt*"))
     assert read_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == epochs
@@ -198,14 +204,9 @@ def test_a_queue_that_takes_the_machine_and_gives_it_back(folder, tmp_path, envi
 def test_ctrl_c_in_a_sweep_is_a_sentence(folder):
     command = [sys.executable, "-m", "captioning.train", "-m", *OPTIONS[:-1], "seed=1,2"]
     command += ["name=stopped", "trainer.max_epochs=400"]
-    options = {"cwd": folder, "stderr": subprocess.PIPE, "text": True}
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, **options) as one:
-        while not list(folder.glob("outputs/sweeps/stopped/*/last.ckpt")):
-            assert one.poll() is None, one.stderr.read()
-            time.sleep(0.05)
-        one.send_signal(signal.SIGINT)
-        told = one.communicate(timeout=60)[1]
-    assert one.returncode == 130, told
+    last = folder / "outputs/sweeps/stopped/*/last.ckpt"
+    code, told = stopped(command, signal.SIGINT, last, folder, environment)
+    assert code == 130, told
     assert "the same command goes on" in told
     assert "Traceback" not in told

@@ -15,6 +15,8 @@ TINY = [
     "model.hidden_dim=16",
 ]
 
+TWO = ["trainer.gpus=null", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
+
 
 def run(folder, *arguments, module="captioning.train"):
     """Run a verb in a real process, in an empty folder, without a network."""

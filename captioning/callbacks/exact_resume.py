@@ -41,8 +41,6 @@ class ExactResume(pl.Callback):
         if trainer.fit_loop.epoch_progress.current.processed > trainer.current_epoch:
             known = trainer.callback_metrics.items()
             row = {key: value.item() for key, value in known if key.startswith("train/")}
-            if "train/reward" in row:  # then the loss is of an earlier epoch
-                row.pop("train/loss", None)
             row |= {"epoch": trainer.current_epoch, "step": trainer.global_step - 1}
             checkpoint["epoch_metrics"] = row
         elif trainer.world_size == 1:

@@ -113,11 +113,8 @@ class RunFolder(pl.Callback):
 
     def _note(self, trainer: pl.Trainer, stage: str) -> None:
         metrics = self.history.setdefault(trainer.current_epoch, {})
-        known = trainer.callback_metrics
-        # Lightning keeps what is logged no more: the loss, once training is for a reward.
-        stale = "train/loss" if "train/reward" in known else None
-        for key, value in known.items():
-            if key.startswith(stage) and key != stale:
+        for key, value in trainer.callback_metrics.items():
+            if key.startswith(stage):
                 metrics[key] = float(value)
 
     def _finish(self, trainer: pl.Trainer, status: str) -> None:

@@ -24,6 +24,8 @@ class Views:
 
     def gather(self, rows: Int[np.ndarray, " n"]) -> torch.Tensor:
         """Return float32 features, `[n d]` or `[n r d]`; a row is `image + images * view`."""
+        if len(self.stores) == 1:  # without a second copy of every batch
+            return self.stores[0].gather(rows)
         views, within = np.divmod(rows, self.images)
         features = torch.empty(len(rows), *self.stores[0].shape[1:])
         for view in np.unique(views).tolist():

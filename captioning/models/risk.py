@@ -57,7 +57,7 @@ class RiskModule(CaptioningModule):
         self.sharpness = sharpness
 
     def on_fit_start(self) -> None:
-        """Read the training captions as references."""
+        """Refuse epochs that leave none for cross entropy."""
         super().on_fit_start()
         if not 0 < self.risk_epochs < self.trainer.max_epochs:
             raise UserError(
@@ -65,9 +65,20 @@ class RiskModule(CaptioningModule):
                 f"trainer.max_epochs={self.trainer.max_epochs} to cross entropy; type "
                 f"training.risk_epochs={max(1, self.trainer.max_epochs // 3)}"
             )
-        dataset = self.trainer.datamodule.train_dataloader().dataset
+
+    def on_train_start(self) -> None:
+        """Take the training captions, which the loader has read, as references."""
+        dataset = self.trainer.train_dataloader.dataset
         references = np.split(dataset.tokens, dataset.starts[1:])
         self.reward = self.make_reward(dataset.rows, [one[1:].tolist() for one in references])
+
+    def on_train_epoch_start(self) -> None:
+        """Let Lightning forget the loss of the epochs before, which is logged no more."""
+        if self._is_for_reward():
+            self.trainer.callback_metrics.pop("train/loss", None)
+
+    def _is_for_reward(self) -> bool:
+        return self.trainer.current_epoch >= self.trainer.max_epochs - self.risk_epochs
 
     def factor(self, step: int, total: int) -> float:
         """Return the factor on the learning rate: each part has a schedule of its own."""
@@ -78,7 +89,7 @@ class RiskModule(CaptioningModule):
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return cross entropy, or in the last epochs less the expected reward, 0 to 10."""
-        if self.trainer.current_epoch < self.trainer.max_epochs - self.risk_epochs:
+        if not self._is_for_reward():
             return super().training_step(batch)
         self.decoder.eval()
         found = self.search(self.decoder, batch.features).tokens.clone()  # of inference mode

@@ -61,24 +61,35 @@ def serve(folder):
     return process, f"http://127.0.0.1:{server.server_port}"
 
 
-def attempt(work, folder, fault=None, log="log"):
-    """Do `work` in a fork; return how it ended: 0, 1 after an error, -9 where it was killed."""
-    log = folder.with_name(folder.name + "." + log)
+def begin(work, folder, said=None):
+    """Do `work` in a fork that is not waited for; what it prints goes to a file."""
     process = os.fork()
     if process == 0:
         code = 1
         try:
-            output = os.open(f"{log}.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+            name = said or f"{folder}.{os.getpid()}.txt"
+            output = os.open(name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
             os.dup2(output, 1)
             os.dup2(output, 2)
             signal.alarm(LONGEST)
-            inject(folder, log, fault)
             work(folder)
             code = 0
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
+    return process
+
+
+def attempt(work, folder, fault=None, log="log"):
+    """Do `work` in a fork; return how it ended: 0, 1 after an error, -9 where it was killed."""
+    log = folder.with_name(folder.name + "." + log)
+
+    def disturbed(folder):
+        inject(folder, log, fault)
+        work(folder)
+
+    process = begin(disturbed, folder, f"{log}.txt")
     _, status = os.waitpid(process, 0)
     return os.waitstatus_to_exitcode(status)
 
@@ -145,25 +156,6 @@ def disturb(activity, folder, fault, wanted, lots):
     wrong += [f"different: {key}" for key in wanted if found.get(key) != wanted[key]]
     wrong += [f"more than wanted: {key}" for key in found.keys() - wanted.keys()]
     return True, wrong
-
-
-def begin(work, folder):
-    """Do `work` in a fork that is not waited for."""
-    process = os.fork()
-    if process == 0:
-        code = 1
-        try:
-            output = os.open(f"{folder}.{os.getpid()}.txt", os.O_CREAT | os.O_WRONLY)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            signal.alarm(LONGEST)
-            work(folder)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return process
 
 
 def at_once(jobs):
