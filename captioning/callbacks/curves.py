@@ -5,10 +5,11 @@ Metrics by epoch enter; a PNG leaves.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from captioning.data.whole import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,9 +58,8 @@ def draw_curves(path: Path, title: str, history: History, best: int | None = Non
         axis.remove()
     for axis, (name, keys) in zip(axes, panels.items(), strict=False):
         _draw_panel(axis, name, keys, history, best)
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def _draw_panel(axis: Axes, name: str, keys: list[str], history: History, best: int | None) -> None:

@@ -21,6 +21,7 @@ import pytorch_lightning as pl
 
 from captioning.callbacks.captions import Generated, ValidationCaptions
 from captioning.data.records import UserError
+from captioning.data.whole import whole
 from captioning.features.images import load_image
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -66,14 +67,12 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 def write_captions(path: Path, rows: Sequence[Generated]) -> None:
     """Write a CSV of image, path, caption and a column a score; a missing score is empty."""
     keys = _score_keys(rows)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["image", "path", "caption", *keys])
         writer.writeheader()
         for record, caption, scores in rows:
             named = {"image": record.image_id, "path": record.path, "caption": caption}
             writer.writerow(named | scores)
-    os.replace(temporary, path)
 
 
 def write_gallery(
@@ -103,9 +102,8 @@ def write_gallery(
             _card(row, keys, thumbnail) for row, thumbnail in zip(rows, thumbnails, strict=True)
         ),
     )
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _score_keys(rows: Sequence[Generated]) -> list[str]:
@@ -150,7 +148,6 @@ def _thumbnail(source: str, folder: Path) -> str | None:
         except UserError:
             return None
         image.thumbnail((THUMBNAIL, THUMBNAIL))
-        temporary = target.with_suffix(".tmp")
-        image.save(temporary, format="JPEG", quality=80)
-        os.replace(temporary, target)
+        with whole(target) as temporary:
+            image.save(temporary, format="JPEG", quality=80)
     return f"{quote(folder.name)}/{target.name}"

@@ -23,6 +23,7 @@ from captioning.callbacks.curves import draw_curves
 from captioning.callbacks.gallery import spread
 from captioning.callbacks.lines import epoch_line, sample_table
 from captioning.callbacks.provenance import provenance
+from captioning.data.whole import whole
 
 log = logging.getLogger(__name__)
 
@@ -156,9 +157,8 @@ class RunFolder(pl.Callback):
             "history": [{"epoch": at} | finite(self.history[at]) for at in sorted(self.history)],
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / "run.json.tmp"
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, self.folder / "run.json")
+        with whole(self.folder / "run.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def finite(metrics: dict[str, float]) -> dict[str, float | None]:

@@ -20,6 +20,8 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
+from captioning.data.whole import whole
+
 
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside its final name, and to the disk, before it takes that name."""
@@ -60,12 +62,13 @@ class WholeTable(ExperimentWriter):
             return
         self.rows += self.metrics
         self.metrics = []
-        temporary = Path(f"{self.metrics_file_path}.tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            whole(Path(self.metrics_file_path)) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, sorted({key for row in self.rows for key in row}))
             writer.writeheader()
             writer.writerows(self.rows)
-        os.replace(temporary, self.metrics_file_path)
 
 
 @rank_zero_only

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from captioning.data.records import UserError
+from captioning.data.whole import whole
 
 BLOCK = 1 << 20  # bytes
 
@@ -95,9 +95,8 @@ def forget(folder: Path, damaged: Sequence[int]) -> None:
 
 def write_json(path: Path, content: object) -> None:
     """Write a file that is there as a whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 class Blocks:

@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from captioning.data.records import UserError
+from captioning.data.whole import whole
 
 Row = tuple[str, str]  # a picture's path, its caption
 
@@ -78,9 +79,8 @@ class Table:
         self.done: set[str] = set()
         head = b"" if self.json_lines else _encoded(self._line(self.columns))
         if overwrite or not self.path.exists() or head.startswith(self._start(len(head))):
-            temporary = beside.with_name(beside.name + ".tmp")
-            temporary.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
-            os.replace(temporary, beside)
+            with whole(beside) as temporary:
+                temporary.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
             file = self.path.open("wb", buffering=0)
             file.write(head)
             return file
@@ -164,10 +164,9 @@ class Sidecars:
         """Write each caption at once or not at all."""
         for path, caption in rows:
             text = _sidecar(path)
-            temporary = f"{text}.tmp"
             try:
-                Path(temporary).write_text(caption + "\n", encoding="utf-8")
-                os.replace(temporary, text)
+                with whole(Path(text)) as temporary:
+                    temporary.write_text(caption + "\n", encoding="utf-8")
             except OSError as error:
                 raise UserError(f"{text} cannot be written: {error.strerror}") from None
 

@@ -24,6 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from captioning.data.records import UserError
+from captioning.data.whole import whole
 
 LONGEST = 180  # letters of a folder's name; file systems allow 255 bytes
 
@@ -117,9 +118,9 @@ def _attempt(
     def write(status: str, **more: Any) -> None:
         content = {"status": status, "host": platform.node(), "process": os.getpid()}
         content |= {"started": round(start), "seconds": round(time.time() - start, 1), **more}
-        temporary = folder / "status.json.tmp"
-        temporary.write_text(json.dumps(content | {"config": config}, indent=1) + "\n", "utf-8")
-        os.replace(temporary, folder / "status.json")
+        with whole(folder / "status.json") as temporary:
+            text = json.dumps(content | {"config": config}, indent=1) + "\n"
+            temporary.write_text(text, "utf-8")
 
     write("running")
     try:

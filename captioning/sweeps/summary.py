@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from captioning.data.whole import whole
 from captioning.sweeps.rows import make_rows, markdown, setting_keys
 from captioning.sweeps.runs import read_runs
 
@@ -58,6 +58,5 @@ def comma_separated(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
