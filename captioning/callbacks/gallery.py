@@ -85,8 +85,11 @@ def write_gallery(
     """
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
+    paths = list(
+        dict.fromkeys(row.record.path for row in rows)
+    )  # no file is written by two threads
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow works outside Python's lock
-        thumbnails = list(pool.map(_thumbnail, [row.record.path for row in rows], repeat(folder)))
+        made = dict(zip(paths, pool.map(_thumbnail, paths, repeat(folder)), strict=True))
     keys = _score_keys(rows)
     orders = [
         f'<option value="{at} {sign}">{escape(key)}, {name} first</option>'
@@ -98,9 +101,7 @@ def write_gallery(
         summary=_definitions(summary, digits=3),
         orders="".join(orders),
         count=f"{len(rows):,}",
-        cards="\n".join(
-            _card(row, keys, thumbnail) for row, thumbnail in zip(rows, thumbnails, strict=True)
-        ),
+        cards="\n".join(_card(row, keys, made[row.record.path]) for row in rows),
     )
     with whole(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

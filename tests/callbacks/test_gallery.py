@@ -1,5 +1,6 @@
 import csv
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from captioning.callbacks.captions import Generated
 from captioning.callbacks.gallery import Gallery, spread, write_captions, write_gallery
 from captioning.data.records import Record
+from captioning.features.images import load_image
 
 
 @pytest.fixture
@@ -76,6 +78,20 @@ def test_thumbnails_are_small_jpegs_made_once(tmp_path, row):
     made = (tmp_path / source).stat().st_mtime_ns
     write_gallery(tmp_path / "gallery.html", "run", {}, [row])
     assert (tmp_path / source).stat().st_mtime_ns == made
+
+
+def test_a_picture_of_several_rows_is_made_once(tmp_path, row, monkeypatch):
+    made = []
+
+    def load(path):
+        made.append(path)
+        time.sleep(0.02)  # long enough for another thread to begin, too
+        return load_image(path)
+
+    monkeypatch.setattr("captioning.callbacks.gallery.load_image", load)
+    write_gallery(tmp_path / "gallery.html", "run", {}, [row] * 20)  # threads, one file
+    assert made == [row.record.path]
+    assert len(Page(tmp_path / "gallery.html").all("img")) == 20
 
 
 @pytest.mark.parametrize("evil", ["<script>alert(1)</script>", '"><img src=x onerror=y>', "$title"])
