@@ -35,25 +35,32 @@ def evaluate(cfg: DictConfig) -> None:
     import torch
 
     from captioning.build import build
-    from captioning.callbacks.captions import caption_records
+    from captioning.callbacks.captions import among, caption_records
     from captioning.callbacks.provenance import provenance
+    from captioning.data.records import UserError
     from captioning.metrics.captions import WITH_JAVA
     from captioning.reports.folder import write_folder
     from captioning.reports.results import results
     from captioning.reports.scoring import Scorer
+    from captioning.search.neighbours import Neighbours
 
     start = time.monotonic()
     options = checked(cfg)
     origin = provenance(torch.device(options["device"]))
     torch.manual_seed(options["seed"])
     search = build(options["search"])
-    records, entrants, text_encoder, is_true = load(options)
+    if isinstance(search, Neighbours) and options["split"] == "train":
+        raise UserError("search=neighbours would read the pictures' own captions; type split=dev")
+    readable, entrants, text_encoder, is_true = load(options)
+    records = [record for record in readable if record.split == options["split"]]
+    training = [record for record in readable if record.split == "train"]
     also = {name: WITH_JAVA[name] for name in options["also"]}
     scorer = Scorer(records, text_encoder, is_true, options["seed"], also)
     systems, described = [], []
     for one in entrants:
         began = time.monotonic()
-        captions = caption_records(one.decoder, one.vocabulary, one.store.of, records, search)
+        own = among(search, training, one.store.of, one.vocabulary)
+        captions = caption_records(one.decoder, one.vocabulary, one.store.of, records, own)
         seconds = round(time.monotonic() - began, 1)
         described.append({"label": one.label, "seconds": seconds, "checkpoints": one.identity})
         systems.append(scorer.system(one.label, captions))
@@ -112,7 +119,7 @@ def report(content: dict[str, Any], folder: Path) -> None:
 
 
 def load(options: dict[str, Any]) -> tuple[list[Record], list[Entrant], Any, Any]:
-    """Return the split's records, who captions them, the text encoder, and who knows the truth."""
+    """Return all records, who captions them, the text encoder, and who knows the truth."""
     from captioning.captioner import read_checkpoint
     from captioning.data.records import UserError
     from captioning.features.datamodule import split_records
@@ -144,7 +151,6 @@ def load(options: dict[str, Any]) -> tuple[list[Record], list[Entrant], Any, Any
     )
     if options["ensemble"]:
         entrants.append(ensemble(entrants))
-    records = [record for record in records if record.split == split]
     return records, entrants, text_encoder, getattr(source, "is_true", None)
 
 

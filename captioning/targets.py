@@ -24,6 +24,7 @@ CLASSES = (
     "captioning.data",
     "captioning.features",
     "captioning.models",
+    "captioning.search",
     "captioning.callbacks",
     "captioning.metrics",
     "pytorch_lightning.callbacks",
@@ -41,11 +42,12 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(
         ("batch_size", "min_count", "image_size", "images", "samples", "risk_epochs"), (1, math.inf)
     ),
-    **dict.fromkeys(("width", "groups", "max_length"), (1, math.inf)),
+    **dict.fromkeys(("width", "groups", "max_length", "neighbours"), (1, math.inf)),
     **dict.fromkeys(("embed_dim", "hidden_dim", "num_layers", "heads"), (1, 1 << 16)),
     **dict.fromkeys(("min_length", "no_repeat_ngram", "weight_decay"), (0, math.inf)),
     **dict.fromkeys(
-        ("diversity", "sharpness", "n_startup_trials", "n_warmup_steps"), (0, math.inf)
+        ("diversity", "likelihood", "sharpness", "n_startup_trials", "n_warmup_steps"),
+        (0, math.inf),
     ),
     **dict.fromkeys(("learning_rate", "risk_learning_rate", "temperature"), (1e-12, math.inf)),
     **dict.fromkeys(("warmup", "dropout", "label_smoothing", "top_p"), (0, 1)),

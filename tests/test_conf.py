@@ -39,6 +39,7 @@ GIVEN = {
     "greedy_search": ["decoder", "features"],
     "sample": ["decoder", "features"],
     "consensus_search": ["decoder", "features"],
+    "Neighbours": [],
 }
 
 

@@ -77,6 +77,21 @@ def test_the_scores_are_those_of_training(evaluated, trained):
 
 
 @pytest.mark.slow
+def test_neighbours_choose_among_the_training_pictures(trained, folder):
+    done = run(
+        folder,
+        "ckpt=run/best.ckpt",
+        "search=neighbours",
+        "search.neighbours=1",
+        "hydra.run.dir=neighbours",
+        module="captioning.evaluate",
+    )
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((folder / "neighbours" / "scores.json").read_text())
+    assert scores["search"]["neighbours"] == 1
+
+
+@pytest.mark.slow
 def test_every_caption_is_in_the_table(evaluated):
     with (evaluated[1] / "captions-run.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -101,6 +116,7 @@ def test_the_report_holds_all_it_shows(evaluated):
         (["split=test"], "no picture is in the test split, only in train, val; type split=val"),
         (["ckpt=nowhere.ckpt"], "ckpt=nowhere.ckpt: there is no such file"),
         (["ensemble=true"], "two checkpoints or more"),
+        (["split=train", "search=neighbours"], "own captions; type split=dev"),
         (["data.root=nowhere"], "nowhere"),
     ],
 )

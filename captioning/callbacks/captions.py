@@ -17,6 +17,7 @@ from tqdm import tqdm
 from captioning.data.records import Record, UserError
 from captioning.data.vocabulary import Vocabulary
 from captioning.search.beam import Hypotheses
+from captioning.search.neighbours import Neighbours
 
 
 class Generated(NamedTuple):
@@ -38,6 +39,7 @@ class ValidationCaptions(pl.Callback):
         self.search = search
         self.batch_size = batch_size
         self._generated: list[Generated] | None = None
+        self._among: Callable[..., Hypotheses] | None = None
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the captions of the epoch before."""
@@ -66,8 +68,11 @@ class ValidationCaptions(pl.Callback):
             )
         mine = share(trainer, records)
         decoder = trainer.lightning_module.decoder
+        if self._among is None:
+            training = data.splits["train"]
+            self._among = among(self.search, training, data.features, data.vocabulary)
         captions = caption_records(
-            decoder, data.vocabulary, data.features, mine, self.search, self.batch_size
+            decoder, data.vocabulary, data.features, mine, self._among, self.batch_size
         )
         return [
             Generated(record, caption, {})
@@ -88,6 +93,18 @@ def whole(trainer: pl.Trainer, mine: list) -> list:
     torch.distributed.all_gather_object(shares, mine)
     rows = range(sum(map(len, shares)))
     return [shares[at % trainer.world_size][at // trainer.world_size] for at in rows]
+
+
+def among(
+    search: Callable[..., Hypotheses],
+    training: list[Record],
+    features_of: Callable[[list[Record]], Tensor],
+    vocabulary: Vocabulary,
+) -> Callable[..., Hypotheses]:
+    """Return the search, told of the training pictures where it is one that asks for them."""
+    if isinstance(search, Neighbours):
+        return search.among(training, features_of, vocabulary)
+    return search
 
 
 def caption_records(

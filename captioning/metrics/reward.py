@@ -68,17 +68,24 @@ class CiderReward:
         self, rows: Int[np.ndarray, " caption"], tokens: Int[np.ndarray, "caption time"]
     ) -> Float[np.ndarray, " caption"]:
         """Return the reward of each caption, `<pad>` after its `<eos>`, for the picture `rows`."""
+        return self.against(tokens, rows[:, None])[:, 0]
+
+    def against(
+        self, tokens: Int[np.ndarray, "caption time"], rows: Int[np.ndarray, "caption picture"]
+    ) -> Float[np.ndarray, "caption picture"]:
+        """Return the reward of each caption for each of its pictures `rows`."""
         lengths = (tokens != PAD).sum(1)
-        picture = np.searchsorted(self.rows, rows)
+        picture = np.searchsorted(self.rows, rows)[..., None]
         # A picture with fewer references than others has some twice, which the mean leaves out.
-        own = np.arange(self.most) < self.counts[picture][:, None]
-        references = self.starts[picture][:, None] + np.where(own, np.arange(self.most), 0)
-        total = np.zeros(references.shape)
+        own = np.arange(self.most) < self.counts[picture]
+        references = self.starts[picture] + np.where(own, np.arange(self.most), 0)
+        flat = references.reshape(len(tokens), -1)
+        total = np.zeros(flat.shape)
         for (caption, name), order in zip(_runs(tokens, lengths), self.orders, strict=False):
-            total += _cosines(*_counted(caption, name), references, order, len(self.rows))
-        apart = lengths[:, None] - self.lengths[references]
+            total += _cosines(*_counted(caption, name), flat, order, len(self.rows))
+        apart = lengths[:, None] - self.lengths[flat]
         scores = 10 * total / MAX_NGRAM * np.exp(-(apart**2) / (2 * SIGMA**2))
-        return np.where(own, scores, 0).sum(1) / own.sum(1)
+        return np.where(own, scores.reshape(own.shape), 0).sum(2) / own.sum(2)
 
 
 def _cosines(

@@ -35,7 +35,7 @@ class TinyData(pl.LightningDataModule):
     def __init__(self, records, source):
         super().__init__()
         self.source = source
-        self.splits = {"val": records}
+        self.splits = {"train": [], "val": records}
         self.vocabulary = Vocabulary.from_captions(["a red square"])
 
     def train_dataloader(self):

@@ -41,3 +41,15 @@ def test_many_captions_of_a_picture_are_scored_each_for_itself():
     rewards = reward(np.array([0, 0, 1, 1]), padded([[4, 5, 6], [7, 8], [4, 5, 6], [7, 8]]))
     assert rewards[0] > 5 > rewards[1]
     assert rewards[3] > 5 > rewards[2]
+
+
+@given(images, st.data())
+def test_a_caption_earns_with_any_picture_what_it_would_earn_as_its_caption(images, data):
+    pairs = [(at, [*one, EOS]) for at, (_, many) in enumerate(images) for one in many]
+    reward = CiderReward(np.array([row for row, _ in pairs]), [one for _, one in pairs])
+    tokens = padded([hypothesis for hypothesis, _ in images])
+    row = st.lists(st.integers(0, len(images) - 1), min_size=3, max_size=3)
+    rows = np.array([data.draw(row) for _ in images])
+    together = reward.against(tokens, rows)
+    for column in range(3):
+        np.testing.assert_allclose(together[:, column], reward(rows[:, column], tokens), atol=1e-12)

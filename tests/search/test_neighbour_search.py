@@ -1,0 +1,86 @@
+"""The neighbours choose: by hand, with every sentence of a tiny model in the beam."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import decoder, features
+
+from captioning.data.records import Record, UserError
+from captioning.data.vocabulary import SPECIALS, Vocabulary
+from captioning.metrics.reward import CiderReward
+from captioning.search.beam import beam_search
+from captioning.search.neighbours import Neighbours
+
+VOCABULARY = Vocabulary([*SPECIALS, "cat", "dog", "runs"])
+SAID = [["cat runs", "cat"], ["dog dog"], ["runs cat", "runs", "cat cat"], ["dog runs"]]
+RECORDS = [Record(str(at), f"{at}.jpg", said, "train") for at, said in enumerate(SAID)]
+SEEN = torch.tensor([[9.0, 0, 0, 0, 1], [0, 9, 0, 0, 2], [0, 0, 9, 0, 3], [0, 0, 0, 9, 4]])
+
+
+def found(pictures, records=RECORDS, seen=SEEN, **options):
+    """Search among the training pictures, with room for all twelve sentences of two words."""
+    search = Neighbours(CiderReward, width=12, max_length=2, **options)
+    place = {record.image_id: at for at, record in enumerate(RECORDS)}
+    among = search.among(
+        records, lambda some: seen[[place[one.image_id] for one in some]], VOCABULARY
+    )
+    return among(decoder(), pictures)
+
+
+def texts(hypotheses):
+    return [VOCABULARY.decode(rows[0]) for rows in hypotheses.tokens.tolist()]
+
+
+def test_a_picture_gets_what_was_said_of_the_one_most_alike():
+    order = [1, 3, 1]
+    first = texts(found(0.9 * SEEN[order], temperature=0.01))
+    assert first == [SAID[at][0] for at in order]
+
+
+def test_a_caption_scores_what_it_earns_with_each_neighbour_by_its_cosine():
+    pictures = features(3)
+    ours = found(pictures, neighbours=3, temperature=0.5, likelihood=0.2)
+    rows = np.repeat(np.arange(4), [len(said) for said in SAID])
+    reward = CiderReward(rows, [VOCABULARY.encode(one)[1:] for said in SAID for one in said])
+    plain = beam_search(decoder(), pictures, width=12, max_length=2)
+    unit = torch.nn.functional.normalize((SEEN - SEEN.mean(0)) / SEEN.std(0))
+    own = torch.nn.functional.normalize((pictures - SEEN.mean(0)) / SEEN.std(0))
+    for row in range(3):
+        cosine, near = (own[row] @ unit.T).topk(3)
+        counts = (cosine / 0.5).exp() / (cosine / 0.5).exp().sum()
+        expected = {}
+        for tokens, score in zip(plain.tokens[row], plain.scores[row], strict=True):
+            earned = [float(reward(near[[at]].numpy(), tokens[None].numpy())[0]) for at in range(3)]
+            expected[tuple(tokens.tolist())] = float(counts @ torch.tensor(earned) + 0.2 * score)
+        for tokens, score in zip(ours.tokens[row], ours.scores[row], strict=True):
+            assert float(score) == pytest.approx(expected[tuple(tokens.tolist())], abs=1e-5)
+    assert (ours.scores.diff() <= 0).all()
+
+
+def test_with_likelihood_alone_the_beam_stays_as_it_was():
+    pictures = features()
+    plain = beam_search(decoder(), pictures, width=12, max_length=2)
+    assert texts(found(pictures, likelihood=1e6)) == texts(plain)
+
+
+def test_the_order_of_the_training_pictures_does_not_matter():
+    pictures = features()
+    theirs = found(pictures, records=RECORDS[::-1])
+    ours = found(pictures)
+    assert torch.equal(ours.tokens[:, 0], theirs.tokens[:, 0])
+    torch.testing.assert_close(ours.scores, theirs.scores)
+
+
+def test_regions_are_averaged():
+    pictures = features()
+    noise = torch.randn(4, 3, 5)
+    regions = (noise - noise.mean(1, keepdim=True)) + SEEN[:, None]
+    grid = found(pictures, seen=regions)
+    torch.testing.assert_close(grid.scores, found(pictures).scores)
+
+
+def test_who_has_no_training_pictures_is_told_so():
+    with pytest.raises(UserError, match="search=beam"):
+        Neighbours(CiderReward)(decoder(), features())
+    with pytest.raises(UserError, match="have none"):
+        found(features(), records=[])
