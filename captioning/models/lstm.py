@@ -41,6 +41,8 @@ class LSTMDecoder(Decoder):
             nn.BatchNorm1d(feature_dim, affine=False),  # the next layer has weights enough
             Dropout(dropout),
             nn.Linear(feature_dim, 2 * num_layers * hidden_dim if inject == "init" else embed_dim),
+            # Among words, smaller than a first state, a picture is soon forgotten.
+            nn.Identity() if inject == "init" else nn.BatchNorm1d(embed_dim),
         )
         self.lstm = nn.LSTM(
             2 * embed_dim if inject == "par" else embed_dim,
