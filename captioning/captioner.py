@@ -145,6 +145,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise UserError(f"there is no checkpoint {path}; a run leaves best.ckpt in its folder")
     try:
+        with zipfile.ZipFile(path) as archive:
+            packed = any(one.compress_type for one in archive.infolist())  # torch packs nothing
+            if packed or archive.testzip():  # checksums, which torch.load does not look at
+                raise zipfile.BadZipFile
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # what a foreign file makes of the reader has no common class
         what = "is not a checkpoint of captioning.train, or is damaged"

@@ -134,6 +134,7 @@ def _train(
         )
     check_processes(trainer, in_search=bool(callbacks))
     data = build_data(cfg, device=trainer.strategy.root_device.type)
+    build_decoder(config["model"], 8, data.encoder.feature_shape[-1])  # or say what cannot be
     data.prepare_data()
 
     # Here, so that neither imports nor the text encoder nor the store's state move what follows.

@@ -87,6 +87,13 @@ def test_a_run_goes_on_from_its_last_checkpoint(trained, folder):
         assert {row["epoch"] for row in csv.DictReader(file) if row["epoch"]} == {"2"}
 
 
+def test_neighbours_may_choose_the_captions_of_validation(folder):
+    options = ["data.root=data", "trainer=debug", "search=neighbours", "hydra.run.dir=neighbours"]
+    done = run(folder, *TINY, *options)
+    assert done.returncode == 0, done.stderr
+    assert "cider" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -148,6 +155,26 @@ class Hostile:
 
     def __reduce__(self):
         return os.system, ("touch /tmp/owned",)
+
+
+def test_a_decoder_that_cannot_be_is_told_before_pictures_are_encoded(
+    folder, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(folder)
+    places = [f"datamodule.features_root={tmp_path}", f"run_dir={tmp_path}"]
+    monkeypatch.setenv("CAPTIONING_TRUST", f"{tmp_path}/")
+    cfg = composed(*TINY, "data.root=data", "model.inject=last", *places)
+    with pytest.raises(UserError, match="the picture enters by init, pre or par"):
+        train(cfg)
+    assert not list(tmp_path.glob("resnet18*"))
+
+
+def test_a_bit_that_flipped_in_the_weights_is_noticed(trained, tmp_path):
+    content = bytearray((trained[1] / "best.ckpt").read_bytes())
+    content[len(content) // 2] ^= 4
+    (tmp_path / "best.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(tmp_path / "best.ckpt")
 
 
 def test_a_hostile_checkpoint_is_refused(tmp_path):

@@ -131,7 +131,8 @@ def _attempt(
         if not stopped:
             log.error("failed: %s", reason, exc_info=not isinstance(error, UserError))
         with suppress(OSError):  # a full disk may be what broke it
-            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            if not stopped:
+                (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
             write("interrupted" if stopped else "failed", error=reason)
         _let_go(error)
         raise

@@ -79,6 +79,7 @@ def test_a_stopped_job_is_not_a_failed_one(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         attempt(tmp_path, CONFIG, train)
     assert read_status(tmp_path)["status"] == "interrupted"
+    assert not (tmp_path / "traceback.txt").exists()
 
 
 def test_a_failed_job_leaves_no_model_in_memory(tmp_path):
