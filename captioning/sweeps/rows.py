@@ -8,6 +8,7 @@ from typing import Any
 
 from captioning.sweeps.runs import Run, differing, finished
 
+MANY = 4  # settings that differ; more do not get a column each
 COLUMNS = ("cider", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "bert_similarity")
 
 
@@ -102,15 +103,22 @@ def score_text(score: dict[str, Any] | None, key: str) -> str:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows as a table; scores x100, with ± one standard deviation over seeds."""
+    """Return the rows as a table; scores x100, with ± one standard deviation over seeds.
+
+    Where many settings differ, one column has what was typed for a row and not for all.
+    """
     settings, scores = setting_keys(rows), score_keys(rows)
+    typed = set.intersection(*({*row["config"]} for row in rows)) if len(rows) > 1 else set()
+    if len(settings) > MANY:
+        settings = []
     named = settings or ["config"]
     lines = [f"| {' | '.join([*named, 'seeds', *scores, 's/epoch'])} |"]
     lines.append("|" + "---|" * (len(named) + len(scores) + 2))
     for row in rows:
         cells = [_cell(row["settings"].get(key)) for key in settings]
         if not settings:
-            cells = [f"`{' '.join(row['config']) or 'defaults'}`"]
+            own = [one for one in row["config"] if one not in typed]
+            cells = [f"`{' '.join(own) or 'defaults'}`"]
         cells.append(str(len(row["seeds"])))
         cells += [score_text(row["scores"].get(key), key) for key in scores]
         pace = row["seconds_per_epoch"]

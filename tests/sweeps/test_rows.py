@@ -43,6 +43,14 @@ def test_the_smallest_is_first_where_that_is_best(tmp_path):
     assert "| x | seeds | loss | cider |" in markdown(make_rows(read_runs([tmp_path])))
 
 
+def test_where_many_settings_differ_a_row_is_named_by_what_was_typed_for_it(tmp_path):
+    for at, key in enumerate("uvwxy"):
+        write_run(tmp_path / key, ["trainer.gpus=0", f"{key}=1"], 1, 0.9 - at / 10)
+    lines = markdown(make_rows(read_runs([tmp_path]))).splitlines()
+    assert lines[0].startswith("| config | seeds | cider |")
+    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| `{key}=1`" for key in "uvwxy"]
+
+
 def test_a_jobs_status_outdoes_what_the_training_said(tmp_path):
     """The fit ended, then the captioning of the best checkpoint failed."""
     write_run(tmp_path / "a", [], 1, 0.5)
