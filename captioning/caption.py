@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from captioning.captioner import Captioner
-    from captioning.search.neighbours import Neighbours
 
 USAGE = """usage: python -m captioning.caption ckpt=PATH images=PICTURES [key=value ...]
 
@@ -30,8 +27,8 @@ USAGE = """usage: python -m captioning.caption ckpt=PATH images=PICTURES [key=va
   out=sidecar           photo.txt beside photo.jpg; a .txt that is there stays as it is
   overwrite=true        make anew what is there, instead of going on with it
   width=5               beam width; 1 is greedy
-  search=sample         or greedy, beam, diverse, consensus, neighbours (the training pictures must
-                        be there); with search.top_p=0.9 and what else conf/search/ has
+  search=sample         or greedy, beam, diverse, consensus; with search.top_p=0.9 and what else
+                        conf/search/ has
   weights=FILE          the encoder's weights, if not where they were in training
   device=cpu            or cuda
 """
@@ -83,7 +80,6 @@ def caption(
     from captioning.data.records import UserError
     from captioning.reports.captions import Sidecars, Table
     from captioning.reports.job import captioned, identity, write
-    from captioning.search.neighbours import Neighbours
 
     if out not in ("", "sidecar") and Path(out).suffix not in (".csv", ".jsonl"):
         raise UserError(f"out={out}: it ends with .csv or .jsonl, or is the word sidecar")
@@ -94,8 +90,6 @@ def caption(
     pictures = find_pictures(images, sys.stdin.buffer.read() if images == "-" else b"")
     captioner = loaded(ckpt, weights, device)
     captioner.search = build(node)
-    if isinstance(captioner.search, Neighbours):
-        captioner.search = among_training(captioner, captioner.search, ckpt)
     failed: list[str] = []
     if not out:
         for rows in captioned(captioner, pictures, failed):
@@ -124,32 +118,6 @@ def loaded(ckpt: str, weights: str, device: str) -> Captioner:
     if Path(ckpt).is_dir():
         return Captioner.from_pretrained(ckpt, device=device)
     return Captioner.from_checkpoint(ckpt, weights or None, device)
-
-
-def among_training(captioner: Captioner, search: Neighbours, ckpt: str) -> Callable[..., Any]:
-    """Return the search, told of the training pictures, which are encoded if need be."""
-    from captioning.build import build_stored
-    from captioning.captioner import read_checkpoint
-    from captioning.data.records import UserError
-    from captioning.features.datamodule import open_store, split_records
-    from captioning.guard import check_places
-
-    if Path(ckpt).is_dir():
-        raise UserError(f"ckpt={ckpt}: search=neighbours needs a run's best.ckpt, not a folder")
-    config = read_checkpoint(ckpt)["captioning"]["config"]
-    places = {key: config[key] for key in ("data", "datamodule")}
-    check_places(places)  # a stranger's checkpoint says where
-    source = build_stored(config["data"], "data")
-    source.prepare()
-    records, store = open_store(
-        split_records(source),
-        captioner.encoder,
-        config["datamodule"]["features_root"],
-        str(next(captioner.encoder.parameters()).device),
-        source.skip_unreadable,
-    )
-    training = [record for record in records if record.split == "train"]
-    return search.among(training, store.of, captioner.vocabulary)
 
 
 def search_node(name: str, options: dict[str, str]) -> dict[str, Any]:

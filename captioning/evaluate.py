@@ -122,7 +122,7 @@ def load(options: dict[str, Any]) -> tuple[list[Record], list[Entrant], Any, Any
     """Return all records, who captions them, the text encoder, and who knows the truth."""
     from captioning.captioner import read_checkpoint
     from captioning.data.records import UserError
-    from captioning.features.datamodule import split_records
+    from captioning.features.datamodule import Source, split_records
     from captioning.reports.entrants import ensemble, find_checkpoints, load_entrants
 
     paths = find_checkpoints(options["ckpt"])
@@ -131,6 +131,8 @@ def load(options: dict[str, Any]) -> tuple[list[Record], list[Entrant], Any, Any
     text_encoder = chosen("text_encoder", "metrics", options["text_encoder"], configs)
     text_encoder.model.to(options["device"])
     source = chosen("data", "data", options["data"], configs)
+    if not isinstance(source, Source):
+        raise UserError(f"{type(source).__name__} is no source of pictures; type data=NAME")
     source.prepare()
     split = options["split"]
     records = split_records(source)
@@ -165,6 +167,8 @@ def chosen(group: str, stage: str, given: dict[str, Any], configs: Sequence[dict
     given = {key: value for key, value in given.items() if value is not None}
     if "_target_" in given:
         return build(given)
+    if not all(isinstance(config.get(group), dict) for config in configs):
+        raise UserError(f"a checkpoint's config has no {group}; type {group}=NAME, as in training")
     nodes = [config[group] | given for config in configs]
     if any(node != nodes[0] for node in nodes):
         raise UserError(

@@ -22,6 +22,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from captioning.callbacks.captions import ValidationCaptions
 from captioning.callbacks.finite import FiniteLoss
+from captioning.callbacks.last_epoch import LastEpoch
 from captioning.callbacks.memory import OutOfMemory
 from captioning.callbacks.preemption import CODE, Preemption
 from captioning.data.records import UserError
@@ -32,7 +33,7 @@ BYTES = 12  # a trained number: itself and two moments, in float32
 
 def watchers(folder: str) -> list[pl.Callback]:
     """Return the callbacks that every run has, whatever its config names."""
-    return [FiniteLoss(folder), OutOfMemory(), Preemption(folder)]
+    return [FiniteLoss(folder), OutOfMemory(), Preemption(folder), LastEpoch()]
 
 
 def fit(

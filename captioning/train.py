@@ -134,7 +134,9 @@ def _train(
         )
     check_processes(trainer, in_search=bool(callbacks))
     data = build_data(cfg, device=trainer.strategy.root_device.type)
-    build_decoder(config["model"], 8, data.encoder.feature_shape[-1])  # or say what cannot be
+    # A decoder that cannot be, or that these features are not for, says so before they are made.
+    shape = data.encoder.feature_shape
+    build_decoder(config["model"], 8, shape[-1]).eval().begin(torch.zeros(1, *shape))
     data.prepare_data()
 
     # Here, so that neither imports nor the text encoder nor the store's state move what follows.

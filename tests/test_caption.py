@@ -138,25 +138,6 @@ def test_another_search_says_other_things(ckpt, pictures, capsys):
     assert len(said) > 1
 
 
-@pytest.mark.slow
-def test_neighbours_are_those_of_the_checkpoints_training(ckpt, folder, monkeypatch, capsys):
-    monkeypatch.chdir(folder)  # where its data and features are
-    picture = "data/train-red.png"
-    arguments = [f"ckpt={ckpt}", f"images={picture}", "search=neighbours", "search.likelihood=0"]
-    assert main([*arguments, "search.width=50"]) == 0
-    path, caption = capsys.readouterr().out.rstrip("\n").split("\t")
-    assert (path, "red" in caption.split()) == (picture, True)
-
-
-@pytest.mark.slow
-def test_an_exported_folder_has_no_neighbours(tmp_path, captioner, monkeypatch, capsys):
-    monkeypatch.setattr("captioning.caption.loaded", lambda *_: captioner)
-    picture = tmp_path / "a.png"
-    Image.new("RGB", (64, 64), "red").save(picture)
-    assert main([f"ckpt={tmp_path}", f"images={picture}", "search=neighbours"]) == 1
-    assert "needs a run's best.ckpt, not a folder" in capsys.readouterr().err
-
-
 def test_a_search_takes_the_users_values():
     assert search_node("beam", {"search.width": "3"})["width"] == 3
     assert search_node("sample", {"search.top_p": "0.5"})["top_p"] == 0.5

@@ -171,6 +171,12 @@ def test_a_checkpoint_cannot_name_what_is_made():
         chosen("data", "data", {}, configs)
 
 
+@pytest.mark.parametrize("config", [{}, {"data": "x"}])
+def test_a_checkpoint_without_data_needs_a_choice(config):
+    with pytest.raises(UserError, match="has no data; type data=NAME"):
+        chosen("data", "data", {}, [config])
+
+
 def test_a_path_may_hold_what_hydra_has_a_meaning_for(tmp_path):
     path = tmp_path / "seed=1,it's.ckpt"
     path.touch()

@@ -157,16 +157,22 @@ class Hostile:
         return os.system, ("touch /tmp/owned",)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["model.inject=last"], "the picture enters by init, pre or par"),
+        (["model=attention", "encoder.features=pooled"], "type encoder.features=grid"),
+    ],
+)
 def test_a_decoder_that_cannot_be_is_told_before_pictures_are_encoded(
-    folder, monkeypatch, tmp_path
+    folder, monkeypatch, tmp_path, options, told
 ):
     monkeypatch.chdir(folder)
-    places = [f"datamodule.features_root={tmp_path}", f"run_dir={tmp_path}"]
-    monkeypatch.setenv("CAPTIONING_TRUST", f"{tmp_path}/")
-    cfg = composed(*TINY, "data.root=data", "model.inject=last", *places)
-    with pytest.raises(UserError, match="the picture enters by init, pre or par"):
-        train(cfg)
-    assert not list(tmp_path.glob("resnet18*"))
+    places = [f"datamodule.features_root={tmp_path}/features", f"run_dir={tmp_path}"]
+    monkeypatch.setattr("captioning.train.check_places", lambda _: None)
+    with pytest.raises(UserError, match=told):
+        train(composed(*TINY, "data.root=data", *options, *places))
+    assert not (tmp_path / "features").exists()
 
 
 def test_a_bit_that_flipped_in_the_weights_is_noticed(trained, tmp_path):

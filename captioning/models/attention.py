@@ -20,6 +20,7 @@ class AttentionDecoder(Decoder):
     """Embedding → LSTM → gated attention over regions → logits.
 
     The regions' mean enters the LSTM's first state. `heads` look at different regions at once.
+    Raises UserError where they do not divide `hidden_dim`.
     """
 
     def __init__(
@@ -32,6 +33,8 @@ class AttentionDecoder(Decoder):
         dropout: float = 0.4,
     ):
         super().__init__()
+        if hidden_dim % heads:
+            raise UserError(f"model.hidden_dim={hidden_dim} does not split into heads={heads}")
         self.heads = heads
         self.embedding = nn.Embedding(vocabulary_size, embed_dim)
         self.norm = nn.BatchNorm1d(feature_dim, affine=False)  # the next layer has weights enough

@@ -36,7 +36,9 @@ def write_page(
     facts = [
         f"{len(scorer.records):,} pictures",
         f"{search.pop('_target_').rpartition('.')[2]}: "
-        + ", ".join(f"{key} {value}" for key, value in search.items()),
+        + ", ".join(
+            f"{key} {value}" for key, value in search.items() if not isinstance(value, dict)
+        ),
         f"{content['seconds']:.0f} s on {content['hardware']['device']}",
         content["started"].replace("T", " ")[:16],
         f"commit {commit}",

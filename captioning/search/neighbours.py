@@ -25,11 +25,11 @@ class _Memory(NamedTuple):
 
     pictures: Float[Tensor, "picture feature"]
     mean: Float[Tensor, " feature"]
-    scale: Float[Tensor, " feature"]
+    weight: Float[Tensor, " feature"]
     reward: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
     def vectors(self, features: Tensor) -> Float[Tensor, "batch feature"]:
-        return torch.nn.functional.normalize((_pooled(features) - self.mean) / self.scale)
+        return torch.nn.functional.normalize((_pooled(features) - self.mean) * self.weight)
 
 
 class Neighbours:
@@ -60,7 +60,7 @@ class Neighbours:
         """Raise UserError: who searches needs the training pictures; see `among`."""
         raise UserError(
             "search=neighbours needs the training pictures, which captioning.train and "
-            "captioning.evaluate have; type search=beam here, or use Neighbours.among in Python"
+            "captioning.evaluate have; type search=beam here, or see docs/models.md for Python"
         )
 
     def among(
@@ -69,19 +69,25 @@ class Neighbours:
         features_of: Callable[[Sequence[Record]], Tensor],
         vocabulary: Vocabulary,
     ) -> Callable[[Decoder, Tensor], Hypotheses]:
-        """Return the search among these training pictures; none of them should be captioned.
+        """Return the search among these training pictures; none of them should be scored.
 
-        Raises UserError where there are none.
+        Raises UserError where there are fewer than two that have captions.
         """
-        if not records:
-            raise UserError("search=neighbours needs training pictures, and these data have none")
+        records = [record for record in records if record.captions]
+        if len(records) < 2:
+            raise UserError(
+                f"search=neighbours needs two training pictures with captions or more, and these "
+                f"data have {len(records)}; type search=beam"
+            )
         starts = range(0, len(records), 250)
         pooled = torch.cat([_pooled(features_of(records[at : at + 250])) for at in starts])
-        scale, mean = torch.std_mean(pooled, 0)
+        spread, mean = torch.std_mean(pooled, 0)
+        # What is the same in all of them, such as a channel that is never on, tells nothing.
+        weight = torch.where(spread > 1e-4 * spread.max(), 1 / spread, 0.0)
         rows = np.repeat(np.arange(len(records)), [len(record.captions) for record in records])
         captions = [text for record in records for text in record.captions]
         reward = self.reward(rows, [vocabulary.encode(text)[1:] for text in captions])
-        memory = _Memory(pooled, mean, scale.clamp(min=1e-6), reward.against)
+        memory = _Memory(pooled, mean, weight, reward.against)
         return partial(self._search, memory._replace(pictures=memory.vectors(pooled)))
 
     @torch.inference_mode()
@@ -95,6 +101,7 @@ class Neighbours:
             rows = near[row].expand(len(tokens), -1).numpy()
             rewards = torch.from_numpy(memory.reward(tokens.cpu().numpy(), rows))
             scores[row] += (rewards.to(share) @ share).to(scores)
+        scores[found.scores == -torch.inf] = -torch.inf  # what fills up a beam
         return Hypotheses(found.tokens, scores).best_first()
 
 

@@ -285,3 +285,5 @@ def test_places_are_told_apart_by_waves():
 def test_heads_that_do_not_divide_are_refused():
     with pytest.raises(UserError, match=r"hidden_dim=10 must be a multiple of twice model.heads=4"):
         TransformerDecoder(WORDS, FEATURE, hidden_dim=10, heads=4)
+    with pytest.raises(UserError, match=r"hidden_dim=10 does not split into heads=4"):
+        AttentionDecoder(WORDS, FEATURE, hidden_dim=10, heads=4)

@@ -82,5 +82,24 @@ def test_regions_are_averaged():
 def test_who_has_no_training_pictures_is_told_so():
     with pytest.raises(UserError, match="search=beam"):
         Neighbours(CiderReward)(decoder(), features())
-    with pytest.raises(UserError, match="have none"):
-        found(features(), records=[])
+    for few in ([], RECORDS[:1], [RECORDS[0], RECORDS[1]._replace(captions=())]):
+        with pytest.raises(
+            UserError, match=f"these data have {min(len(few), 1)}; type search=beam"
+        ):
+            found(features(), records=few)
+
+
+def test_a_channel_that_is_the_same_in_all_training_pictures_counts_for_nothing():
+    dead = SEEN * torch.tensor([1.0, 1, 1, 1, 0])
+    lit = dead[[1, 3]] + torch.tensor([0.0, 0, 0, 0, 5])
+    assert texts(found(lit, seen=dead, temperature=0.01)) == ["dog dog", "dog runs"]
+
+
+def test_what_fills_up_a_beam_stays_last():
+    search = Neighbours(CiderReward, width=50, max_length=2, likelihood=0.0)
+    among = search.among(
+        RECORDS, lambda some: SEEN[[int(one.image_id) for one in some]], VOCABULARY
+    )
+    hypotheses = among(decoder(), features())
+    assert (hypotheses.scores[:, :12] > -torch.inf).all()
+    assert (hypotheses.scores[:, 12:] == -torch.inf).all()
