@@ -56,7 +56,7 @@ def scatter(groups: Groups, x: str, y: str) -> Figure:
     ]
     figure, axes = plot(shown_name(x), f"{shown_name(y)} by {shown_name(x)}")
     place, ticks = scale([value for _, value, _ in dots])
-    if x in groups[0][0].content:
+    if isinstance(groups[0][0].content.get(x), int | float):
         place, ticks = float, None
         if max((value for _, value, _ in dots), default=0) >= 1e4:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -124,7 +124,8 @@ def value_of(run: Run, name: str) -> Any:
     """Return a score as it is shown, a number of run.json such as `epochs`, or a setting."""
     if run.scores.get(name) is not None:
         return factor(name) * run.scores[name]
-    return run.content.get(name, run.setting(name))
+    number = run.content.get(name)  # `encoder` is a setting, and in run.json no number
+    return number if isinstance(number, int | float) else run.setting(name)
 
 
 def scale(values: Sequence[Any]) -> tuple[Callable[[Any], float], tuple[list, list] | None]:

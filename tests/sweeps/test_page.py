@@ -28,6 +28,14 @@ def test_a_page_holds_all_and_fetches_nothing(sweep):
     assert "9 jobs: 1 failed, 8 finished" in text
 
 
+def test_a_setting_may_be_called_as_a_part_of_run_json(tmp_path):
+    for name, score in (("lite0", 0.5), ("lite2", 0.6)):
+        content = {"encoder": {"name": name}}
+        write_run(tmp_path / name, [f"encoder={name}"], 1, score, **content)
+    write_summary(tmp_path, page=True)
+    assert "cider by encoder" in (tmp_path / "summary.html").read_text(encoding="utf-8")
+
+
 def test_what_failed_is_on_the_page_with_its_traceback(sweep):
     text = page(sweep)
     assert "failed: no &lt;size&gt;" in text
