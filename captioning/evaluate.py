@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from captioning.data.records import UserError
 from captioning.flags import quoted
 from captioning.guard import check_places
 from captioning.train import CONF, told
@@ -37,7 +38,6 @@ def evaluate(cfg: DictConfig) -> None:
     from captioning.build import build
     from captioning.callbacks.captions import among, caption_records
     from captioning.callbacks.provenance import provenance
-    from captioning.data.records import UserError
     from captioning.metrics.captions import WITH_JAVA
     from captioning.reports.folder import write_folder
     from captioning.reports.results import results
@@ -83,7 +83,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     import torch
 
     from captioning.build import plain
-    from captioning.data.records import SPLITS, UserError
+    from captioning.data.records import SPLITS
     from captioning.metrics.captions import WITH_JAVA
 
     missing = sorted(OmegaConf.missing_keys(cfg))
@@ -121,7 +121,6 @@ def report(content: dict[str, Any], folder: Path) -> None:
 def load(options: dict[str, Any]) -> tuple[list[Record], list[Entrant], Any, Any]:
     """Return all records, who captions them, the text encoder, and who knows the truth."""
     from captioning.captioner import read_checkpoint
-    from captioning.data.records import UserError
     from captioning.features.datamodule import Source, split_records
     from captioning.reports.entrants import ensemble, find_checkpoints, load_entrants
 
@@ -162,7 +161,6 @@ def chosen(group: str, stage: str, given: dict[str, Any], configs: Sequence[dict
     Single keys on the command line change the latter. Raises UserError where checkpoints differ.
     """
     from captioning.build import build, build_stored
-    from captioning.data.records import UserError
 
     given = {key: value for key, value in given.items() if value is not None}
     if "_target_" in given:

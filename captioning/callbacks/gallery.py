@@ -85,9 +85,7 @@ def write_gallery(
     """
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    paths = list(
-        dict.fromkeys(row.record.path for row in rows)
-    )  # no file is written by two threads
+    paths = list(dict.fromkeys(row.record.path for row in rows))  # a file is one thread's
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow works outside Python's lock
         made = dict(zip(paths, pool.map(_thumbnail, paths, repeat(folder)), strict=True))
     keys = _score_keys(rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +18,6 @@ from torch import Tensor
 from captioning.data.records import Record, UserError
 from captioning.data.vocabulary import Vocabulary
 from captioning.search.beam import Decoder, Hypotheses, beam_search
-
-
-class _Memory(NamedTuple):
-    """The training pictures: unit vectors, how to make them, and what captions earn with them."""
-
-    pictures: Float[Tensor, "picture feature"]
-    mean: Float[Tensor, " feature"]
-    weight: Float[Tensor, " feature"]
-    reward: Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-    def vectors(self, features: Tensor) -> Float[Tensor, "batch feature"]:
-        return torch.nn.functional.normalize((_pooled(features) - self.mean) * self.weight)
 
 
 class Neighbours:
@@ -87,19 +75,29 @@ class Neighbours:
         rows = np.repeat(np.arange(len(records)), [len(record.captions) for record in records])
         captions = [text for record in records for text in record.captions]
         reward = self.reward(rows, [vocabulary.encode(text)[1:] for text in captions])
-        memory = _Memory(pooled, mean, weight, reward.against)
-        return partial(self._search, memory._replace(pictures=memory.vectors(pooled)))
+
+        def vectors(features: Tensor) -> Float[Tensor, "batch feature"]:
+            return torch.nn.functional.normalize((_pooled(features) - mean) * weight)
+
+        return partial(self._search, vectors, vectors(pooled), reward.against)
 
     @torch.inference_mode()
-    def _search(self, memory: _Memory, decoder: Decoder, features: Tensor) -> Hypotheses:
+    def _search(
+        self,
+        vectors: Callable[[Tensor], Tensor],
+        pictures: Float[Tensor, "picture feature"],
+        against: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        decoder: Decoder,
+        features: Tensor,
+    ) -> Hypotheses:
         found = self.beam(decoder, features)
-        cosines = memory.vectors(features.cpu()) @ memory.pictures.T
+        cosines = vectors(features.cpu()) @ pictures.T
         cosines, near = cosines.topk(min(self.neighbours, cosines.shape[1]))
         shares = (cosines / self.temperature).softmax(1)
         scores = self.likelihood * found.scores
         for row, (tokens, share) in enumerate(zip(found.tokens, shares, strict=True)):
             rows = near[row].expand(len(tokens), -1).numpy()
-            rewards = torch.from_numpy(memory.reward(tokens.cpu().numpy(), rows))
+            rewards = torch.from_numpy(against(tokens.cpu().numpy(), rows))
             scores[row] += (rewards.to(share) @ share).to(scores)
         scores[found.scores == -torch.inf] = -torch.inf  # what fills up a beam
         return Hypotheses(found.tokens, scores).best_first()

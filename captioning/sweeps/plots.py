@@ -56,7 +56,7 @@ def scatter(groups: Groups, x: str, y: str) -> Figure:
     ]
     figure, axes = plot(shown_name(x), f"{shown_name(y)} by {shown_name(x)}")
     place, ticks = scale([value for _, value, _ in dots])
-    if isinstance(groups[0][0].content.get(x), int | float):
+    if _number(groups[0][0], x) is not None:
         place, ticks = float, None
         if max((value for _, value, _ in dots), default=0) >= 1e4:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -124,8 +124,14 @@ def value_of(run: Run, name: str) -> Any:
     """Return a score as it is shown, a number of run.json such as `epochs`, or a setting."""
     if run.scores.get(name) is not None:
         return factor(name) * run.scores[name]
-    number = run.content.get(name)  # `encoder` is a setting, and in run.json no number
-    return number if isinstance(number, int | float) else run.setting(name)
+    number = _number(run, name)
+    return run.setting(name) if number is None else number
+
+
+def _number(run: Run, name: str) -> int | float | None:
+    """Return a number of run.json; `encoder`, which is a setting too, is none there."""
+    value = run.content.get(name)
+    return value if isinstance(value, int | float) else None
 
 
 def scale(values: Sequence[Any]) -> tuple[Callable[[Any], float], tuple[list, list] | None]:
