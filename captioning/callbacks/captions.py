@@ -76,7 +76,7 @@ class ValidationCaptions(pl.Callback):
         )
         return [
             Generated(record, caption, {})
-            for record, caption in zip(records, whole(trainer, captions), strict=True)
+            for record, caption in zip(records, gathered(trainer, captions), strict=True)
         ]
 
 
@@ -85,7 +85,7 @@ def share(trainer: pl.Trainer, rows: list) -> list:
     return rows[trainer.global_rank :: trainer.world_size]
 
 
-def whole(trainer: pl.Trainer, mine: list) -> list:
+def gathered(trainer: pl.Trainer, mine: list) -> list:
     """Put what each process made of its share in the order of all rows again, for every process."""
     if trainer.world_size == 1:
         return mine

@@ -14,7 +14,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from captioning.callbacks.captions import ValidationCaptions, share, whole
+from captioning.callbacks.captions import ValidationCaptions, gathered, share
 from captioning.data.records import UserError
 from captioning.metrics.bert_similarity import (
     Scale,
@@ -52,7 +52,7 @@ class CaptionScores(pl.Callback):
         if self._documents is None:  # the same images every epoch
             self._documents = Documents.of(references)
         mine = image_scores(share(trainer, hypotheses), share(trainer, references), self._documents)
-        measured = corpus_scores(hypotheses, references, np.array(whole(trainer, list(mine))))
+        measured = corpus_scores(hypotheses, references, np.array(gathered(trainer, list(mine))))
         for number, one in enumerate(generated):
             one.scores.update({key: float(row[number]) for key, row in measured.per_image.items()})
         scores = dict(measured.corpus)
@@ -105,7 +105,7 @@ class BertSimilarity(pl.Callback):
         cosines = similarity(pooled(tokens), self._vectors)
         matched = semantic([self._corpus.weigh(one) for one in tokens], self._weighed)
         rows = torch.stack([matched, cosines.mean, cosines.best], dim=1)
-        rows = torch.stack(whole(trainer, list(rows)))
+        rows = torch.stack(gathered(trainer, list(rows)))
         for one, row in zip(generated, rows.tolist(), strict=True):
             one.scores.update(
                 zip(("semantic", "bert_similarity", "bert_similarity_best"), row, strict=True)
@@ -118,8 +118,8 @@ class BertSimilarity(pl.Callback):
         tokens = iter(self.text_encoder.tokens([text for texts in references for text in texts]))
         by_image = [list(islice(tokens, len(texts))) for texts in references]
         self._vectors = [pooled(texts) for texts in by_image]
-        self._scale = Scale.of(whole(trainer, self._vectors))
-        parts = whole(trainer, [Corpus.of(by_image)])
+        self._scale = Scale.of(gathered(trainer, self._vectors))
+        parts = gathered(trainer, [Corpus.of(by_image)])
         self._corpus = Corpus.merged(parts) if parts[1:] else parts[0]
         self._weighed = [[self._corpus.weigh(text) for text in texts] for texts in by_image]
 
