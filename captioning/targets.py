@@ -42,7 +42,8 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(
         ("batch_size", "min_count", "image_size", "images", "samples", "risk_epochs"), (1, math.inf)
     ),
-    **dict.fromkeys(("width", "groups", "max_length", "neighbours"), (1, math.inf)),
+    **dict.fromkeys(("width", "groups", "max_length"), (1, math.inf)),
+    "pictures": (2, math.inf),
     **dict.fromkeys(("embed_dim", "hidden_dim", "num_layers", "heads"), (1, 1 << 16)),
     **dict.fromkeys(("min_length", "no_repeat_ngram", "weight_decay"), (0, math.inf)),
     **dict.fromkeys(
@@ -50,6 +51,7 @@ RANGES: dict[str, tuple[float, float]] = {
         (0, math.inf),
     ),
     **dict.fromkeys(("learning_rate", "risk_learning_rate", "temperature"), (1e-12, math.inf)),
+    "ridge": (1e-2, math.inf),  # less is lost among float32's digits
     **dict.fromkeys(("warmup", "dropout", "label_smoothing", "top_p"), (0, 1)),
     "seed": (0, 2**32 - 1),
 }

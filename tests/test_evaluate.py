@@ -82,13 +82,13 @@ def test_neighbours_choose_among_the_training_pictures(trained, folder):
         folder,
         "ckpt=run/best.ckpt",
         "search=neighbours",
-        "search.neighbours=1",
+        "search.width=7",
         "hydra.run.dir=neighbours",
         module="captioning.evaluate",
     )
     assert done.returncode == 0, done.stderr
     scores = json.loads((folder / "neighbours" / "scores.json").read_text())
-    assert scores["search"]["neighbours"] == 1
+    assert scores["search"]["width"] == 7
 
 
 @pytest.mark.slow

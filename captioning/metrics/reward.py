@@ -25,7 +25,7 @@ class _Order(NamedTuple):
 
     names: np.ndarray
     rarity: np.ndarray
-    places: np.ndarray  # reference * len(names) + run, sorted
+    places: np.ndarray  # run * references + reference, sorted
     weights: np.ndarray  # of each place
     norms: np.ndarray  # of each reference
 
@@ -60,7 +60,7 @@ class CiderReward:
             run = np.searchsorted(names, name)
             weights = count * rarity[run]
             norms = np.sqrt(np.bincount(reference, weights**2, len(order)))
-            places = reference * len(names) + run
+            places = run * len(order) + reference
             at = np.argsort(places)
             self.orders.append(_Order(names, rarity, places[at], weights[at], norms))
 
@@ -68,49 +68,70 @@ class CiderReward:
         self, rows: Int[np.ndarray, " caption"], tokens: Int[np.ndarray, "caption time"]
     ) -> Float[np.ndarray, " caption"]:
         """Return the reward of each caption, `<pad>` after its `<eos>`, for the picture `rows`."""
-        return self.against(tokens, rows[:, None])[:, 0]
-
-    def against(
-        self, tokens: Int[np.ndarray, "caption time"], rows: Int[np.ndarray, "caption picture"]
-    ) -> Float[np.ndarray, "caption picture"]:
-        """Return the reward of each caption for each of its pictures `rows`."""
         lengths = (tokens != PAD).sum(1)
-        picture = np.searchsorted(self.rows, rows)[..., None]
+        picture = np.searchsorted(self.rows, rows)
         # A picture with fewer references than others has some twice, which the mean leaves out.
-        own = np.arange(self.most) < self.counts[picture]
-        references = self.starts[picture] + np.where(own, np.arange(self.most), 0)
-        flat = references.reshape(len(tokens), -1)
-        total = np.zeros(flat.shape)
+        own = np.arange(self.most) < self.counts[picture][:, None]
+        references = self.starts[picture][:, None] + np.where(own, np.arange(self.most), 0)
+        total = np.zeros(references.shape)
+        for caption, run, weights, norms, order in self._weighed(tokens, lengths):
+            wanted = run[:, None] * len(self.lengths) + references[caption]
+            at = np.minimum(np.searchsorted(order.places, wanted), len(order.places) - 1)
+            theirs = np.where(order.places[at] == wanted, order.weights[at], 0.0)
+            shared = np.minimum(weights[:, None], theirs) * theirs
+            dots = np.stack([np.bincount(caption, one, len(tokens)) for one in shared.T], 1)
+            total += _over(dots, norms[:, None] * order.norms[references])
+        scores = 10 * total / MAX_NGRAM * _alike(lengths[:, None], self.lengths[references])
+        return np.where(own, scores, 0).sum(1) / own.sum(1)
+
+    def blend(
+        self, tokens: Int[np.ndarray, "caption time"], shares: Float[np.ndarray, " picture"]
+    ) -> Float[np.ndarray, " caption"]:
+        """Return the sum of each caption's rewards for all pictures, by row, times their shares."""
+        lengths, kind = np.unique((tokens != PAD).sum(1), return_inverse=True)
+        worth = np.repeat(shares / self.counts, self.counts)[:, None]
+        worth = worth * _alike(lengths, self.lengths[:, None])
+        total = np.zeros(len(tokens))
+        for caption, run, weights, norms, order in self._weighed(tokens, lengths[kind]):
+            # What many captions share, such as "a", is in thousands of references: looked up once.
+            (run, weights), same = np.unique([run, weights], axis=1, return_inverse=True)
+            first = np.searchsorted(order.places, run * len(self.lengths))
+            counts = np.searchsorted(order.places, (run + 1) * len(self.lengths)) - first
+            starts = np.cumsum(counts) - counts
+            at = np.arange(counts.sum()) + np.repeat(first - starts, counts)
+            reference, theirs = order.places[at] % len(self.lengths), order.weights[at]
+            shared = np.minimum(np.repeat(weights, counts), theirs) * theirs
+            shared = _over(shared, order.norms[reference])[:, None] * worth[reference]
+            dots = np.add.reduceat(shared, starts)[same, kind[caption]]
+            total += _over(np.bincount(caption, dots, len(tokens)), norms)
+        return 10 * total / MAX_NGRAM
+
+    def _weighed(
+        self, tokens: np.ndarray, lengths: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, _Order]]:
+        """Yield, for n of 1 to 4, each run that a caption shares with any reference.
+
+        That is its caption, its place among the names, its weight, and the captions' norms.
+        """
         for (caption, name), order in zip(_runs(tokens, lengths), self.orders, strict=False):
-            total += _cosines(*_counted(caption, name), flat, order, len(self.rows))
-        apart = lengths[:, None] - self.lengths[flat]
-        scores = 10 * total / MAX_NGRAM * np.exp(-(apart**2) / (2 * SIGMA**2))
-        return np.where(own, scores.reshape(own.shape), 0).sum(2) / own.sum(2)
+            if not len(order.names):  # no reference is so long
+                continue
+            caption, name, count = _counted(caption, name)
+            run = np.minimum(np.searchsorted(order.names, name), len(order.names) - 1)
+            known = order.names[run] == name
+            weights = count * np.where(known, order.rarity[run], np.log(len(self.rows)))
+            norms = np.sqrt(np.bincount(caption, weights**2, len(tokens)))
+            if known.any():
+                yield caption[known], run[known], weights[known], norms, order
 
 
-def _cosines(
-    caption: np.ndarray,
-    name: np.ndarray,
-    count: np.ndarray,
-    references: np.ndarray,
-    order: _Order,
-    images: int,
-) -> Float[np.ndarray, "caption reference"]:
-    """Return the clipped cosines of captions, given as counted runs, with their references."""
-    if not len(order.names):  # no reference is so long
-        return np.zeros(references.shape)
-    run = np.minimum(np.searchsorted(order.names, name), len(order.names) - 1)
-    known = order.names[run] == name
-    weights = count * np.where(known, order.rarity[run], np.log(images))
-    norms = np.sqrt(np.bincount(caption, weights**2, len(references)))
-    caption, run, weights = caption[known], run[known], weights[known]
-    wanted = references[caption] * len(order.names) + run[:, None]
-    at = np.minimum(np.searchsorted(order.places, wanted), len(order.places) - 1)
-    theirs = np.where(order.places[at] == wanted, order.weights[at], 0.0)
-    shared = np.minimum(weights[:, None], theirs) * theirs
-    dots = np.stack([np.bincount(caption, one, len(references)) for one in shared.T], 1)
-    both = norms[:, None] * order.norms[references]
-    return np.divide(dots, both, out=np.zeros(dots.shape), where=both > 0)
+def _alike(length: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return CIDEr-D's penalty of two lengths that differ."""
+    return np.exp(-((length - reference) ** 2) / (2 * SIGMA**2))
+
+
+def _over(dots: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    return np.divide(dots, norms, out=np.zeros(dots.shape), where=norms > 0)
 
 
 def _runs(tokens: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -1,7 +1,8 @@
-"""Beam search; then the caption that suits what people said of the training pictures most alike.
+"""Beam search; then the caption that suits what people said of training pictures like this one.
 
 Consensus re-ranking (Devlin et al. 2015, arXiv 1505.04467, eq. 1; Mao et al. 2015,
-arXiv 1412.6632, 7): the model proposes, the neighbours choose. Next: metrics/reward.py.
+arXiv 1412.6632, 7): the model proposes, other pictures' captions choose. Theirs counts k nearest
+pictures; here all count, by kernel ridge regression. Next: metrics/reward.py.
 """
 
 from __future__ import annotations
@@ -21,28 +22,33 @@ from captioning.search.beam import Decoder, Hypotheses, beam_search
 
 
 class Neighbours:
-    """Orders a beam of `width` by the captions of the `neighbours` nearest training pictures.
+    """Orders a beam of `width` by the reward that the training pictures let expect.
 
-    A caption's score is its mean reward with each neighbour's captions, where a neighbour counts
-    exp(cosine / `temperature`), and `likelihood` times its log-probability a word, in nats.
-    Cosines are those of pooled features, each less its mean and over its standard deviation among
-    the training pictures. `reward(rows, references)` is a CiderReward, or what else has `against`.
+    A caption's reward with the captions of each training picture is regressed on the pictures'
+    features, by the kernel exp((cosine - 1) / `temperature`) and with `ridge` on its diagonal,
+    and read off at the picture that is captioned; `likelihood` times the caption's
+    log-probability a word, in nats, is added. Cosines are those of pooled features' square roots
+    (Perronnin et al. 2010, 3.2), each less its mean and over its standard deviation among the
+    training pictures; of more than `pictures`, evenly chosen ones count.
+    `reward(rows, references)` is a CiderReward, or what else has `blend`.
     """
 
     def __init__(
         self,
         reward: Callable[..., Any],
-        width: int = 20,
+        width: int = 50,
         max_length: int = 20,
-        neighbours: int = 60,
-        temperature: float = 0.1,
-        likelihood: float = 0.1,
+        temperature: float = 0.6,
+        ridge: float = 0.3,
+        likelihood: float = 0.2,
+        pictures: int = 10_000,
     ):
         self.reward = reward
         self.beam = partial(beam_search, width=width, max_length=max_length)
-        self.neighbours = neighbours
         self.temperature = temperature
+        self.ridge = ridge
         self.likelihood = likelihood
+        self.pictures = pictures
 
     def __call__(self, decoder: Decoder, features: Tensor) -> Hypotheses:
         """Raise UserError: who searches needs the training pictures; see `among`."""
@@ -67,6 +73,7 @@ class Neighbours:
                 f"search=neighbours needs two training pictures with captions or more, and these "
                 f"data have {len(records)}; type search=beam"
             )
+        records = records[:: -(-len(records) // self.pictures)]
         starts = range(0, len(records), 250)
         pooled = torch.cat([_pooled(features_of(records[at : at + 250])) for at in starts])
         spread, mean = torch.std_mean(pooled, 0)
@@ -76,32 +83,38 @@ class Neighbours:
         captions = [text for record in records for text in record.captions]
         reward = self.reward(rows, [vocabulary.encode(text)[1:] for text in captions])
 
-        def vectors(features: Tensor) -> Float[Tensor, "batch feature"]:
-            return torch.nn.functional.normalize((_pooled(features) - mean) * weight)
+        def standard(pooled: Tensor) -> Float[Tensor, "batch feature"]:
+            return torch.nn.functional.normalize((pooled - mean) * weight)
 
-        return partial(self._search, vectors, vectors(pooled), reward.against)
+        @torch.autocast("cpu", enabled=False)  # three digits would not do to divide by a kernel
+        def kernel(vectors: Tensor) -> Float[Tensor, "batch picture"]:
+            return ((vectors @ known.T - 1) / self.temperature).exp()
+
+        known = standard(pooled)
+        factor = torch.linalg.cholesky(kernel(known) + self.ridge * torch.eye(len(known)))
+
+        def shares(features: Tensor) -> Float[np.ndarray, "batch picture"]:
+            vectors = standard(_pooled(features.cpu()))
+            return torch.cholesky_solve(kernel(vectors).T, factor).T.double().numpy()
+
+        return partial(self._search, shares, reward.blend)
 
     @torch.inference_mode()
     def _search(
         self,
-        vectors: Callable[[Tensor], Tensor],
-        pictures: Float[Tensor, "picture feature"],
-        against: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        shares: Callable[[Tensor], np.ndarray],
+        blend: Callable[[np.ndarray, np.ndarray], np.ndarray],
         decoder: Decoder,
         features: Tensor,
     ) -> Hypotheses:
         found = self.beam(decoder, features)
-        cosines = vectors(features.cpu()) @ pictures.T
-        cosines, near = cosines.topk(min(self.neighbours, cosines.shape[1]))
-        shares = (cosines / self.temperature).softmax(1)
-        scores = self.likelihood * found.scores
-        for row, (tokens, share) in enumerate(zip(found.tokens, shares, strict=True)):
-            rows = near[row].expand(len(tokens), -1).numpy()
-            rewards = torch.from_numpy(against(tokens.cpu().numpy(), rows))
-            scores[row] += (rewards.to(share) @ share).to(scores)
+        rewards = [*map(blend, found.tokens.cpu().numpy(), shares(features))]
+        scores = torch.from_numpy(np.stack(rewards)).to(found.scores)
+        scores += self.likelihood * found.scores
         scores[found.scores == -torch.inf] = -torch.inf  # what fills up a beam
         return Hypotheses(found.tokens, scores).best_first()
 
 
 def _pooled(features: Tensor) -> Float[Tensor, "batch feature"]:
-    return features if features.dim() == 2 else features.mean(dim=1)
+    pooled = features if features.dim() == 2 else features.mean(dim=1)
+    return pooled.sign() * pooled.abs().sqrt()

@@ -44,12 +44,13 @@ def test_many_captions_of_a_picture_are_scored_each_for_itself():
 
 
 @given(images, st.data())
-def test_a_caption_earns_with_any_picture_what_it_would_earn_as_its_caption(images, data):
-    pairs = [(at, [*one, EOS]) for at, (_, many) in enumerate(images) for one in many]
+def test_blended_rewards_are_those_of_each_picture_times_its_share(images, data):
+    pairs = [(7 * at, [*one, EOS]) for at, (_, many) in enumerate(images) for one in many]
     reward = CiderReward(np.array([row for row, _ in pairs]), [one for _, one in pairs])
     tokens = padded([hypothesis for hypothesis, _ in images])
-    row = st.lists(st.integers(0, len(images) - 1), min_size=3, max_size=3)
-    rows = np.array([data.draw(row) for _ in images])
-    together = reward.against(tokens, rows)
-    for column in range(3):
-        np.testing.assert_allclose(together[:, column], reward(rows[:, column], tokens), atol=1e-12)
+    share = st.floats(-2, 2, width=16)
+    shares = np.array([data.draw(share) for _ in images])
+    apart = [
+        share * reward(np.full(len(tokens), 7 * at), tokens) for at, share in enumerate(shares)
+    ]
+    np.testing.assert_allclose(reward.blend(tokens, shares), sum(apart), atol=1e-12)
