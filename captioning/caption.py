@@ -27,8 +27,9 @@ USAGE = """usage: python -m captioning.caption ckpt=PATH images=PICTURES [key=va
   out=sidecar           photo.txt beside photo.jpg; a .txt that is there stays as it is
   overwrite=true        make anew what is there, instead of going on with it
   width=5               beam width; 1 is greedy
-  search=sample         or greedy, beam, diverse, consensus; with search.top_p=0.9 and what else
-                        conf/search/ has
+  search=sample         or greedy, beam, diverse, consensus, neighbours; with search.top_p=0.9
+                        and what else conf/search/ has
+  data=FOLDER           for search=neighbours: pictures and captions, as for data.root= in training
   weights=FILE          the encoder's weights, if not where they were in training
   device=cpu            or cuda
 """
@@ -37,10 +38,11 @@ DEFAULTS = {
     "overwrite": "false",
     "width": "",
     "search": "beam",
+    "data": "",
     "weights": "",
     "device": "cpu",
 }
-POSITIVE = ("width", "samples", "groups", "max_length", "temperature", "top_p")
+POSITIVE = ("width", "samples", "groups", "max_length", "temperature", "top_p", "ridge", "pictures")
 
 
 def main(arguments: list[str]) -> int:
@@ -67,6 +69,7 @@ def caption(
     overwrite: str,
     width: str,
     search: str,
+    data: str,
     weights: str,
     device: str,
     **options: str,
@@ -86,10 +89,15 @@ def caption(
     if overwrite not in ("true", "false"):
         raise UserError(f"overwrite={overwrite}: it is true or false")
     anew = overwrite == "true"
+    if bool(data) != (search == "neighbours"):
+        raise UserError("search=neighbours and data=FOLDER, of its training pictures, go together")
     node = search_node(search, options | ({"search.width": width} if width else {}))
     pictures = find_pictures(images, sys.stdin.buffer.read() if images == "-" else b"")
     captioner = loaded(ckpt, weights, device)
     captioner.search = build(node)
+    if data:
+        captioner.use_neighbours(data, captioner.search)
+        node["data"] = data
     failed: list[str] = []
     if not out:
         for rows in captioned(captioner, pictures, failed):

@@ -21,14 +21,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captioning.build import build_decoder, build_stored, check_weights
+from captioning.data.readers import CaptionFolder
 from captioning.data.records import UserError
 from captioning.data.tokenizer import tokenize
 from captioning.data.vocabulary import EOS, SPECIALS, Vocabulary
 from captioning.exports.folder import LARGEST_IMAGE, read_pretrained
+from captioning.features.datamodule import open_store, split_records
 from captioning.features.encoder import Encoder
 from captioning.features.images import load_image
+from captioning.metrics.reward import CiderReward
 from captioning.models.module import FORMAT_VERSION
 from captioning.search.beam import beam_search
+from captioning.search.neighbours import Neighbours
 
 Picture = str | Path | Image.Image
 
@@ -76,6 +80,24 @@ class Captioner:
         captioner.encoder.to(device)
         captioner.decoder.to(device)
         return captioner
+
+    def use_neighbours(
+        self,
+        folder: str | Path,
+        search: Neighbours | None = None,
+        features_root: str | Path = "outputs/features",
+    ) -> None:
+        """Let a data folder's training pictures choose the captions, as `search=neighbours` does.
+
+        They are encoded, unless their features are below `features_root`. Raises UserError where
+        the folder cannot be read, or has fewer than two such pictures.
+        """
+        device = str(next(self.decoder.parameters()).device)
+        records = split_records(CaptionFolder(str(folder)))
+        records, store = open_store(records, self.encoder, str(features_root), device)
+        training = [record for record in records if record.split == "train"]
+        search = search or Neighbours(CiderReward)
+        self.search = search.among(training, store.of, self.vocabulary)
 
     def __call__(self, picture: Picture) -> str:
         """Return the caption of one picture."""

@@ -138,6 +138,21 @@ def test_another_search_says_other_things(ckpt, pictures, capsys):
     assert len(said) > 1
 
 
+@pytest.mark.slow
+def test_the_training_pictures_of_a_folder_may_choose(
+    ckpt, captioner, pictures, folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    picture = pictures / "a.png"
+    arguments = [f"ckpt={ckpt}", f"images={picture}", f"data={folder / 'data'}"]
+    assert main([*arguments, "search=neighbours"]) == 0
+    captioner.use_neighbours(folder / "data")
+    assert capsys.readouterr().out == f"{picture}\t{captioner(picture)}\n"
+    assert main([*arguments, "search=neighbours", "out=all.csv"]) == 0
+    assert main([*arguments[:2], "search=beam", "out=all.csv"]) == 1
+    assert "all.csv" in capsys.readouterr().err
+
+
 def test_a_search_takes_the_users_values():
     assert search_node("beam", {"search.width": "3"})["width"] == 3
     assert search_node("sample", {"search.top_p": "0.5"})["top_p"] == 0.5
@@ -154,6 +169,8 @@ def test_a_search_takes_the_users_values():
         (["ckpt=a", "images=b", "width=x"], "search.width=x: it is a whole number"),
         (["ckpt=a", "images=b", "search=sample", "width=3"], "no search.width, only"),
         (["ckpt=a", "images=b", "search=best"], "it is beam, consensus"),
+        (["ckpt=a", "images=b", "search=neighbours"], "search=neighbours and data=FOLDER"),
+        (["ckpt=a", "images=b", "data=c"], "search=neighbours and data=FOLDER"),
         (["ckpt=a", "images=nowhere"], "there is no such file or folder"),
         (["ckpt=nowhere", f"images={__file__}"], "there is no checkpoint nowhere"),
         (["ckpt=a", f"images={__file__}", "device=tpu"], "device=tpu is not here"),

@@ -53,8 +53,8 @@ class Neighbours:
     def __call__(self, decoder: Decoder, features: Tensor) -> Hypotheses:
         """Raise UserError: who searches needs the training pictures; see `among`."""
         raise UserError(
-            "search=neighbours needs the training pictures, which captioning.train and "
-            "captioning.evaluate have; type search=beam here, or see docs/models.md for Python"
+            "search=neighbours needs training pictures: type search=beam; or, with "
+            "captioning.caption, data=FOLDER; or in Python captioner.use_neighbours(FOLDER)"
         )
 
     def among(
