@@ -7,6 +7,8 @@ end, and exits with 1.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import signal
 import sys
 from contextlib import closing
@@ -26,10 +28,11 @@ USAGE = """usage: python -m captioning.caption ckpt=PATH images=PICTURES [key=va
                         from a metadata.jsonl, or a metadata.csv, in the folder of the pictures
   out=sidecar           photo.txt beside photo.jpg; a .txt that is there stays as it is
   overwrite=true        make anew what is there, instead of going on with it
-  width=5               beam width; 1 is greedy
+  width=5               beam width, 50 with search=neighbours; 1 is greedy
   search=sample         or greedy, beam, diverse, consensus, neighbours; with search.top_p=0.9
                         and what else conf/search/ has
-  data=FOLDER           for search=neighbours: pictures and captions, as for data.root= in training
+  data=FOLDER           for search=neighbours: pictures and captions, as for data.root= in
+                        training; encoded once, into outputs/features
   weights=FILE          the encoder's weights, if not where they were in training
   device=cpu            or cuda
 """
@@ -89,15 +92,18 @@ def caption(
     if overwrite not in ("true", "false"):
         raise UserError(f"overwrite={overwrite}: it is true or false")
     anew = overwrite == "true"
-    if bool(data) != (search == "neighbours"):
-        raise UserError("search=neighbours and data=FOLDER, of its training pictures, go together")
     node = search_node(search, options | ({"search.width": width} if width else {}))
+    if search == "neighbours" and not data:
+        raise UserError("search=neighbours needs data=FOLDER, training pictures and their captions")
+    if data and search != "neighbours":
+        raise UserError(f"data={data} is for search=neighbours; leave it out with search={search}")
     pictures = find_pictures(images, sys.stdin.buffer.read() if images == "-" else b"")
     captioner = loaded(ckpt, weights, device)
     captioner.search = build(node)
     if data:
-        captioner.use_neighbours(data, captioner.search)
-        node["data"] = data
+        training = captioner.use_neighbours(data, captioner.search)
+        said = [(record.image_id, record.captions) for record in training]
+        node["training"] = hashlib.sha256(json.dumps(said).encode()).hexdigest()
     failed: list[str] = []
     if not out:
         for rows in captioned(captioner, pictures, failed):

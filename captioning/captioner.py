@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from captioning.build import build_decoder, build_stored, check_weights
 from captioning.data.readers import CaptionFolder
-from captioning.data.records import UserError
+from captioning.data.records import Record, UserError
 from captioning.data.tokenizer import tokenize
 from captioning.data.vocabulary import EOS, SPECIALS, Vocabulary
 from captioning.exports.folder import LARGEST_IMAGE, read_pretrained
@@ -86,18 +86,20 @@ class Captioner:
         folder: str | Path,
         search: Neighbours | None = None,
         features_root: str | Path = "outputs/features",
-    ) -> None:
+    ) -> list[Record]:
         """Let a data folder's training pictures choose the captions, as `search=neighbours` does.
 
-        They are encoded, unless their features are below `features_root`. Raises UserError where
-        the folder cannot be read, or has fewer than two such pictures.
+        All its pictures are encoded, unless their features are below `features_root`. Returns those
+        that choose; what cannot be read is left out with a warning. Raises UserError where no
+        captions are found in the folder, or for fewer than two training pictures.
         """
+        records = split_records(CaptionFolder(str(folder), skip_unreadable=True))
         device = str(next(self.decoder.parameters()).device)
-        records = split_records(CaptionFolder(str(folder)))
-        records, store = open_store(records, self.encoder, str(features_root), device)
+        records, store = open_store(records, self.encoder, str(features_root), device, True)
         training = [record for record in records if record.split == "train"]
         search = search or Neighbours(CiderReward)
         self.search = search.among(training, store.of, self.vocabulary)
+        return training
 
     def __call__(self, picture: Picture) -> str:
         """Return the caption of one picture."""

@@ -42,16 +42,17 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(
         ("batch_size", "min_count", "image_size", "images", "samples", "risk_epochs"), (1, math.inf)
     ),
-    **dict.fromkeys(("width", "groups", "max_length"), (1, math.inf)),
+    **dict.fromkeys(("width", "groups", "max_length"), (1, 1000)),
+    "likelihood": (0, 1000),
     "pictures": (2, math.inf),
     **dict.fromkeys(("embed_dim", "hidden_dim", "num_layers", "heads"), (1, 1 << 16)),
     **dict.fromkeys(("min_length", "no_repeat_ngram", "weight_decay"), (0, math.inf)),
     **dict.fromkeys(
-        ("diversity", "likelihood", "sharpness", "n_startup_trials", "n_warmup_steps"),
+        ("diversity", "sharpness", "n_startup_trials", "n_warmup_steps"),
         (0, math.inf),
     ),
     **dict.fromkeys(("learning_rate", "risk_learning_rate", "temperature"), (1e-12, math.inf)),
-    "ridge": (1e-2, math.inf),  # less is lost among float32's digits
+    "ridge": (1e-2, 1000),  # less is lost among float32's digits
     **dict.fromkeys(("warmup", "dropout", "label_smoothing", "top_p"), (0, 1)),
     "seed": (0, 2**32 - 1),
 }

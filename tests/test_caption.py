@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,9 +149,23 @@ def test_the_training_pictures_of_a_folder_may_choose(
     assert main([*arguments, "search=neighbours"]) == 0
     captioner.use_neighbours(folder / "data")
     assert capsys.readouterr().out == f"{picture}\t{captioner(picture)}\n"
-    assert main([*arguments, "search=neighbours", "out=all.csv"]) == 0
-    assert main([*arguments[:2], "search=beam", "out=all.csv"]) == 1
-    assert "all.csv" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_table_goes_on_where_the_training_captions_are_the_same(
+    ckpt, pictures, folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "data", tmp_path / "data")
+    (tmp_path / "data" / "val-red.png").write_bytes(b"broken, and of no use here")
+    arguments = [f"ckpt={ckpt}", f"images={pictures / 'a.png'}", "search=neighbours", "out=all.csv"]
+    assert main([*arguments, "data=data"]) == 0
+    assert main([*arguments, f"data={tmp_path}/data/"]) == 0
+    assert "there already: 1" in capsys.readouterr().out
+    table = tmp_path / "data" / "captions.csv"
+    table.write_text(table.read_text().replace("square", "thing"))
+    assert main([*arguments, "data=data"]) == 1
+    assert "all.csv has captions of another search" in capsys.readouterr().err
 
 
 def test_a_search_takes_the_users_values():
@@ -169,8 +184,9 @@ def test_a_search_takes_the_users_values():
         (["ckpt=a", "images=b", "width=x"], "search.width=x: it is a whole number"),
         (["ckpt=a", "images=b", "search=sample", "width=3"], "no search.width, only"),
         (["ckpt=a", "images=b", "search=best"], "it is beam, consensus"),
-        (["ckpt=a", "images=b", "search=neighbours"], "search=neighbours and data=FOLDER"),
-        (["ckpt=a", "images=b", "data=c"], "search=neighbours and data=FOLDER"),
+        (["ckpt=a", "images=b", "search=neighbours"], "search=neighbours needs data=FOLDER"),
+        (["ckpt=a", "images=b", "data=c"], "leave it out with search=beam"),
+        (["ckpt=a", "images=b", "search=neighbors", "data=c"], "it is beam, consensus"),
         (["ckpt=a", "images=nowhere"], "there is no such file or folder"),
         (["ckpt=nowhere", f"images={__file__}"], "there is no checkpoint nowhere"),
         (["ckpt=a", f"images={__file__}", "device=tpu"], "device=tpu is not here"),

@@ -88,7 +88,7 @@ def _nothing_found(root: Path, layout: str) -> str:
     target = "data/flickr8k" if root.exists() else root
     return (
         f"{found}\n{EXPLAINED}\nTo get Flickr8k: python -m captioning.download flickr8k {target}\n"
-        "To need no files at all: data=scenes"
+        "To need no files at all, train with data=scenes"
     )
 
 

@@ -200,7 +200,8 @@ def _shown(key: str, value: float) -> str:
 def _plain(search: Contents) -> str:
     name = search["_target_"].rpartition(".")[2]
     options = [f"{k}={v}" for k, v in search.items() if isinstance(v, int | float) and k[0] != "_"]
-    return f"{name} {' '.join(options)}"
+    asks = " among the training pictures (data=FOLDER)" if name == "Neighbours" else ""
+    return f"{name} {' '.join(options)}{asks}"
 
 
 def _table(rows: Mapping[str, str], head: Sequence[str] = ("", "")) -> str:

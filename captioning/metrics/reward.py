@@ -95,6 +95,7 @@ class CiderReward:
         for caption, run, weights, norms, order in self._weighed(tokens, lengths[kind]):
             # What many captions share, such as "a", is in thousands of references: looked up once.
             (run, weights), same = np.unique([run, weights], axis=1, return_inverse=True)
+            run = run.astype(int)
             first = np.searchsorted(order.places, run * len(self.lengths))
             counts = np.searchsorted(order.places, (run + 1) * len(self.lengths)) - first
             starts = np.cumsum(counts) - counts

@@ -88,7 +88,8 @@ class Neighbours:
 
         @torch.autocast("cpu", enabled=False)  # three digits would not do to divide by a kernel
         def kernel(vectors: Tensor) -> Float[Tensor, "batch picture"]:
-            return ((vectors @ known.T - 1) / self.temperature).exp()
+            # Alike ones' cosines round to more than 1.
+            return ((vectors @ known.T - 1).clamp(max=0) / self.temperature).exp()
 
         known = standard(pooled)
         factor = torch.linalg.cholesky(kernel(known) + self.ridge * torch.eye(len(known)))

@@ -67,6 +67,14 @@ def test_bfloat16_around_the_search_does_not_blur_the_kernel():
     torch.testing.assert_close(blurred, found(pictures, likelihood=0.0).scores)
 
 
+def test_equal_pictures_and_hardly_any_temperature_are_no_error():
+    twice = [Record(f"{at}", "a.jpg", SAID[at % 4], "train") for at in range(8)]
+    search = Neighbours(CiderReward, width=12, max_length=2, temperature=1e-9)
+    seen = torch.cat([SEEN, SEEN])
+    among = search.among(twice, lambda some: seen[[int(one.image_id) for one in some]], VOCABULARY)
+    assert torch.isfinite(among(decoder(), features()).scores).all()
+
+
 def test_of_too_many_training_pictures_evenly_chosen_ones_count():
     pictures = features()
     half = found(pictures, records=RECORDS[::2], seen=SEEN)
