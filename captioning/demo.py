@@ -8,17 +8,23 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from captioning.captioner import Captioner
 
 USAGE = """usage: python -m captioning.demo ckpt=PATH [key=value ...]
 
   ckpt=PATH             best.ckpt or last.ckpt of a run, a pattern such as 'runs/*/best.ckpt',
                         or several, side by side: 'ckpt=[A,B]'
   samples=FOLDER        pictures to pick from, instead of drawn scenes
+  data=FOLDER           training pictures and captions, which choose the best captions
+                        (search=neighbours); as for data.root= in training
   port=7860             where the page is, on 127.0.0.1
   weights=FILE          the encoder's weights, if not where they were in training
   device=cpu            or cuda
 """
-DEFAULTS = {"samples": None, "port": "7860", "weights": None, "device": "cpu"}
+DEFAULTS = {"samples": None, "data": None, "port": "7860", "weights": None, "device": "cpu"}
 SAMPLES = 15
 
 
@@ -36,7 +42,14 @@ def main(arguments: list[str]) -> int:
         return 1
 
 
-def demo(ckpt: str, samples: str | None, port: str, weights: str | None, device: str) -> int:
+def demo(
+    ckpt: str,
+    samples: str | None,
+    data: str | None,
+    port: str,
+    weights: str | None,
+    device: str,
+) -> int:
     """Load the checkpoints, serve the page, wait for Ctrl-C; what visitors brought is deleted."""
     import os
     import signal
@@ -60,7 +73,8 @@ def demo(ckpt: str, samples: str | None, port: str, weights: str | None, device:
             if error.name != "gradio":
                 raise
             raise UserError("the page needs Gradio: pip install 'captioning[demo]'") from None
-        page = build_page(_captioners(paths, weights, device), _samples(samples, folder))
+        captioners = _captioners(paths, data, weights, device)
+        page = build_page(captioners, _samples(samples, folder), neighbours=bool(data))
         try:
             page.launch(server_port=int(port), **launch_options())
         except OSError:
@@ -109,7 +123,9 @@ def _checkpoints(ckpt: str) -> list[str]:
     return find_checkpoints(named)
 
 
-def _captioners(paths: list[str], weights: str | None, device: str) -> dict:
+def _captioners(
+    paths: list[str], data: str | None, weights: str | None, device: str
+) -> dict[str, Captioner]:
     """Return a captioner a checkpoint, by a short name."""
     import torch
 
@@ -120,10 +136,13 @@ def _captioners(paths: list[str], weights: str | None, device: str) -> dict:
     if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
         raise UserError(f"device={device}: it is cpu, or cuda where torch finds a GPU")
     names = [read_checkpoint(path)["captioning"]["config"]["name"] for path in paths]
-    return {
+    captioners = {
         label: Captioner.from_checkpoint(path, encoder_weights=weights, device=device)
         for label, path in zip(labels(paths, names), paths, strict=True)
     }
+    for one in captioners.values() if data else ():
+        one.use_neighbours(data)
+    return captioners
 
 
 def _samples(samples: str | None, folder: str) -> list[str]:

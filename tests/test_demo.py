@@ -9,7 +9,7 @@ from PIL import Image
 from verbs import run
 
 from captioning.data.records import UserError
-from captioning.demo import _checkpoints, _samples, main
+from captioning.demo import _captioners, _checkpoints, _samples, main
 
 
 @pytest.fixture
@@ -85,6 +85,19 @@ def test_without_samples_scenes_are_drawn(tmp_path):
     assert len(drawn) == 10
     with Image.open(drawn[0]) as scene:
         assert scene.size == (224, 224)
+
+
+@pytest.mark.slow
+def test_with_data_the_training_pictures_choose(trained, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ckpt = str(trained[1] / "best.ckpt")
+    ((_, told),) = _captioners([ckpt], str(folder / "data"), None, "cpu").items()
+    ((_, plain),) = _captioners([ckpt], None, None, "cpu").items()
+    picture = folder / "data" / "val-red.png"
+    scores = [dict(one.alternatives(picture)) for one in (told, plain)]
+    assert len(scores[0]) > len(scores[1])
+    plain.use_neighbours(folder / "data")
+    assert dict(plain.alternatives(picture)) == scores[0]
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from captioning.search.sample import sample
 
 MOST = 500  # pictures at once
 DRAWS = 5  # samples
+BEST = 10  # sentences of a model
 SHOWN = 960  # pixels, the longest side
 HINT = '<p class="hint">Drop a picture, or several for a table of captions.</p>'
 
@@ -38,17 +39,20 @@ def answer(
     temperature: float,
     labels: Sequence[str],
 ) -> Iterator[str]:
-    """Return what the page shows of the pictures that are picked, piece by piece."""
+    """Return what the page shows of the pictures that are picked, piece by piece.
+
+    By `neighbours` each captioner searches as it does, which `use_neighbours` has told it.
+    """
     draw = partial(sample, samples=DRAWS, temperature=temperature, seed=random.getrandbits(31))
     method = {
         "greedy": greedy_search,
         "beam": partial(beam_search, width=int(width)),
         "sampling": draw,
-    }[search]
-    unit = "log-probability" if search == "sampling" else "log-probability a word"
+    }.get(search)
+    units = {"sampling": "log-probability", "neighbours": "score by training pictures"}
     # Visitors may search in different ways at once, with the same networks.
     chosen = {
-        label: Captioner(one.encoder, one.decoder, one.vocabulary, method)
+        label: Captioner(one.encoder, one.decoder, one.vocabulary, method or one.search)
         for label, one in captioners.items()
         if label in labels
     }
@@ -63,7 +67,7 @@ def answer(
                 "for a large folder type python -m captioning.caption"
             )
         elif len(paths) == 1:
-            yield look(paths[0], chosen, unit)
+            yield look(paths[0], chosen, units.get(search, "log-probability a word"))
         else:
             yield from table(paths, chosen)
     except UserError as error:
@@ -88,7 +92,7 @@ def card(label: str, captioner: Captioner, picture: Image.Image, unit: str) -> s
     features = captioner.features(picture)
     attends = hasattr(captioner.decoder, "attention")
     rows = []
-    for text, score in captioner.alternatives(features):
+    for text, score in captioner.alternatives(features)[:BEST]:
         words = sentence(text, captioner.attention(features, text)) if attends else escape(text)
         tab = ' tabindex="0"' if attends else ""
         rows.append(f'<li><p{tab}>{words}</p><span class="score">{_number(score)}</span></li>')

@@ -26,8 +26,13 @@ element.addEventListener("click", (event) => {
 """
 
 
-def build_page(captioners: Mapping[str, Captioner], samples: Sequence[str]) -> gr.Blocks:
-    """Return the app; start it with `launch_options`."""
+def build_page(
+    captioners: Mapping[str, Captioner], samples: Sequence[str], neighbours: bool = False
+) -> gr.Blocks:
+    """Return the app; start it with `launch_options`.
+
+    With `neighbours`, visitors can let training pictures choose, which the captioners know.
+    """
     with gr.Blocks(title="captioning", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         picked = gr.State(list(samples[:1]))
         gr.HTML("<h1>captioning</h1>", elem_id="title")
@@ -35,7 +40,7 @@ def build_page(captioners: Mapping[str, Captioner], samples: Sequence[str]) -> g
             with gr.Column(elem_id="side", scale=0, min_width=288):
                 bring(samples, picked)
                 with gr.Column(elem_id="settings"):
-                    settings, changes = choose(list(captioners))
+                    settings, changes = choose(list(captioners), neighbours)
             with gr.Column(elem_id="main"):
                 shown = gr.HTML(
                     HINT,
@@ -73,11 +78,12 @@ def bring(samples: Sequence[str], picked: gr.State) -> None:
     shelf.select(_sample(samples), None, [picked, files], **quiet)
 
 
-def choose(labels: list[str]) -> tuple[list[gr.Component], list[Callable]]:
+def choose(labels: list[str], neighbours: bool) -> tuple[list[gr.Component], list[Callable]]:
     """Lay out search and models; return what `answer` takes, and the events that change it."""
-    kinds = ["greedy", "beam", "sampling"]
-    search = gr.Radio(kinds, value="beam", label="Search", elem_id="search")
-    width = gr.Slider(2, 10, 5, step=1, label="Beam width", buttons=[])
+    kinds = ["greedy", "beam", "sampling", *["neighbours"] * neighbours]
+    first = "neighbours" if neighbours else "beam"
+    search = gr.Radio(kinds, value=first, label="Search", elem_id="search")
+    width = gr.Slider(2, 10, 5, step=1, label="Beam width", visible=first == "beam", buttons=[])
     temperature = gr.Slider(0.1, 2, 1, step=0.1, label="Temperature", visible=False, buttons=[])
     again = gr.Button("Draw again", size="sm", visible=False)
     models = gr.CheckboxGroup(labels, value=labels, label="Models", visible=len(labels) > 1)

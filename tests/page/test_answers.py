@@ -1,6 +1,8 @@
 """What the page says, without a browser."""
 
 import re
+from functools import partial
+from html import escape
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from PIL import Image
 from captioning.features.images import Preprocess
 from captioning.page import answers
 from captioning.page.tables import table
+from captioning.search.beam import beam_search
 
 
 def maps(html):
@@ -47,6 +50,18 @@ def test_a_file_name_is_text_not_html(tmp_path, captioners):
     for html in (answers.look(str(path), captioners, ""), *table([str(path)], captioners)):
         assert "onerror" in html
         assert "<img src=x" not in html
+
+
+def test_by_neighbours_each_model_searches_as_it_was_told(tmp_path, captioners, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(path)
+    one = captioners["lstm"]
+    monkeypatch.setattr(one, "search", partial(beam_search, width=30))
+    (html,) = answers.answer({"lstm": one}, [str(path)], "neighbours", 2, 1.0, ["lstm"])
+    best = [text for text, _ in one.alternatives(path)]
+    assert len(best) > answers.BEST == html.count("<li>")
+    assert escape(best[9]) in html
+    assert "score by training pictures" in html
 
 
 @pytest.mark.parametrize(
