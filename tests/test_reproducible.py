@@ -81,7 +81,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_not(fit, every):
 
 
 def test_a_run_that_was_stopped_before_its_last_part_goes_on_as_if_not(fit):
-    options = ["training=risk", "training.risk_epochs=1", "datamodule.mirror=true"]
+    options = ["training=risk", "training.risk_epochs=1"]
     straight, last = fit("straight", *options)
     fit("stopped", *options, stop=5)
     _, other = fit("stopped", *options, f"ckpt_path={last.parents[1]}/stopped/last.ckpt")

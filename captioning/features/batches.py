@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from captioning.data.records import UserError
 from captioning.data.vocabulary import PAD
 from captioning.features.store import FeatureStore
-from captioning.features.views import Views
 
 
 class Batch(NamedTuple):
@@ -40,21 +39,17 @@ class Batch(NamedTuple):
 class CaptionDataset(Dataset[Batch]):
     """Encoded captions and their rows in the store; indexed by an array, gives a `Batch`.
 
-    Index `caption + len(dataset) * view` sees the picture in that view: row
-    `image + images * view`. Where `store` is none, the features of the batch are these rows,
-    `[picture]`: the features wait on the device. Captions are read once, so a generator will do; a
-    word takes four bytes.
+    Where `store` is none, the features of the batch are their rows, `[picture]`: the features wait
+    on the device. Captions are read once, so a generator will do; a word takes four bytes.
     """
 
     def __init__(
         self,
-        store: FeatureStore | Views | None,
+        store: FeatureStore | None,
         rows: Sequence[int] | np.ndarray,
         captions: Iterable[Sequence[int]],
-        images: int = 0,
     ):
         self.store = store
-        self.images = images
         self.rows = np.asarray(rows)
         tokens, lengths = array("i"), array("i")
         for caption in captions:
@@ -67,18 +62,15 @@ class CaptionDataset(Dataset[Batch]):
         return len(self.rows)
 
     def __getitem__(self, index: np.ndarray) -> Batch:
-        views, index = np.divmod(index, len(self))
         lengths = self.lengths[index]
         time = np.arange(lengths.max())
         real = time < lengths[:, None]
         at = np.where(real, self.starts[index][:, None] + time, 0)
         tokens = np.where(real, self.tokens[at], PAD)
-        seen = self.rows[index] + self.images * views
-        rows, pictures = np.unique(seen, return_inverse=True)
-        features = self.store.gather(rows) if self.store else torch.from_numpy(rows)
+        rows, pictures = np.unique(self.rows[index], return_inverse=True)
         return Batch(
-            features,
-            torch.from_numpy(rows % self.images if self.images else rows),
+            self.store.gather(rows) if self.store else torch.from_numpy(rows),
+            torch.from_numpy(rows),
             torch.from_numpy(pictures),
             torch.from_numpy(tokens).long(),
             torch.from_numpy(np.flatnonzero(real[:, 1:])),
@@ -92,9 +84,6 @@ class LengthBuckets(Sampler[np.ndarray]):
     and batches stay random. Given `pictures` (one number a caption), all captions of a picture
     come together, sorted by the longest, and `batch_size` is met on average: a model that spends
     most of its time on the pictures then looks at each once an epoch.
-
-    Of several `views` of a picture, each epoch draws one: its captions get `view` times the number
-    of captions added to their index.
 
     The order depends on (seed, epoch) alone. With `shuffle=False`, one pool in a fixed order. Of
     `world_size` processes each takes its share of every batch: together they do what one process
@@ -114,7 +103,6 @@ class LengthBuckets(Sampler[np.ndarray]):
         world_size: int = 1,
         pool: int = 32,
         pictures: np.ndarray | None = None,
-        views: int = 1,
     ):
         pictures = np.arange(len(lengths)) if pictures is None else pictures
         _, self.counts = np.unique(pictures, return_counts=True)
@@ -127,7 +115,6 @@ class LengthBuckets(Sampler[np.ndarray]):
         self.rank = rank
         self.world_size = world_size
         self.pool = pool
-        self.views = views
         self.epoch = 0
         self.position = 0
         self._start = {"epoch": 0, "position": 0}
@@ -157,13 +144,11 @@ class LengthBuckets(Sampler[np.ndarray]):
         start = self._start["position"] if self._start["epoch"] == self.epoch else 0
         self._start = {"epoch": 0, "position": 0}
         batches = self._batches()[start:]
-        random = np.random.default_rng((self.seed, self.epoch, self.views))
-        views = random.integers(self.views, size=len(self.longest)) * len(self.order)
         for self.position, batch in enumerate(batches, start + 1):
             mine = batch[self.rank :: self.world_size]
             counts = self.counts[mine]
             first = np.repeat(self.starts[mine] - np.cumsum(counts) + counts, counts)
-            yield self.order[first + np.arange(counts.sum())] + np.repeat(views[mine], counts)
+            yield self.order[first + np.arange(counts.sum())]
 
     def _batches(self) -> list[np.ndarray]:
         if not self.shuffle:

@@ -19,7 +19,6 @@ from captioning.data.vocabulary import Vocabulary
 from captioning.features.batches import Batch, BatchLoader, CaptionDataset, LengthBuckets
 from captioning.features.encoder import Encoder
 from captioning.features.store import FeatureStore, build_store
-from captioning.features.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +42,8 @@ class CaptionDataModule(pl.LightningDataModule):
     `batch_size` counts captions; words seen fewer than `min_count` times in the training split
     become `<unk>`. `device` is where the encoder runs. `resident` keeps the features of all
     pictures on the training device, in float16: images x regions x features x 2 bytes (Flickr8k
-    pooled by a ResNet50: 33 MB; its grid: 1.6 GB). With `mirror`, every epoch draws for each
-    training picture whether it is seen as in a mirror: twice the features. Pictures that cannot be
-    read stop the run before training, unless the source's `skip_unreadable` lets it go on without.
+    pooled by a ResNet50: 33 MB; its grid: 1.6 GB). Pictures that cannot be read stop the run
+    before training, unless the source's `skip_unreadable` lets it go on without them.
     """
 
     def __init__(
@@ -58,7 +56,6 @@ class CaptionDataModule(pl.LightningDataModule):
         device: str = "cpu",
         seed: int = 0,
         resident: bool = False,
-        mirror: bool = False,
     ):
         super().__init__()
         self.source = source
@@ -69,12 +66,10 @@ class CaptionDataModule(pl.LightningDataModule):
         self.device = device
         self.seed = seed
         self.resident = resident
-        self.mirror = mirror
         self._features: Tensor | None = None
         self.splits: dict[str, list[Record]] = {}
         self.vocabulary: Vocabulary
         self.store: FeatureStore
-        self.views: Views
 
     def prepare_data(self) -> None:
         """Draw or check the files and encode each image once."""
@@ -90,15 +85,10 @@ class CaptionDataModule(pl.LightningDataModule):
     def _open(self) -> None:
         records = split_records(self.source)
         by_split(records)  # before they are encoded
-        readable, self.store = open_store(
+        records, self.store = open_store(
             records, self.encoder, self.features_root, self.device, self.source.skip_unreadable
         )
-        stores = [self.store]
-        if self.mirror:
-            mirrored = self.encoder.mirrored()
-            stores.append(build_store(self.features_root, mirrored, records, self.device))
-        self.views = Views(stores)
-        splits = by_split(readable)
+        splits = by_split(records)
         captions = [caption for record in splits["train"] for caption in record.captions]
         self.vocabulary = Vocabulary.from_captions(captions, self.min_count)
         self.splits = splits
@@ -116,10 +106,9 @@ class CaptionDataModule(pl.LightningDataModule):
     def _loader(self, split: str, shuffle: bool) -> BatchLoader:
         pairs = [(record, caption) for record in self.splits[split] for caption in record.captions]
         dataset = CaptionDataset(
-            None if self.resident else self.views,
+            None if self.resident else self.store,
             self.store.rows([record.image_id for record, _ in pairs]),
             (self.vocabulary.encode(caption) for _, caption in pairs),
-            self.views.images,
         )
         rank, world_size = (
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -133,7 +122,6 @@ class CaptionDataModule(pl.LightningDataModule):
             rank,
             world_size,
             pictures=dataset.rows if is_grid else None,
-            views=len(self.views.stores) if shuffle else 1,
         )
         return BatchLoader(dataset, buckets)
 
@@ -142,7 +130,7 @@ class CaptionDataModule(pl.LightningDataModule):
         if not self.resident:
             return batch
         if self._features is None:
-            self._features = torch.from_numpy(self.views.load())
+            self._features = torch.from_numpy(self.store.load())
         self._features = self._features.to(batch.tokens.device)
         return batch._replace(features=self._features[batch.features].float())
 

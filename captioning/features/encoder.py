@@ -6,9 +6,8 @@ images by its `preprocess`. Next: store.py, which does this once for every pictu
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import torch
 from jaxtyping import Float
@@ -69,7 +68,6 @@ class Encoder(nn.Module):
             "crop": crop,
             **asdict(self.preprocess),
         }
-        del self.identity["mirror"]  # named where it is true: see `mirrored`
         self.features = features
         # Batch norms folded into the convolutions, channels last: 1.4 to 1.8 times as fast on a
         # CPU. Hashed before, as folding rounds.
@@ -78,13 +76,6 @@ class Encoder(nn.Module):
         self.requires_grad_(False)
         self.train(False)
         self.feature_shape = self._try_out(image_size)
-
-    def mirrored(self) -> Encoder:
-        """Return this encoder as it sees pictures in a mirror."""
-        other = copy.copy(self)
-        other.preprocess = replace(self.preprocess, mirror=True)
-        other.identity = self.identity | {"mirror": True}
-        return other
 
     def train(self, mode: bool = True) -> Encoder:
         """Stay in eval mode: batch statistics would drift, and each batch change the features."""

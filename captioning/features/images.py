@@ -98,13 +98,10 @@ class Preprocess:
     mean: list[float]
     std: list[float]
     interpolation: str
-    mirror: bool = False
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
         """Return the network's input for a picture of any size and mode."""
         image = upright_rgb(image)
-        if self.mirror:
-            image = ImageOps.mirror(image)
         mode = InterpolationMode(self.interpolation)
         if self.resize is None:
             image = functional.resize(image, [self.image_size, self.image_size], mode)

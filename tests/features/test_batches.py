@@ -8,7 +8,6 @@ from captioning.data.records import UserError
 from captioning.data.vocabulary import PAD
 from captioning.features.batches import CaptionDataset, LengthBuckets
 from captioning.features.store import build_store
-from captioning.features.views import Views
 
 
 def test_a_batch_is_what_item_by_item_collation_gives(tmp_path, records, encoder):
@@ -126,39 +125,3 @@ def test_a_place_in_another_epoch_leaves_nothing_out():
     buckets.load_state_dict({"epoch": 0, "position": 3})
     buckets.set_epoch(1)
     assert len(list(buckets)) == len(buckets)
-
-
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=99), st.integers(1, 17), st.integers(0, 3))
-def test_an_epoch_sees_each_picture_in_one_of_its_views(pictures, batch_size, epoch):
-    pictures = np.array(pictures)
-    buckets = LengthBuckets(
-        np.arange(2, 2 + len(pictures)), batch_size, True, pictures=pictures, views=3
-    )
-    buckets.set_epoch(epoch)
-    views, captions = np.divmod(np.concatenate(list(buckets)), len(pictures))
-    assert sorted(captions.tolist()) == list(range(len(pictures)))
-    assert views.max() < 3
-    seen = set(zip(pictures[captions].tolist(), views.tolist(), strict=True))
-    assert len(seen) == len(set(pictures.tolist()))
-
-
-def test_all_views_are_drawn():
-    buckets = LengthBuckets(np.arange(2, 402), 16, True, views=2)
-    shares = []
-    for epoch in range(3):
-        buckets.set_epoch(epoch)
-        shares.append(np.mean(np.concatenate(list(buckets)) >= 400))
-    assert all(0.4 < share < 0.6 for share in shares)
-    assert len(set(shares)) > 1
-
-
-def test_a_view_is_the_row_of_its_own_store(tmp_path, records, encoder):
-    stores = [
-        build_store(tmp_path / "features", one, records) for one in (encoder, encoder.mirrored())
-    ]
-    dataset = CaptionDataset(Views(stores), [4, 0, 4], [[1, 5, 2]] * 3, len(records))
-    batch = dataset[np.array([0, 1 + 3, 2])]
-    seen = batch.features[batch.pictures]
-    torch.testing.assert_close(seen[[0, 2]], stores[0].gather(np.array([4, 4])))
-    torch.testing.assert_close(seen[[1]], stores[1].gather(np.array([0])))
-    assert batch.rows[batch.pictures].tolist() == [4, 0, 4]

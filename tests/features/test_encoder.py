@@ -209,11 +209,3 @@ def test_the_exporters_own_log_is_kept_from_the_user(caplog):
     body = torch.nn.Conv2d(3, 4, 3).requires_grad_(False)
     assert onnx_runtime(body, torch.ones(2, 3, 8, 8))
     assert not caplog.records
-
-
-def test_a_mirrored_encoder_sees_the_mirrored_picture():
-    encoder = Encoder("resnet18", weights=None, image_size=32)
-    image = Image.linear_gradient("L").rotate(90).convert("RGB")
-    seen = encoder.mirrored().preprocess(image)
-    assert torch.equal(seen, encoder.preprocess(image).flip(-1))
-    assert encoder.mirrored().identity == encoder.identity | {"mirror": True}
