@@ -11,9 +11,10 @@ from benchmarks import corpus
 from benchmarks.rows import Row, in_turn
 from benchmarks.training import BATCH, FEATURE, SIZE, Bare
 from captioning.data.vocabulary import BOS, EOS, PAD, SPECIALS, Vocabulary
-from captioning.metrics.bert_similarity import TextEncoder, pooled, similarity
-from captioning.metrics.captions import caption_scores
-from captioning.metrics.semantic import Corpus, semantic
+from captioning.metrics.bert_similarity import TextEncoder
+from captioning.metrics.captions import caption_scores, compute_statistics
+from captioning.metrics.semantic import Corpus
+from captioning.metrics.table import BERT
 from captioning.models.lstm import LSTMDecoder
 from captioning.search.beam import beam_search
 
@@ -101,15 +102,13 @@ def bert_similarity(folder: Path, repeats: int, images: int) -> list[Row]:
     tokens = encoder.tokens(texts)
     by_image = [tokens[at : at + 5] for at in range(0, len(tokens), 5)]
     weights = Corpus.of(by_image)
-    vectors = [pooled(some) for some in by_image]
     weighed = [[weights.weigh(one) for one in some] for some in by_image]
     decoder, features = trained(folder, 8 * BATCH), torch.randn(images, FEATURE).clamp(min=0)
     twentieth = max(1, images // 20)
 
     def ours() -> None:
-        found = encoder.tokens(said)
-        similarity(pooled(found), vectors)
-        semantic([weights.weigh(one) for one in found], weighed)
+        hypotheses = [weights.weigh(one) for one in encoder.tokens(said)]
+        compute_statistics({BERT: (hypotheses, weighed)})
 
     def anew() -> None:
         for text in [*said[:twentieth], *texts[: 5 * twentieth]]:

@@ -38,7 +38,7 @@ def evaluate(cfg: DictConfig) -> None:
     from captioning.build import build
     from captioning.callbacks.captions import among, caption_records
     from captioning.callbacks.provenance import provenance
-    from captioning.metrics.captions import WITH_JAVA
+    from captioning.metrics.table import TABLE
     from captioning.reports.folder import write_folder
     from captioning.reports.results import results
     from captioning.reports.scoring import Scorer
@@ -54,7 +54,7 @@ def evaluate(cfg: DictConfig) -> None:
     readable, entrants, text_encoder, is_true = load(options)
     records = [record for record in readable if record.split == options["split"]]
     training = [record for record in readable if record.split == "train"]
-    also = {name: WITH_JAVA[name] for name in options["also"]}
+    also = {name: TABLE[name].function for name in options["also"]}
     scorer = Scorer(records, text_encoder, is_true, options["seed"], also)
     systems, described = [], []
     for one in entrants:
@@ -84,7 +84,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
 
     from captioning.build import plain
     from captioning.data.records import SPLITS
-    from captioning.metrics.captions import WITH_JAVA
+    from captioning.metrics.table import JAVA, TABLE, keys_from
 
     missing = sorted(OmegaConf.missing_keys(cfg))
     if "_target_" in cfg.data and cfg.data.get("root", "") is None:
@@ -98,9 +98,9 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     if options["split"] not in SPLITS:
         raise UserError(f"split={options['split']}: it is train, val (or dev) or test")
     for name in options["also"]:
-        if name not in WITH_JAVA:
-            raise UserError(f"also=[{name}]: it can be {' or '.join(WITH_JAVA)}, or both")
-        WITH_JAVA[name](["a dog"], [["a dog runs"]])  # what is missing is said at once
+        if name not in keys_from(JAVA):
+            raise UserError(f"also=[{name}]: it can be {' or '.join(keys_from(JAVA))}, or both")
+        TABLE[name].function(["a dog"], [["a dog runs"]])  # what is missing is said at once
     if cfg.device != "cpu" and not (cfg.device == "cuda" and torch.cuda.is_available()):
         raise UserError(f"device={cfg.device}: it is cpu, or cuda where torch finds a GPU")
     return options

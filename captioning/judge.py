@@ -52,8 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         "--also",
         action="append",
         default=[],
-        choices=("meteor", "spice"),
-        help="add a metric that needs Java; may be given twice",
+        metavar="SCORE",
+        help="add a score that needs Java, meteor or spice; may be given twice",
     )
     parser.add_argument(
         "--text-encoder",
@@ -83,60 +83,45 @@ def judge(root: Path, text_encoder: str, also: Sequence[str] = ()) -> Table:
     """
     from captioning.metrics.bert_similarity import TextEncoder
     from captioning.metrics.judgement import agreement, read_crowd, read_expert
+    from captioning.metrics.table import JAVA, keys_from
 
+    if wrong := sorted({*also} - {*keys_from(JAVA)}):
+        raise UserError(f"--also {wrong[0]}: it can be {' or '.join(keys_from(JAVA))}")
     sets = {"expert": (read_expert(root), "c"), "crowd": (read_crowd(root), "b")}
     encoder = TextEncoder(text_encoder)
     table: Table = {}
     for name, (judged, variant) in sets.items():
         print(f"{name}: scoring {len(judged.hypotheses):,} captions", file=sys.stderr)
-        scores = word_scores(judged, also) | meaning_scores(judged, encoder)
-        for metric, values in scores.items():
+        for metric, values in compute_scores(judged, encoder, also).items():
             table.setdefault(metric, {})[name] = agreement(values, judged, variant)
     return table
 
 
-def word_scores(judged: Judged, also: Sequence[str]) -> dict[str, Sequence[float]]:
-    """Return what compares words: BLEU, ROUGE-L, CIDEr-D, and METEOR or SPICE where asked for."""
-    from captioning.metrics.bleu import bleu
-    from captioning.metrics.captions import WITH_JAVA
-    from captioning.metrics.cider import cider_d
-    from captioning.metrics.rouge import rouge_l
+def compute_scores(
+    judged: Judged, encoder: TextEncoder, also: Sequence[str]
+) -> dict[str, Sequence[float]]:
+    """Return each score of table.py of each caption, those in `also` too; higher is better."""
+    from captioning.metrics.captions import compute_statistics, fold_sums, text_inputs
+    from captioning.metrics.semantic import Corpus
+    from captioning.metrics.table import BERT, TABLE, TOKENS
 
-    captions = judged.hypotheses, judged.references
-    scores = {f"bleu{n}": row for n, row in enumerate(bleu(*captions).per_image.T, 1)}
-    scores |= {"rouge_l": rouge_l(*captions).per_image, "cider": cider_d(*captions).per_image}
-    for name in also:
-        scores[name] = WITH_JAVA[name](*captions, timeout=4 * 3600).per_image
-    return {name: values.tolist() for name, values in scores.items()}
-
-
-def meaning_scores(judged: Judged, encoder: TextEncoder) -> dict[str, Sequence[float]]:
-    """Return what compares the vectors of a BERT, which reads each text once."""
-    import torch
-
-    from captioning.metrics.bert_similarity import pooled, similarity
-    from captioning.metrics.semantic import Corpus, bert_score, semantic
-
-    said, known = judged.hypotheses, judged.references
-    images = list(dict.fromkeys(map(tuple, known)))
-    texts = list(dict.fromkeys(chain(said, *images)))
+    hypotheses, references = judged.hypotheses, judged.references
+    images = list(dict.fromkeys(map(tuple, references)))
+    texts = list(dict.fromkeys(chain(hypotheses, *images)))
     tokens = dict(zip(texts, encoder.tokens(texts), strict=True))
-    vectors = dict(zip(texts, pooled(list(tokens.values())), strict=True))
-    corpus = Corpus.of([[tokens[text] for text in one] for one in images])
+    corpus = Corpus.of([[tokens[text] for text in of_image] for of_image in images])
     weighed = {text: corpus.weigh(one) for text, one in tokens.items()}
-    cosines = similarity(
-        torch.stack([vectors[text] for text in said]),
-        [torch.stack([vectors[text] for text in one]) for one in known],
-    )
-    matched, plain = (
-        metric([by[text] for text in said], [[by[text] for text in one] for one in known])
-        for metric, by in ((semantic, weighed), (bert_score, tokens))
-    )
+    inputs = text_inputs(hypotheses, references)
+    for source, by_text in ((BERT, weighed), (TOKENS, tokens)):
+        of_images = [[by_text[text] for text in of_image] for of_image in references]
+        inputs[source] = ([by_text[text] for text in hypotheses], of_images)
+    scores = fold_sums(compute_statistics(inputs), 1)
+    for key in also:
+        scores[key] = TABLE[key].function(hypotheses, references, timeout=4 * 3600).per_image
     return {
-        "bert_similarity": cosines.mean.tolist(),
-        "bert_similarity_best": cosines.best.tolist(),
-        "bert_score": plain.tolist(),
-        "semantic": matched.tolist(),
+        key: (scores[key] if score.mode == "max" else -scores[key]).tolist()
+        for key, score in TABLE.items()
+        if key in scores
     }
 
 

@@ -78,14 +78,18 @@ def _join(name: str, storage: str, mode: str, heartbeat: int, sampler: Any, prun
         grace_period=4 * heartbeat,
         heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
     )
-    return optuna.create_study(
+    study = optuna.create_study(
         storage=opened,
         sampler=sampler,
         pruner=pruner,
         study_name=name,
-        direction="maximize" if mode == "max" else "minimize",
+        direction=f"{mode}imize",
         load_if_exists=True,
     )
+    if study.direction.name != f"{mode}imize".upper():  # that of a study that exists wins
+        asked = study.direction.name.lower()
+        raise UserError(f"the study {name} was begun to {asked} its score; type name=NEW")
+    return study
 
 
 def search(study: Study, objective: Callable[[Trial], float], trials: int, heartbeat: int) -> None:

@@ -41,6 +41,7 @@ def tune(cfg: DictConfig) -> None:
     """Join the study, run trials until there are enough, say what came of it."""
     from captioning.build import build, plain
     from captioning.data.records import UserError
+    from captioning.metrics.table import mode_of
 
     try:
         import optuna  # noqa: F401
@@ -56,7 +57,7 @@ def tune(cfg: DictConfig) -> None:
     if both:
         raise UserError(f"{both[0]} is in the search space, and given: leave it out of one")
     tools = {key: build(options[key]) for key in ("sampler", "pruner")}
-    study = open_study(cfg.name, cfg.storage, cfg.mode, cfg.heartbeat, **tools)
+    study = open_study(cfg.name, cfg.storage, mode_of(cfg.monitor), cfg.heartbeat, **tools)
     log.info("%s: %d of %d trials so far", hidden(cfg.storage), len(finished(study)), cfg.trials)
     folder = Path(cfg.run_dir)
     objective = partial(run_trial, space=space, fixed=fixed, name=cfg.name, folder=folder)

@@ -78,3 +78,19 @@ def trained(folder):
     done = run(folder, *TINY, "data.root=data", "trainer.max_epochs=2", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     return done, folder / "run"
+
+
+@pytest.fixture
+def added():
+    """A score that was added as the table's first row: letters a caption, fewer are better."""
+    from captioning.metrics.table import TABLE, WORDS, Score
+
+    def letters(hypotheses, references):
+        return [len(hypothesis) for hypothesis in hypotheses]
+
+    before = dict(TABLE)
+    TABLE.clear()
+    TABLE.update({"letters": Score("letters", WORDS, letters, mode="min", factor=1)} | before)
+    yield
+    TABLE.clear()
+    TABLE.update(before)

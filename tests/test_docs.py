@@ -7,6 +7,7 @@ import argparse
 import csv
 import importlib
 import inspect
+import json
 import re
 import shlex
 import shutil
@@ -21,7 +22,7 @@ from hydra.errors import HydraException
 from hydra.utils import get_object
 from PIL import Image
 from test_conf import GIVEN, nodes
-from verbs import run
+from verbs import TINY, run
 
 from captioning.data.records import UserError
 from captioning.search.beam import beam_search
@@ -222,3 +223,34 @@ def test_the_pages_own_model_is_a_decoder():
         step, state = decoder.step(tokens[:, time], state)
         assert torch.allclose(step, logits[:, time], atol=1e-6)
     assert beam_search(decoder, features, width=3).tokens.shape[:2] == (2, 3)
+
+
+@pytest.mark.slow
+def test_the_pages_own_metric_is_logged_and_changes_no_other(trained, folder, tmp_path):
+    """Its file and its row, first in the table of a copy of the package; then the verbs."""
+    for name in ("captioning", "conf"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.pyc"))
+    text = (
+        (ROOT / "docs" / "results.md").read_text(encoding="utf-8").split("### A metric of your")[1]
+    )
+    function, row = [block for language, block in BLOCK.findall(text) if language == "python"]
+    (tmp_path / "captioning/metrics/repetition.py").write_text(function)
+    table = (tmp_path / "captioning/metrics/table.py").read_text()
+    table = table.replace("TABLE = {\n", f"TABLE = {{\n{row}")
+    line = "from captioning.metrics.rouge import"
+    table = table.replace(line, f"from captioning.metrics.repetition import repetition\n{line}")
+    (tmp_path / "captioning/metrics/table.py").write_text(table)
+    shutil.copytree(folder / "data", tmp_path / "data")
+    options = ["data.root=data", "trainer.max_epochs=2", "hydra.run.dir=run"]
+    done = run(tmp_path, *TINY, *options, "monitor=val/repetition")
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "run" / "run.json").read_text())
+    before = json.loads((trained[1] / "run.json").read_text())
+    for new, old in zip(content["history"], before["history"], strict=True):
+        assert 0 <= new.pop("val/repetition") < 1
+        assert new == pytest.approx(old, abs=1e-6)
+    options = ["ckpt=run/best.ckpt", "hydra.run.dir=evaluated"]
+    done = run(tmp_path, *options, module="captioning.evaluate")
+    assert "| captions | references | repetition ↓ | CIDEr-D |" in done.stdout, done.stderr
+    with open(tmp_path / "run" / "captions.csv", newline="") as file:
+        assert {"repetition", "cider"} <= set(next(csv.DictReader(file)))

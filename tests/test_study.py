@@ -6,11 +6,13 @@ import time
 
 import optuna
 import pytest
+from composing import composed
 from postgres import PASSWORD, postgresql
 
 from captioning import study as study_module
 from captioning.data.records import UserError
 from captioning.study import alive, finished, hidden, open_study, search, suggest
+from captioning.tune import tune
 
 WORKER = """
 import sys, time
@@ -166,3 +168,22 @@ def test_passwords_are_hidden():
     shown = hidden("postgresql+psycopg://me:se/cr@et@host:5432/db")
     assert shown == "postgresql+psycopg://me:***@host:5432/db"
     assert hidden("sqlite:///study.db") == "sqlite:///study.db"
+
+
+def test_a_study_of_the_other_end_is_not_gone_on_with(study, storage):
+    assert study.direction.name == "MAXIMIZE"
+    with pytest.raises(UserError, match="type name=NEW"):
+        open_study("of-a-test", storage, "min", heartbeat=1)
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val/loss", "min"), ("val/cider", "max")])
+def test_a_search_looks_for_the_better_end_of_what_is_monitored(monitor, mode, monkeypatch):
+    class Opened(Exception):
+        pass
+
+    def opened(name, storage, mode, heartbeat, **tools):
+        raise Opened(mode)
+
+    monkeypatch.setattr(study_module, "open_study", opened)
+    with pytest.raises(Opened, match=mode):
+        tune(composed(f"monitor={monitor}", config="tune"))

@@ -10,29 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioning.data.whole import whole
+from captioning.metrics.table import BERT, TABLE, keys_from
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 History = Mapping[int, Mapping[str, float]]
 
-PANELS = {  # title: what it shows where the run logged it
-    "loss (nats a word)": ("train/loss", "val/loss"),
-    "reward (CIDEr-D in training)": ("train/reward",),
-    "scores": ("val/cider", "val/bleu4", "val/rouge_l", "val/true"),
-    "BERT similarity": (
-        "val/semantic",
-        "val/bert_similarity",
-        "val/bert_similarity_best",
-        "val/bert_similarity_rescaled",
-        "val/bert_similarity_best_rescaled",
-    ),
-    "learning rate": ("learning_rate",),
-}
-
 
 def draw_curves(path: Path, title: str, history: History, best: int | None = None) -> None:
-    """Draw a panel for each of `PANELS` that has values; a dotted line marks the `best` epoch.
+    """Draw a panel for each of `panels` that has values; a dotted line marks the `best` epoch.
 
     `history` holds metrics by epoch; an epoch may lack some. Without any value, draws nothing.
     """
@@ -40,26 +27,38 @@ def draw_curves(path: Path, title: str, history: History, best: int | None = Non
     from matplotlib.figure import Figure
 
     logged = {key for metrics in history.values() for key in metrics}
-    panels = {
+    drawn = {
         name: present
-        for name, keys in PANELS.items()
+        for name, keys in panels().items()
         if (present := [key for key in keys if key in logged])
     }
-    if not panels:
+    if not drawn:
         return
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
+    columns = min(2, len(drawn))
+    rows = -(-len(drawn) // columns)
     figure = Figure(figsize=(5.5 * columns, 3.4 * rows), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     dotted = "" if best is None else f" (dotted: the best epoch, {best})"
     figure.suptitle(title + dotted, fontsize=11)
     axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axis in axes[len(panels) :]:
+    for axis in axes[len(drawn) :]:
         axis.remove()
-    for axis, (name, keys) in zip(axes, panels.items(), strict=False):
+    for axis, (name, keys) in zip(axes, drawn.items(), strict=False):
         _draw_panel(axis, name, keys, history, best)
     with whole(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def panels() -> dict[str, list[str]]:
+    """Return what each panel shows, by its title, where the run logged it."""
+    scores = {key: score for key, score in TABLE.items() if score.function and score.rank < 3}
+    return {
+        "loss (nats a word)": ["train/loss", "val/loss"],
+        "reward (CIDEr-D in training)": ["train/reward"],
+        "scores": [f"val/{key}" for key, score in scores.items() if score.runs_from != BERT],
+        "BERT similarity": [f"val/{key}" for key in keys_from(BERT)],
+        "learning rate": ["learning_rate"],
+    }
 
 
 def _draw_panel(axis: Axes, name: str, keys: list[str], history: History, best: int | None) -> None:

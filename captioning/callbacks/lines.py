@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from captioning.callbacks.captions import Generated
+from captioning.metrics.table import TABLE
 
 
 def epoch_line(epoch: int, metrics: Mapping[str, float]) -> str:
@@ -17,8 +18,8 @@ def epoch_line(epoch: int, metrics: Mapping[str, float]) -> str:
     parts = ["loss " + " / ".join(f"{loss:.2f}" for loss in losses)] if losses else []
     if "train/reward" in metrics:
         parts.insert(0, f"reward {metrics['train/reward']:.2f}")
-    for key in ("cider", "bleu4", "bert_similarity", "true"):
-        if f"val/{key}" in metrics:
+    for key, score in TABLE.items():
+        if score.rank == 1 and f"val/{key}" in metrics:
             rescaled = metrics.get(f"val/{key}_rescaled")
             more = "" if rescaled is None else f" ({rescaled:.2f} rescaled)"
             parts.append(f"{key} {metrics[f'val/{key}']:.2f}{more}")

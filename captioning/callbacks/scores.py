@@ -8,38 +8,37 @@ several processes each scores its share of the pictures, and all get the whole.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 
-from captioning.callbacks.captions import ValidationCaptions, gathered, share
+from captioning.callbacks.captions import Generated, ValidationCaptions, gathered, share
 from captioning.data.records import UserError
-from captioning.metrics.bert_similarity import (
-    Scale,
-    Similarity,
-    TextEncoder,
-    Tokens,
-    pooled,
-    similarity,
-    similarity_scores,
+from captioning.metrics.bert_similarity import Scale, TextEncoder, Tokens, pooled
+from captioning.metrics.captions import (
+    caption_variety,
+    compute_statistics,
+    corpus_scores,
+    image_scores,
+    text_inputs,
 )
-from captioning.metrics.captions import corpus_scores, image_scores
 from captioning.metrics.cider import Documents
-from captioning.metrics.semantic import Corpus, semantic
+from captioning.metrics.semantic import Corpus
+from captioning.metrics.table import BERT, DOCUMENTS, TRUTH, WORDS, keys_from
 
 
 class CaptionScores(pl.Callback):
-    """Logs val/bleu1 … val/bleu4, val/rouge_l, val/cider (CIDEr-D), val/distinct, val/words.
+    """Logs as val/KEY the scores of table.py that run from words, such as val/cider (CIDEr-D).
 
     Where the data knows the truth of its pictures (`data=scenes`), also val/true: the share of
     captions that are true of their picture.
     """
 
-    keys = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider", "distinct", "words", "true")
-
     def __init__(self) -> None:
+        self.keys = keys_from(WORDS, DOCUMENTS, TRUTH)
         self._documents: Documents | None = None
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -47,25 +46,20 @@ class CaptionScores(pl.Callback):
         if trainer.sanity_checking:
             return
         generated = ValidationCaptions.of(trainer)
-        hypotheses = [one.caption for one in generated]
-        references = [one.record.captions for one in generated]
         if self._documents is None:  # the same images every epoch
-            self._documents = Documents.of(references)
-        mine = image_scores(share(trainer, hypotheses), share(trainer, references), self._documents)
-        measured = corpus_scores(hypotheses, references, np.array(gathered(trainer, list(mine))))
-        for number, one in enumerate(generated):
-            one.scores.update({key: float(row[number]) for key, row in measured.per_image.items()})
-        scores = dict(measured.corpus)
-        is_true = getattr(trainer.datamodule.source, "is_true", None)
-        if is_true:
-            for one in generated:
-                one.scores["true"] = float(is_true(one.record.image_id, one.caption))
-            scores["true"] = sum(one.scores["true"] for one in generated) / len(generated)
-        log_finite(pl_module, scores)
+            self._documents = Documents.of([one.record.captions for one in generated])
+        mine = share(trainer, generated)
+        captions = [one.caption for one in mine]
+        references = [one.record.captions for one in mine]
+        inputs = text_inputs(captions, references, self._documents)
+        if is_true := getattr(trainer.datamodule.source, "is_true", None):
+            inputs[TRUTH] = (captions, [one.record.image_id for one in mine], is_true)
+        scores = score_captions(trainer, generated, inputs)
+        log_finite(pl_module, scores | caption_variety([one.caption for one in generated]))
 
 
 class BertSimilarity(pl.Callback):
-    """Logs how close in meaning the captions are to their references, by a frozen BERT.
+    """Logs as val/KEY the scores of table.py that run from a frozen BERT.
 
     val/bert_similarity is the mean cosine to an image's references, val/bert_similarity_best the
     cosine to the closest; with `_rescaled`, 0 is a random image's caption and 1 a human's caption
@@ -74,15 +68,8 @@ class BertSimilarity(pl.Callback):
     that was there the epoch before is not read again.
     """
 
-    keys = (
-        "semantic",
-        "bert_similarity",
-        "bert_similarity_best",
-        "bert_similarity_rescaled",
-        "bert_similarity_best_rescaled",
-    )
-
     def __init__(self, text_encoder: TextEncoder):
+        self.keys = keys_from(BERT)
         self.text_encoder = text_encoder
         self._scale: Scale | None = None
         self._corpus: Corpus | None = None
@@ -101,27 +88,33 @@ class BertSimilarity(pl.Callback):
         new = [caption for caption in captions if caption not in self._read]
         self._read |= zip(new, self.text_encoder.tokens(new), strict=True)
         self._read = {caption: self._read[caption] for caption in captions}
-        tokens = [self._read[caption] for caption in captions]
-        cosines = similarity(pooled(tokens), self._vectors)
-        matched = semantic([self._corpus.weigh(one) for one in tokens], self._weighed)
-        rows = torch.stack([matched, cosines.mean, cosines.best], dim=1)
-        rows = torch.stack(gathered(trainer, list(rows)))
-        for one, row in zip(generated, rows.tolist(), strict=True):
-            one.scores.update(
-                zip(("semantic", "bert_similarity", "bert_similarity_best"), row, strict=True)
-            )
-        scores = similarity_scores(Similarity(rows[:, 1], rows[:, 2]), self._scale)
-        log_finite(pl_module, scores | {"semantic": float(rows[:, 0].mean())})
+        weighed = [self._corpus.weigh(self._read[caption]) for caption in captions]
+        scores = score_captions(trainer, generated, {BERT: (weighed, self._weighed)})
+        log_finite(pl_module, scores | (self._scale.rescale(scores) if self._scale else {}))
 
     def _embed_references(self, trainer: pl.Trainer, references: list[tuple[str, ...]]) -> None:
         # The same images in the same order every epoch.
         tokens = iter(self.text_encoder.tokens([text for texts in references for text in texts]))
         by_image = [list(islice(tokens, len(texts))) for texts in references]
-        self._vectors = [pooled(texts) for texts in by_image]
-        self._scale = Scale.of(gathered(trainer, self._vectors))
+        self._scale = Scale.of(gathered(trainer, [pooled(texts) for texts in by_image]))
         parts = gathered(trainer, [Corpus.of(by_image)])
         self._corpus = Corpus.merged(parts) if parts[1:] else parts[0]
         self._weighed = [[self._corpus.weigh(text) for text in texts] for texts in by_image]
+
+
+def score_captions(
+    trainer: pl.Trainer, generated: Sequence[Generated], inputs: dict[str, tuple[Any, ...]]
+) -> dict[str, float]:
+    """Return the corpus scores that run from `inputs`, which are of this process's share of the
+    images, and note those of each image in `generated`."""
+    statistics = compute_statistics(inputs)
+    rows = gathered(trainer, list(zip(*statistics.values(), strict=True)))
+    columns = map(np.array, zip(*rows, strict=True))
+    statistics = dict(zip(statistics, columns, strict=True))
+    for key, values in image_scores(statistics).items():
+        for one, value in zip(generated, values.tolist(), strict=True):
+            one.scores[key] = value
+    return corpus_scores(statistics)
 
 
 def log_finite(module: pl.LightningModule, scores: dict[str, float]) -> None:

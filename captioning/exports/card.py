@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from captioning.metrics.table import factor_of
+
 Contents = Mapping[str, Any]
 
 HEAD = """---
@@ -140,13 +142,13 @@ def _scores(checkpoint: Contents, run: Contents | None, evaluation: Contents | N
         return (
             text + "\nNo evaluation was given to the export: the `test` split is not scored here."
         )
-    rows = {key: f"{100 * value:.1f}" for key, value in evaluation["scores"].items()}
-    for key, (low, high) in evaluation["intervals"].items():
-        rows[key] += f" ({100 * low:.1f} to {100 * high:.1f})"
+    rows = {key: _shown(key, value) for key, value in evaluation["scores"].items()}
+    for key, bounds in evaluation["intervals"].items():
+        rows[key] += f" ({' to '.join(_shown(key, bound) for bound in bounds)})"
     return text + (
         f"\nOn the {evaluation['pictures']:,} pictures of `{evaluation['split']}`, with "
-        f"`{_plain(evaluation['search'])}`, x100 and 95 % intervals, by `{evaluation['command']}` "
-        f"at commit `{evaluation['commit']}`:\n\n{_table(rows)}"
+        f"`{_plain(evaluation['search'])}`, {SHARES}; with 95 % intervals, by "
+        f"`{evaluation['command']}` at commit `{evaluation['commit']}`:\n\n{_table(rows)}"
     )
 
 
@@ -194,7 +196,8 @@ def _provenance(checkpoint: Contents, run: Contents | None) -> str:
 
 
 def _shown(key: str, value: float) -> str:
-    return f"{value:.2f}" if key in ("val/loss", "val/words") else f"{100 * value:.1f}"
+    factor = factor_of(key)
+    return f"{value:.2f}" if factor == 1 else f"{factor * value:.1f}"
 
 
 def _plain(search: Contents) -> str:

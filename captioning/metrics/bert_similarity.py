@@ -7,7 +7,7 @@ semantic.py matches the same texts token by token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from torch import Tensor
 from captioning.data.records import UserError
 
 Vectors = Float[Tensor, "_ dim"]  # one unit vector a text
+RESCALED = ("bert_similarity", "bert_similarity_best")  # the mean and the best cosine of an image
 
 
 class Tokens(NamedTuple):
@@ -110,36 +111,11 @@ def _folder(path: str) -> str:
         ) from None
 
 
-class Similarity(NamedTuple):
-    """Cosines of captions with their references, one row an image, -1 to 1."""
-
-    mean: Float[Tensor, " _"]
-    best: Float[Tensor, " _"]
-
-
-def similarity(hypotheses: Vectors, references: Sequence[Vectors]) -> Similarity:
-    """Return the mean and the best cosine of each hypothesis with its image's references."""
-    cosines = [vectors @ one for one, vectors in zip(hypotheses, references, strict=True)]
-    return Similarity(
-        torch.stack([row.mean() for row in cosines]), torch.stack([row.max() for row in cosines])
-    )
-
-
-def similarity_scores(measured: Similarity, scale: Scale | None) -> dict[str, float]:
-    """Return the means over images by name, with `_rescaled` ones where there is a scale."""
-    named = {"": measured} | ({"_rescaled": scale.rescale(measured)} if scale else {})
-    return {
-        f"bert_similarity{kind}{suffix}": float(values.mean())
-        for suffix, one in named.items()
-        for kind, values in (("", one.mean), ("_best", one.best))
-    }
-
-
 class Scale(NamedTuple):
-    """The two ends of the rescaled scores: `random` becomes 0 and `human` becomes 1."""
+    """The two ends of the rescaled scores, by name: `random` becomes 0 and `human` becomes 1."""
 
-    random: Similarity
-    human: Similarity
+    random: dict[str, Float[Tensor, ""]]
+    human: dict[str, Float[Tensor, ""]]
 
     @classmethod
     def of(cls, references: Sequence[Vectors]) -> Scale | None:
@@ -160,13 +136,11 @@ class Scale(NamedTuple):
             human.append(torch.stack([held_out.mean(), held_out.amax(1).mean()]))
             random.append(torch.stack([cross.mean(), cross.amax(1).mean()]))
         ends = [torch.stack(rows).mean(0) for rows in (random, human)]
-        return cls(*(Similarity(mean=end[:1], best=end[1:]) for end in ends))
+        return cls(*(dict(zip(RESCALED, end, strict=True)) for end in ends))
 
-    def rescale(self, measured: Similarity) -> Similarity:
-        """Return the scores on the scale where a random image's caption is 0, a human's 1."""
-        return Similarity(
-            *(
-                (value - low) / (high - low)
-                for value, low, high in zip(measured, self.random, self.human, strict=True)
-            )
-        )
+    def rescale(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Return the corpus scores as `_rescaled`: 0 is a random image's caption, 1 a human's."""
+        return {
+            f"{key}_rescaled": float((scores[key] - low) / (self.human[key] - low))
+            for key, low in self.random.items()
+        }

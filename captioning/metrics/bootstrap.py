@@ -7,12 +7,10 @@ of which images were scored, not that of the training's seed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float
 
-from captioning.metrics.bleu import bleu_of
+from captioning.metrics.captions import Statistics, fold_sums
 
 Samples = Float[np.ndarray, " sample"]
 
@@ -26,22 +24,15 @@ def resample(images: int, samples: int = 5000, seed: int = 0) -> Float[np.ndarra
     return lots.multinomial(images, np.full(images, 1 / images), samples).astype(float)
 
 
-def corpus_scores(
-    draws: Float[np.ndarray, "sample image"],
-    bleu_counts: Float[np.ndarray, "image 10"],
-    per_image: Mapping[str, Num[np.ndarray, " image"]],
+def resampled_scores(
+    draws: Float[np.ndarray, "sample image"], statistics: Statistics
 ) -> dict[str, Samples]:
-    """Return the corpus scores of each resample: BLEU of added-up counts, the others as means.
+    """Return the corpus scores of each resample, BLEU of added-up counts, most others as means.
 
     A CIDEr-D value keeps the document frequencies of all the images.
     """
-    columns = np.column_stack([bleu_counts, *per_image.values()])
-    sums = draws @ columns  # one matrix product for all scores
-    orders = bleu_of(sums[:, :10]).T
-    means = (sums[:, 10:] / draws.sum(1, keepdims=True)).T
-    return {f"bleu{n}": order for n, order in enumerate(orders, 1)} | dict(
-        zip(per_image, means, strict=True)
-    )
+    sums = {function: draws @ rows for function, rows in statistics.items()}
+    return fold_sums(sums, draws.sum(1))
 
 
 def interval(sampled: Samples, level: float = 0.95) -> tuple[float, float]:

@@ -1,76 +1,98 @@
-"""All word-overlap scores of a set of captions: hypotheses and references in, named numbers out.
+"""The scores of table.py computed: captions in, named numbers of images and of the corpus out.
 
-Tokenized and computed as coco-caption does, without Java; the two that need it are apart. Next:
-callbacks/ logs them.
+Tokenized and computed as coco-caption does, without Java. Next: callbacks/ logs them.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from captioning.metrics.bleu import bleu_counts, bleu_of
-from captioning.metrics.cider import Documents, cider_d
-from captioning.metrics.meteor import meteor
-from captioning.metrics.rouge import rouge_l
-from captioning.metrics.scores import tokenized
-from captioning.metrics.spice import spice
+from captioning.data.records import UserError
+from captioning.metrics.cider import Documents
+from captioning.metrics.scores import Scores, tokenized
+from captioning.metrics.table import DOCUMENTS, TABLE, WORDS
 
-WITH_JAVA = {"meteor": meteor, "spice": spice}  # only where they are asked for
+# What the table's functions return, by function: `[image]` or `[image k]`.
+Statistics = Mapping[Callable[..., Any], np.ndarray]
 
 
 class CaptionScores(NamedTuple):
-    """Scores by name: of the corpus, and of each image where a score has such a value.
-
-    `bleu_counts` is what the corpus's BLEU adds up; the other corpus scores are means over images.
-    """
+    """Scores by name: of the corpus, and of each image; and the statistics they are made of."""
 
     corpus: dict[str, float]
     per_image: dict[str, Float[np.ndarray, " image"]]
-    bleu_counts: Float[np.ndarray, "image 10"]
+    statistics: Statistics
 
 
 def caption_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> CaptionScores:
     """Return the scores of one caption an image against the references of that image.
 
-    `bleu1` to `bleu4` and `rouge_l` run from 0 to 1, `cider` (CIDEr-D) from 0 to 10. `distinct`
-    is the share of captions left when repeated ones count once; `words` is their mean length.
-    Raises UserError as `tokenized` and `cider_d` do.
+    `bleu1` to `bleu4` and `rouge_l` run from 0 to 1, `cider` (CIDEr-D) from 0 to 10. Raises
+    UserError as `tokenized` and `cider_d` do.
     """
-    documents = Documents.of(references)
-    return corpus_scores(hypotheses, references, image_scores(hypotheses, references, documents))
+    statistics = compute_statistics(text_inputs(hypotheses, references))
+    corpus = corpus_scores(statistics) | caption_variety(hypotheses)
+    return CaptionScores(corpus, image_scores(statistics), statistics)
 
 
-def image_scores(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]], documents: Documents
-) -> Float[np.ndarray, "image 12"]:
-    """Return what `corpus_scores` folds, a row an image: BLEU's 10 counts, ROUGE-L, CIDEr-D.
-
-    A row depends on its own image and `documents` alone, so processes can share the images.
-    """
-    columns = (
-        bleu_counts(hypotheses, references),
-        rouge_l(hypotheses, references).per_image,
-        cider_d(hypotheses, references, documents).per_image,
-    )
-    return np.column_stack(columns)
-
-
-def corpus_scores(
+def text_inputs(
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],
-    rows: Float[np.ndarray, "image 12"],
-) -> CaptionScores:
-    """Fold the rows of all images into the scores of the corpus."""
-    captions = [hypothesis for hypothesis, _ in tokenized(hypotheses, references)]
-    counts, subsequence, consensus = rows[:, :10], rows[:, 10], rows[:, 11]
-    orders = bleu_of(counts.sum(0, keepdims=True))[0]
-    corpus = {f"bleu{n}": float(score) for n, score in enumerate(orders, 1)} | {
-        "rouge_l": float(subsequence.mean()),
-        "cider": float(consensus.mean()),
-        "distinct": len(set(captions)) / len(captions),
-        "words": sum(map(len, captions)) / len(captions),
+    documents: Documents | None = None,
+) -> dict[str, tuple[Any, ...]]:
+    """Return the inputs of the scores of words; `documents` are of the references of all images."""
+    documents = documents or Documents.of(references)
+    return {WORDS: (hypotheses, references), DOCUMENTS: (hypotheses, references, documents)}
+
+
+def compute_statistics(inputs: Mapping[str, tuple[Any, ...]]) -> Statistics:
+    """Call each function of the table whose inputs are here, once.
+
+    Raises UserError where one returns a corpus score that no mean over images is.
+    """
+    statistics: dict[Callable[..., Any], np.ndarray] = {}
+    for key, score in TABLE.items():
+        function, arguments = score.function, inputs.get(score.runs_from)
+        if not function or not arguments or function in statistics:
+            continue
+        rows = function(*arguments)
+        if isinstance(rows, Scores):
+            if not np.isclose(rows.corpus, rows.per_image.mean()):
+                raise UserError(
+                    f"{key}: its corpus score is not the mean over images; return what adds up "
+                    "over images, and give its row in metrics/table.py a fold"
+                )
+            rows = rows.per_image
+        statistics[function] = np.asarray(rows, dtype=float)
+    return statistics
+
+
+def fold_sums(sums: Statistics, images: int | np.ndarray) -> dict[str, np.ndarray]:
+    """Return the scores of sets of images from the sums of their statistics."""
+    return {
+        key: score.fold(sums[score.function], images)
+        for key, score in TABLE.items()
+        if score.function in sums
     }
-    per_image = {"bleu4": bleu_of(counts)[:, 3], "rouge_l": subsequence, "cider": consensus}
-    return CaptionScores(corpus, per_image, counts)
+
+
+def image_scores(statistics: Statistics) -> dict[str, Float[np.ndarray, " image"]]:
+    """Return the scores of each image that are shown beside it."""
+    scores = fold_sums(statistics, 1)
+    return {key: values for key, values in scores.items() if TABLE[key].rank < 3}
+
+
+def corpus_scores(statistics: Statistics) -> dict[str, float]:
+    """Return the scores of all images together."""
+    sums = {function: rows.sum(0, keepdims=True) for function, rows in statistics.items()}
+    images = len(next(iter(statistics.values())))
+    return {key: float(value[0]) for key, value in fold_sums(sums, images).items()}
+
+
+def caption_variety(captions: Sequence[str]) -> dict[str, float]:
+    """Return `distinct`, the share left when repeated captions count once, and `words`, the mean
+    length."""
+    words = [one for one, _ in tokenized(captions, [[""]] * len(captions))]
+    return {"distinct": len(set(words)) / len(words), "words": sum(map(len, words)) / len(words)}

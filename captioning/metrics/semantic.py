@@ -18,15 +18,19 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from captioning.data.records import UserError
-from captioning.metrics.bert_similarity import Tokens
+from captioning.metrics.bert_similarity import Tokens, pooled
 
 
 class Weighed(NamedTuple):
-    """A text as a `Corpus` sees it: unit vectors, weights that add up to 1, one unit vector."""
+    """A text as a `Corpus` sees it: unit vectors, weights that add up to 1, one unit vector.
+
+    `pooled` is the unit vector of the plain mean, as of `bert_similarity.pooled`.
+    """
 
     vectors: Float[Tensor, "time dim"]
     weights: Float[Tensor, " time"]
     sentence: Float[Tensor, " dim"]
+    pooled: Float[Tensor, " dim"]
 
 
 class Corpus(NamedTuple):
@@ -72,12 +76,14 @@ class Corpus(NamedTuple):
         ]
         weights = torch.tensor(rarity) / sum(rarity)
         vectors = text.vectors - self.mean
-        return Weighed(normalize(vectors), weights, normalize(weights @ vectors, dim=0))
+        sentence = normalize(weights @ vectors, dim=0)
+        return Weighed(normalize(vectors), weights, sentence, pooled([text])[0])
 
 
-def semantic(
-    hypotheses: Sequence[Weighed], references: Sequence[Sequence[Weighed]]
-) -> Float[Tensor, " image"]:
+Texts = Sequence[Weighed]
+
+
+def semantic(hypotheses: Texts, references: Sequence[Texts]) -> Float[Tensor, " image"]:
     """Return the semantic score of each hypothesis, -1 to 1: the mean of three cosines.
 
     Precision: each token of the hypothesis with the closest token of any reference, for what one
@@ -99,6 +105,23 @@ def semantic(
         sentence = torch.stack([one.sentence for one in of_image]) @ hypothesis.sentence
         scores.append((precision + recall + sentence.mean()) / 3)
     return torch.stack(scores)
+
+
+def mean_cosine(hypotheses: Texts, references: Sequence[Texts]) -> Float[Tensor, " image"]:
+    """Return the BERT similarity of each hypothesis, -1 to 1: its mean cosine to the references."""
+    return torch.stack([row.mean() for row in _cosines(hypotheses, references)])
+
+
+def best_cosine(hypotheses: Texts, references: Sequence[Texts]) -> Float[Tensor, " image"]:
+    """Return the cosine of each hypothesis to the closest reference, -1 to 1."""
+    return torch.stack([row.max() for row in _cosines(hypotheses, references)])
+
+
+def _cosines(hypotheses: Texts, references: Sequence[Texts]) -> list[Float[Tensor, " reference"]]:
+    return [
+        torch.stack([one.pooled for one in of_image]) @ hypothesis.pooled
+        for hypothesis, of_image in zip(hypotheses, references, strict=True)
+    ]
 
 
 def bert_score(

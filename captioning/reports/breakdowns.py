@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 
 from captioning.data.tokenizer import tokenize
 from captioning.metrics.captions import caption_scores
+from captioning.metrics.table import TABLE
 
 BANDS = (1, 2, 5, 10, 20, 50, 100, 200)  # how often the references have a word: from … on
-SCORES = ("cider", "bleu4", "rouge_l")  # that grow with the number of references
 
 
 class ByLength(NamedTuple):
@@ -51,7 +51,7 @@ def turned(references: Sequence[str], places: int) -> list[str]:
 def by_references(
     captions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, list[float]]:
-    """Return `SCORES` against the first reference of each image, the first two, and so on.
+    """Return the main scores of words against the first reference of each image, the first two, …
 
     It ends where the first image has no more references.
     """
@@ -59,7 +59,8 @@ def by_references(
         caption_scores(captions, [some[:count] for some in references]).corpus
         for count in range(1, min(map(len, references)) + 1)
     ]
-    return {key: [scores[key] for scores in scored] for key in SCORES}
+    keys = [key for key in scored[0] if TABLE[key].rank < 3]
+    return {key: [scores[key] for scores in scored] for key in keys}
 
 
 def word_counts(captions: Sequence[str]) -> Counter[str]:

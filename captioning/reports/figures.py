@@ -17,8 +17,8 @@ from captioning.callbacks.captions import Generated
 from captioning.data.records import SPLITS, Record
 from captioning.data.tokenizer import tokenize
 from captioning.features.images import load_image
+from captioning.metrics.table import TABLE
 from captioning.reports.breakdowns import Coverage, caption_lengths, word_counts
-from captioning.reports.results import NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def captions_figure(rows: Sequence[Generated], keys: Sequence[str] = ("cider",))
     """Show pictures with what was said of each, its scores, and one reference."""
     texts = []
     for record, caption, scores in rows:
-        named = ", ".join(f"{NAMES[key]} {scores[key]:.2f}" for key in keys)
+        named = ", ".join(f"{TABLE[key].label} {scores[key]:.2f}" for key in keys)
         texts.append(f"“{caption}”\n{named}\npeople: {record.captions[0]}")
     return pictures_figure([one.record for one in rows], texts)
 
@@ -130,7 +130,7 @@ def scores_figure(rows: Sequence[Generated], across: str, up: str) -> Figure:
     """Draw one score of each picture against another."""
     figure, (axis,) = _axes(1, 1, height=4.0)
     axis.scatter(*zip(*((one.scores[across], one.scores[up]) for one in rows), strict=True), s=8)
-    _name(axis, NAMES[up], NAMES[across])
+    _name(axis, TABLE[up].label, TABLE[across].label)
     return figure
 
 

@@ -10,33 +10,8 @@ from itertools import combinations
 from typing import Any
 
 from captioning.metrics.bootstrap import interval, p_value
+from captioning.metrics.table import TABLE
 from captioning.reports.scoring import Measured, Scorer, System
-
-NAMES = {
-    "cider": "CIDEr-D",
-    "bleu1": "BLEU-1",
-    "bleu2": "BLEU-2",
-    "bleu3": "BLEU-3",
-    "bleu4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "meteor": "METEOR",
-    "spice": "SPICE",
-    "semantic": "semantic",
-    "bert_similarity": "BERT similarity",
-    "bert_similarity_best": "BERT, closest",
-    "true": "true",
-}
-
-DIFFERENCES = (
-    "cider",
-    "bleu4",
-    "rouge_l",
-    "meteor",
-    "spice",
-    "semantic",
-    "bert_similarity",
-    "true",
-)  # that are printed
 
 
 def results(scorer: Scorer, systems: Sequence[System], people: Measured | None) -> dict[str, Any]:
@@ -83,34 +58,39 @@ def difference(first: System, second: System) -> dict[str, Any]:
 
 def markdown(measured: dict[str, Any]) -> str:
     """Return `results` as tables: scores x100, ± half the interval; differences with theirs."""
-    keys = [key for key in NAMES if key in measured["rows"][0]["scores"]]
-    lines = _table(["captions", "references", *(NAMES[key] for key in keys)])
+    keys = shown_keys(measured["rows"][0])
+    lines = _table(["captions", "references", *(TABLE[key].title for key in keys)])
     for one in measured["rows"]:
         cells = [
-            f"{100 * one['scores'][key]:.1f} ± {half_width(one, key):.1f}"
+            f"{TABLE[key].factor * one['scores'][key]:.1f} ± {half_width(one, key):.1f}"
             if key in one["scores"]
             else ""
             for key in keys
         ]
         lines.append(f"| {one['system']} | {one['references']} | {' | '.join(cells)} |")
-    keys = [key for key in keys if key in DIFFERENCES]
+    keys = [key for key in keys if TABLE[key].rank < 3]
     if measured["differences"]:
-        lines += ["", *_table(["difference", *(NAMES[key] for key in keys)])]
+        lines += ["", *_table(["difference", *(TABLE[key].title for key in keys)])]
     for one in measured["differences"]:
         cells = []
         for key in keys:
-            found = one["scores"][key]
+            found, factor = one["scores"][key], TABLE[key].factor
             low, high = found["interval"]
-            bounds = f"[{100 * low:+.1f}, {100 * high:+.1f}]"
-            cells.append(f"{100 * found['difference']:+.1f} {bounds} {p_text(found['p'])}")
+            bounds = f"[{factor * low:+.1f}, {factor * high:+.1f}]"
+            cells.append(f"{factor * found['difference']:+.1f} {bounds} {p_text(found['p'])}")
         lines.append(f"| {one['first']} − {one['second']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def shown_keys(row: dict[str, Any]) -> list[str]:
+    """Return the scores that have a column: those with an interval, in the table's order."""
+    return [key for key in TABLE if key in row["intervals"]]
+
+
 def half_width(row: dict[str, Any], key: str) -> float:
-    """Return half a score's interval, x100."""
+    """Return half a score's interval, as it is shown."""
     low, high = row["intervals"][key]
-    return 50 * (high - low)
+    return TABLE[key].factor * (high - low) / 2
 
 
 def p_text(p: float) -> str:

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from captioning.data.records import Record
-from captioning.metrics.bert_similarity import (
-    Scale,
-    TextEncoder,
-    Vectors,
-    pooled,
-    similarity,
-    similarity_scores,
+from captioning.metrics.bert_similarity import Scale, TextEncoder, pooled
+from captioning.metrics.bootstrap import resample, resampled_scores
+from captioning.metrics.captions import (
+    caption_variety,
+    compute_statistics,
+    corpus_scores,
+    image_scores,
+    text_inputs,
 )
-from captioning.metrics.bootstrap import corpus_scores, resample
-from captioning.metrics.captions import caption_scores
 from captioning.metrics.scores import Scores
-from captioning.metrics.semantic import Corpus, Weighed, semantic
+from captioning.metrics.semantic import Corpus, Weighed
+from captioning.metrics.table import BERT, TRUTH
 
 ROUNDS = 5  # of references left out, at most
 
@@ -36,17 +35,6 @@ class Measured(NamedTuple):
     corpus: dict[str, float]
     per_image: dict[str, np.ndarray]
     sampled: dict[str, np.ndarray]
-
-
-class Meaning(NamedTuple):
-    """Texts as a BERT sees them: a vector each, and weighed tokens."""
-
-    vectors: Vectors
-    weighed: list[Weighed]
-
-    def pick(self, places: Sequence[int]) -> Meaning:
-        """Return those of some of the texts."""
-        return Meaning(self.vectors[list(places)], [self.weighed[place] for place in places])
 
 
 class System(NamedTuple):
@@ -88,24 +76,17 @@ class Scorer:
         tokens = iter(text_encoder.tokens([one for some in self.references for one in some]))
         by_image = [list(islice(tokens, count)) for count in counts]
         self.corpus = Corpus.of(by_image)
-        self.meanings = [
-            Meaning(pooled(some), [self.corpus.weigh(one) for one in some]) for some in by_image
-        ]
-        self.scale = Scale.of([one.vectors for one in self.meanings])
+        self.weighed = [[self.corpus.weigh(one) for one in some] for some in by_image]
+        self.scale = Scale.of([pooled(some) for some in by_image])
         self.draws = resample(len(records), seed=seed)
 
     def system(self, label: str, captions: list[str]) -> System:
         """Score a captioner, against all references and against all but one."""
-        tokens = self.text_encoder.tokens(captions)
-        meaning = Meaning(pooled(tokens), [self.corpus.weigh(one) for one in tokens])
-        scores = self._measure(captions, meaning, self.references, self.meanings)
-        if self.is_true:
-            pairs = zip(self.records, captions, strict=True)
-            true = np.array([float(self.is_true(one.image_id, said)) for one, said in pairs])
-            scores.per_image["true"] = true
-            scores.sampled["true"] = self.draws @ true / len(true)
-            scores.corpus["true"] = float(true.mean())
-        rounds = [self._round(at, captions, meaning) for at in range(self.rounds)]
+        weighed = [self.corpus.weigh(one) for one in self.text_encoder.tokens(captions)]
+        ids = [record.image_id for record in self.records]
+        truth = {TRUTH: (captions, ids, self.is_true)} if self.is_true else {}
+        scores = self._measure(captions, weighed, self.references, self.weighed, truth)
+        rounds = [self._round(at, captions, weighed) for at in range(self.rounds)]
         return System(label, captions, scores, _mean(rounds))
 
     def people(self) -> Measured | None:
@@ -113,11 +94,9 @@ class Scorer:
         rounds = []
         for at in range(self.rounds):
             out = self._left_out(at)
-            said = [some[place] for some, place in zip(self.references, out, strict=True)]
-            each = [some.pick([place]) for some, place in zip(self.meanings, out, strict=True)]
-            vectors = torch.cat([one.vectors for one in each])
-            meaning = Meaning(vectors, [one.weighed[0] for one in each])
-            rounds.append(self._round(at, said, meaning))
+            captions = [some[place] for some, place in zip(self.references, out, strict=True)]
+            weighed = [some[place] for some, place in zip(self.weighed, out, strict=True)]
+            rounds.append(self._round(at, captions, weighed))
         return _mean(rounds)
 
     def _left_out(self, at: int) -> list[int]:
@@ -125,44 +104,36 @@ class Scorer:
         # of each picture.
         return [(number + at) % len(some) for number, some in enumerate(self.references)]
 
-    def _round(self, at: int, captions: list[str], meaning: Meaning) -> Measured:
+    def _round(self, at: int, captions: list[str], weighed: list[Weighed]) -> Measured:
         out = self._left_out(at)
-        kept = [
-            [n for n in range(len(some)) if n != place]
-            for some, place in zip(self.references, out, strict=True)
-        ]
-        pairs = list(zip(self.references, self.meanings, kept, strict=True))
-        references = [[some[place] for place in places] for some, _, places in pairs]
-        meanings = [some.pick(places) for _, some, places in pairs]
-        return self._measure(captions, meaning, references, meanings)
+        others = (
+            [some[:place] + some[place + 1 :] for some, place in zip(texts, out, strict=True)]
+            for texts in (self.references, self.weighed)
+        )
+        return self._measure(captions, weighed, *others)
 
     def _measure(
         self,
         captions: list[str],
-        meaning: Meaning,
+        weighed: list[Weighed],
         references: list[list[str]],
-        meanings: list[Meaning],
+        weighed_references: list[list[Weighed]],
+        more: Mapping[str, tuple[Any, ...]] | None = None,
     ) -> Measured:
-        overlap = caption_scores(captions, references)
-        cosines = similarity(meaning.vectors, [some.vectors for some in meanings])
-        matched = semantic(meaning.weighed, [some.weighed for some in meanings])
-        per_image = {
-            "rouge_l": overlap.per_image["rouge_l"],
-            "cider": overlap.per_image["cider"],
-            "semantic": matched.double().numpy(),
-            "bert_similarity": cosines.mean.double().numpy(),
-            "bert_similarity_best": cosines.best.double().numpy(),
-        }
-        more = {name: metric(captions, references) for name, metric in self.also.items()}
-        per_image |= {name: scores.per_image for name, scores in more.items()}
-        sampled = corpus_scores(self.draws, overlap.bleu_counts, per_image)
-        corpus = overlap.corpus | similarity_scores(cosines, self.scale)
-        corpus["semantic"] = float(matched.mean())
-        for name, scores in more.items():
-            corpus[name] = float(scores.corpus)
+        inputs = text_inputs(captions, references) | {BERT: (weighed, weighed_references)}
+        statistics = compute_statistics(inputs | (more or {}))
+        corpus = corpus_scores(statistics) | caption_variety(captions)
+        corpus |= self.scale.rescale(corpus) if self.scale else {}
+        sampled = resampled_scores(self.draws, statistics)
+        measured = Measured(corpus, image_scores(statistics), sampled)
+        for name, metric in self.also.items():
+            scores = metric(captions, references)
+            measured.corpus[name] = float(scores.corpus)
+            measured.per_image[name] = scores.per_image
             # METEOR's corpus value is not the mean over images, but varies as it does.
-            sampled[name] = sampled[name] + corpus[name] - scores.per_image.mean()
-        return Measured(corpus, {"bleu4": overlap.per_image["bleu4"]} | per_image, sampled)
+            noise = scores.per_image - scores.per_image.mean()
+            measured.sampled[name] = scores.corpus + self.draws @ noise / len(noise)
+        return measured
 
 
 def _mean(rounds: list[Measured]) -> Measured | None:

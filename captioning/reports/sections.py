@@ -11,8 +11,8 @@ import numpy as np
 
 from captioning.data.records import Record, UserError
 from captioning.features.images import load_image
+from captioning.metrics.table import TABLE
 from captioning.reports.breakdowns import (
-    SCORES,
     Coverage,
     by_length,
     by_references,
@@ -28,7 +28,6 @@ from captioning.reports.plots import (
     references_plot,
     shares_plot,
 )
-from captioning.reports.results import NAMES
 from captioning.reports.scoring import Scorer, System
 
 THUMBNAIL = 360  # pixels, the longest side
@@ -42,7 +41,7 @@ def lengths(scorer: Scorer, systems: Sequence[System], legend: str) -> str:
     people = caption_lengths([one for some in scorer.references for one in some])
     drawn = [
         length_plot(
-            NAMES[key],
+            TABLE[key].title,
             [
                 by_length(counts, system.scores.per_image[key])
                 for counts, system in zip(said, systems, strict=True)
@@ -65,8 +64,8 @@ def references(scorer: Scorer, systems: Sequence[System], legend: str) -> str:
         people = by_references(last, [some[:-1] for some in ordered])
     return legend + cards(
         [
-            references_plot(NAMES[key], [one[key] for one in curves], people and people[key])
-            for key in SCORES
+            references_plot(TABLE[key].title, [one[key] for one in curves], people and people[key])
+            for key in curves[0]
         ]
     )
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from captioning.metrics.table import TABLE
 from captioning.reports.markup import name, table
-from captioning.reports.results import NAMES, half_width, p_text
+from captioning.reports.results import half_width, p_text, shown_keys
 
 LEVEL = 0.05
 
@@ -24,7 +25,7 @@ def files(systems: Sequence[dict[str, Any]]) -> str:
 
 def scores(rows: Sequence[dict[str, Any]]) -> str:
     """Return a table of all scores: against all references, and beside people."""
-    keys = [key for key in NAMES if key in rows[0]["scores"]]
+    keys = shown_keys(rows[0])
     groups = []
     for held_out in (False, True):
         group = [row for row in rows if row["held_out"] is held_out]
@@ -36,7 +37,7 @@ def scores(rows: Sequence[dict[str, Any]]) -> str:
             lines = [f'<tr><th colspan="{len(keys) + 1}"><span>{head}</span></th></tr>']
             lines += [_scores_row(row, keys, people) for row in group]
             groups.append(f'<tbody class="group">{"".join(lines)}</tbody>')
-    return table(["", *(NAMES[key] for key in keys)], "".join(groups))
+    return table(["", *(TABLE[key].title for key in keys)], "".join(groups))
 
 
 def _scores_row(row: dict[str, Any], keys: Sequence[str], people: dict[str, Any] | None) -> str:
@@ -49,7 +50,8 @@ def _scores_row(row: dict[str, Any], keys: Sequence[str], people: dict[str, Any]
         reached = people["scores"].get(key) if people and row is not people else None
         if reached:
             small += f"</small><small>{row['scores'][key] / reached:.0%} of people"
-        cells.append(f"<td><b>{100 * row['scores'][key]:.1f}</b><small>{small}</small></td>")
+        value = f"{TABLE[key].factor * row['scores'][key]:.1f}"
+        cells.append(f"<td><b>{value}</b><small>{small}</small></td>")
     return f"<tr><th>{name(row['system'])}</th>{''.join(cells)}</tr>"
 
 
@@ -57,22 +59,22 @@ def differences(pairs: Sequence[dict[str, Any]]) -> str:
     """Return a table of the differences between systems; "" where there is one system."""
     if not pairs:
         return ""
-    keys = [key for key in NAMES if key in pairs[0]["scores"]]
+    keys = [key for key in TABLE if key in pairs[0]["scores"]]
     lines = []
     for pair in pairs:
         cells = []
         for key in keys:
-            found = pair["scores"][key]
-            low, high = (100 * bound for bound in found["interval"])
+            found, factor = pair["scores"][key], TABLE[key].factor
+            low, high = (factor * bound for bound in found["interval"])
             noise = ' class="noise"' if found["p"] >= LEVEL else ""
-            value = f"{100 * found['difference']:+.1f}"
+            value = f"{factor * found['difference']:+.1f}"
             value = value if noise else f"<b>{value}</b>"
             small = (f"{low:+.1f} to {high:+.1f}", p_text(found["p"]))
             small = "".join(f"<small>{escape(text)}</small>" for text in small)
             cells.append(f"<td{noise}>{value}{small}</td>")
         who = f"{name(pair['first'])} <small>minus</small> {name(pair['second'])}"
         lines.append(f"<tr><th>{who}</th>{''.join(cells)}</tr>")
-    rows = table(["", *(NAMES[key] for key in keys)], f"<tbody>{''.join(lines)}</tbody>")
+    rows = table(["", *(TABLE[key].title for key in keys)], f"<tbody>{''.join(lines)}</tbody>")
     return (
         "<h2>Who is better, and is it noise?</h2>"
         "<p>Differences on the same pictures, their 95&nbsp;% "

@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from captioning.metrics.table import TABLE
 from captioning.reports.markup import cards, legend, name, table
 from captioning.reports.page import STYLE
 from captioning.reports.plots import SERIES, svg
@@ -21,7 +22,6 @@ from captioning.sweeps.rows import best_first, order, score_keys, score_text, se
 from captioning.sweeps.runs import Run, finished
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-PLOTTED = ("val/cider", "val/bleu4", "val/bert_similarity", "val/loss", "train/loss")
 NUMBERS = ("trained_parameters", "seconds_per_epoch")  # of run.json, drawn against the score
 
 
@@ -42,7 +42,7 @@ def page_text(folder: Path, runs: Sequence[Run], rows: Sequence[dict[str, Any]])
         facts=escape(" · ".join(facts(runs))),
         same=same(runs, keys),
         about=f"Of each run's best checkpoint on the validation split, by {score}, the "
-        f"{'smallest' if sign < 0 else 'largest'} first; times 100, but for losses. With more than "
+        f"{'smallest' if sign < 0 else 'largest'} first; shares times 100. With more than "
         "one seed: mean ± standard deviation.",
         score=plots.shown_name(score),
         scores=scores_table(rows) if rows else none("No job has finished yet."),
@@ -131,7 +131,9 @@ def curves(groups: plots.Groups, score: str) -> str:
     }
     if all(len(run.content.get("history", ())) < 2 for group in groups for run in group):
         return none("Curves need a run of two epochs or more.")
-    keys = [key for key in dict.fromkeys((score, *PLOTTED)) if key in logged]
+    main = [f"val/{key}" for key, row in TABLE.items() if row.rank == 1]
+    keys = dict.fromkeys([score, *main, "val/loss", "train/loss"])
+    keys = [key for key in keys if key in logged]
     return cards([svg(plots.curves(groups, key), f"curves {key}") for key in keys])
 
 

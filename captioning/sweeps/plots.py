@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from captioning.metrics.table import factor_of
 from captioning.reports.plots import DOTS, INKS, SERIES, plot, series
 from captioning.sweeps.importance import Effect
 from captioning.sweeps.runs import Run
@@ -36,7 +37,7 @@ def curves(groups: Groups, key: str) -> Figure:
     for rank, group in enumerate(groups):
         for run in group:
             epochs = [row for row in run.content.get("history", ()) if row.get(key) is not None]
-            values = [factor(key) * row[key] for row in epochs]
+            values = [factor_of(key) * row[key] for row in epochs]
             axes.plot([row["epoch"] for row in epochs], values, linewidth=1.3, **look(rank))
     return figure
 
@@ -77,7 +78,7 @@ def parallel(groups: Groups, keys: Sequence[str], score: str) -> Figure:
     figure, axes = plot("", "", size=(max(6.0, 1.9 * (len(keys) + 1)), 3.4))
     columns: list[list[Any]] = [[group[0].setting(key) for group in groups] for key in keys]
     means = [np.mean([run.scores[score] for run in group]) for group in groups]
-    columns.append([float(factor(score) * mean) for mean in means])
+    columns.append([float(factor_of(score) * mean) for mean in means])
     heights = []
     for at, column in enumerate(columns):
         place, ticks = scale(column)
@@ -123,7 +124,7 @@ def bars(effects: Sequence[Effect]) -> Figure:
 def value_of(run: Run, name: str) -> Any:
     """Return a score as it is shown, a number of run.json such as `epochs`, or a setting."""
     if run.scores.get(name) is not None:
-        return factor(name) * run.scores[name]
+        return factor_of(name) * run.scores[name]
     number = _number(run, name)
     return run.setting(name) if number is None else number
 
@@ -148,11 +149,6 @@ def scale(values: Sequence[Any]) -> tuple[Callable[[Any], float], tuple[list, li
     texts = ["–" if one is None else str(one) for one in different]
     texts = [f"…{text[1 - WIDEST :]}" if len(text) > WIDEST else text for text in texts]
     return lambda value: order[repr(value)], (list(order.values()), texts)
-
-
-def factor(key: str) -> int:
-    """Return what a score is multiplied by where it is shown."""
-    return 1 if "loss" in key else 100
 
 
 def shown_name(key: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from captioning.data.records import UserError
+from captioning.metrics.table import BERT, TABLE, factor_of, mode_of
 from captioning.sweeps.runs import Run, differing, finished
 
 MANY = 4  # settings that differ; more do not get a column each
-COLUMNS = ("cider", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "bert_similarity")
 
 
 def make_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -36,11 +38,11 @@ def best_first(runs: Sequence[Run]) -> list[list[Run]]:
 
 def order(rows: Sequence[dict[str, Any]]) -> tuple[str, int]:
     """Return the score that rows are sorted by, and 1 where more is better, else -1."""
-    monitored = {(row.get("monitor"), row.get("mode")) for row in rows}
-    if len(monitored) == 1:
-        monitor, mode = monitored.pop()
-        if monitor and monitor.startswith("val/"):
-            return monitor.removeprefix("val/"), -1 if mode == "min" else 1
+    monitored = {row.get("monitor") or "" for row in rows}
+    if len(monitored) == 1 and (monitor := monitored.pop()).startswith("val/"):
+        with suppress(UserError):  # of a release with other scores
+            # Not by the recorded mode, which could once contradict what was monitored.
+            return monitor.removeprefix("val/"), -1 if mode_of(monitor) == "min" else 1
     return "cider", 1
 
 
@@ -63,7 +65,6 @@ def fold(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
         "seeds": sorted(run.seed for run in runs),
         "scores": scores,
         "monitor": first.get("monitor"),
-        "mode": first.get("mode"),
         "seconds_per_epoch": statistics.median(pace for pace in paces if pace is not None)
         if any(pace is not None for pace in paces)
         else None,
@@ -85,7 +86,13 @@ def fold(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
 def score_keys(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return which scores a table shows: that of the order first, then those there are."""
     there = {key for row in rows for key in row["scores"]}
-    return [key for key in dict.fromkeys([order(rows)[0], *COLUMNS]) if key in there]
+    # Of those of one BERT, which rise together, the main one alone.
+    shown = [
+        key
+        for key, score in TABLE.items()
+        if score.function and (score.rank == 1 or score.runs_from != BERT)
+    ]
+    return [key for key in dict.fromkeys([order(rows)[0], *shown]) if key in there]
 
 
 def setting_keys(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -94,16 +101,17 @@ def setting_keys(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def score_text(score: dict[str, Any] | None, key: str) -> str:
-    """Return mean ± standard deviation as the tables show it: x100, but for a loss."""
+    """Return mean ± standard deviation as the tables show it: shares x100."""
     if score is None:
         return ""
-    factor, digits = (1, 3) if "loss" in key else (100, 1)
+    factor = factor_of(key)
+    digits = 3 if factor == 1 else 1
     spread = f" ± {factor * score['spread']:.{digits}f}" if score["spread"] is not None else ""
     return f"{factor * score['mean']:.{digits}f}{spread}"
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows as a table; scores x100, with ± one standard deviation over seeds.
+    """Return the rows as a table; shares x100, with ± one standard deviation over seeds.
 
     Where many settings differ, one column has what was typed for a row and not for all.
     """

@@ -1,6 +1,6 @@
 from PIL import Image
 
-from captioning.callbacks.curves import draw_curves
+from captioning.callbacks.curves import draw_curves, panels
 
 
 def test_curves_have_a_panel_for_what_was_logged(tmp_path):
@@ -13,3 +13,7 @@ def test_curves_have_a_panel_for_what_was_logged(tmp_path):
 def test_nothing_logged_draws_nothing(tmp_path):
     draw_curves(tmp_path / "curves.png", "run", {0: {"epoch": 1.0}})
     assert not (tmp_path / "curves.png").exists()
+
+
+def test_a_score_that_was_added_is_drawn(added):
+    assert panels()["scores"][:3] == ["val/letters", "val/cider", "val/bleu4"]

@@ -20,6 +20,11 @@ def test_epoch_line_holds_what_there_is():
     assert epoch_line(0, {"val/loss": 3.0, "val/cider": 0.1}) == "epoch 0: loss 3.00, cider 0.10"
 
 
+def test_epoch_line_holds_a_score_that_was_added(added):
+    metrics = {"val/loss": 3.0, "val/cider": 0.1, "val/letters": 12.0, "val/bleu1": 0.5}
+    assert epoch_line(0, metrics) == "epoch 0: loss 3.00, letters 12.00, cider 0.10"
+
+
 def test_epoch_line_says_what_training_is_for():
     metrics = {"train/reward": 0.781, "val/loss": 2.7}
     assert epoch_line(7, metrics) == "epoch 7: reward 0.78, loss 2.70"

@@ -32,7 +32,7 @@ def text_encoder(loaded):
 
 def test_bert_similarity_is_logged_plain_and_rescaled(fit, text_encoder):
     metrics = fit(BertSimilarity(text_encoder), epochs=1).callback_metrics
-    assert {f"val/{key}" for key in BertSimilarity.keys} <= set(metrics)
+    assert {f"val/{key}" for key in BertSimilarity(text_encoder).keys} <= set(metrics)
     assert -1 <= metrics["val/bert_similarity"] <= metrics["val/bert_similarity_best"] <= 1
 
 
@@ -78,3 +78,18 @@ def test_scores_without_captions_say_what_is_missing():
 def test_a_score_that_is_no_number_stops_the_run():
     with pytest.raises(UserError, match="val/cider is nan"):
         log_finite(pl.LightningModule(), {"cider": float("nan")})
+
+
+def test_a_score_that_is_added_is_logged_beside_the_others(fit, text_encoder, request):
+    def logged():
+        trainer = fit(BertSimilarity(text_encoder), scores := CaptionScores(), epochs=1)
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if "loss" not in k}
+        return scores.keys, metrics, ValidationCaptions.of(trainer)
+
+    keys, metrics, generated = logged()
+    request.getfixturevalue("added")
+    new_keys, new_metrics, new_generated = logged()
+    assert set(new_keys) - set(keys) == {"letters"}
+    assert new_metrics == metrics | {"val/letters": len("a red square")}
+    for one, new in zip(generated, new_generated, strict=True):
+        assert new.scores == one.scores | {"letters": len("a red square")}

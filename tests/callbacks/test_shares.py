@@ -112,8 +112,9 @@ def validate(records, text_encoder, monkeypatch):
     return run
 
 
-def test_every_process_logs_what_one_would(validate):
+def test_every_process_logs_what_one_would(validate, added):
     (alone,) = validate(1)
+    assert "val/letters" in alone.lightning_module.logged
     for process in validate(2):
         assert process.lightning_module.logged.keys() == alone.lightning_module.logged.keys()
         for key, value in alone.lightning_module.logged.items():

@@ -58,6 +58,24 @@ def test_scores_are_the_checkpoints_own_of_its_epoch():
     assert "of 100 captions of validation pictures, 60 differ" in text
 
 
+def test_a_score_that_was_added_is_in_the_card(added):
+    history = {7: SCORES | {"val/letters": 41.5}}
+    evaluation = {
+        "scores": {"letters": 40.0, "words": 9.5, "cider": 0.5},
+        "intervals": {"letters": [38.5, 41.0]},
+        "pictures": 10,
+        "split": "test",
+        "search": {"_target_": "captioning.search.beam.beam_search"},
+        "command": "",
+        "commit": "",
+    }
+    text = card(callbacks={"RunFolder": {"history": history}}, evaluation=evaluation)
+    assert "| letters | 41.50 |" in text
+    assert "| letters | 40.00 (38.50 to 41.00) |" in text
+    assert "| words | 9.50 |" in text
+    assert "| cider | 50.0 |" in text
+
+
 def test_what_is_not_recorded_is_said_to_be_missing():
     text = card()
     assert "No scores are in the checkpoint" in text

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from captioning.data.records import UserError
-from captioning.metrics.bert_similarity import Scale, TextEncoder, similarity
+from captioning.metrics.bert_similarity import Scale, TextEncoder
+from captioning.metrics.semantic import Weighed, best_cosine, mean_cosine
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +54,25 @@ def test_closer_meaning_scores_higher(text_encoder):
     assert near @ reference > far @ reference + 0.3
 
 
+def texts(vectors):
+    """Return texts of these unit vectors."""
+    return [Weighed(one[None], torch.ones(1), one, one) for one in vectors]
+
+
+def scores(hypotheses, references):
+    """Return the two corpus scores."""
+    captions = texts(hypotheses), [texts(some) for some in references]
+    return {
+        "bert_similarity": float(mean_cosine(*captions).mean()),
+        "bert_similarity_best": float(best_cosine(*captions).mean()),
+    }
+
+
 def test_mean_and_best_are_over_the_images_own_references():
-    hypotheses = torch.eye(2)
-    references = [torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.8]])]
-    found = similarity(hypotheses, references)
-    torch.testing.assert_close(found.mean, torch.tensor([0.5, 0.8]))
-    torch.testing.assert_close(found.best, torch.tensor([1.0, 0.8]))
+    references = [texts(torch.tensor([[1.0, 0.0], [0.0, 1.0]])), texts(torch.tensor([[0.6, 0.8]]))]
+    captions = texts(torch.eye(2)), references
+    torch.testing.assert_close(mean_cosine(*captions), torch.tensor([0.5, 0.8]))
+    torch.testing.assert_close(best_cosine(*captions), torch.tensor([1.0, 0.8]))
 
 
 def vectors(seed, images=50, references=5, dim=16):
@@ -71,11 +85,11 @@ def vectors(seed, images=50, references=5, dim=16):
 def test_a_human_caption_scores_1_and_a_random_images_caption_0():
     held_out = vectors(0)
     scale = Scale.of(list(held_out))
-    human = similarity(held_out[:, 0], list(held_out[:, 1:]))
-    random = similarity(held_out.roll(7, 0)[:, 0], list(held_out[:, 1:]))
-    assert float(scale.rescale(human).mean.mean()) == pytest.approx(1.0, abs=0.1)
-    assert float(scale.rescale(random).mean.mean()) == pytest.approx(0.0, abs=0.1)
-    assert float(scale.rescale(human).best.mean()) == pytest.approx(1.0, abs=0.1)
+    human = scale.rescale(scores(held_out[:, 0], held_out[:, 1:]))
+    random = scale.rescale(scores(held_out.roll(7, 0)[:, 0], held_out[:, 1:]))
+    assert human["bert_similarity_rescaled"] == pytest.approx(1.0, abs=0.1)
+    assert random["bert_similarity_rescaled"] == pytest.approx(0.0, abs=0.1)
+    assert human["bert_similarity_best_rescaled"] == pytest.approx(1.0, abs=0.1)
 
 
 def test_one_reference_an_image_has_no_scale():

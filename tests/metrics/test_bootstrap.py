@@ -6,8 +6,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from captioning.metrics.bootstrap import corpus_scores, interval, p_value, resample
+from captioning.metrics.bootstrap import interval, p_value, resample, resampled_scores
 from captioning.metrics.captions import caption_scores
+from captioning.metrics.table import TABLE
 
 HYPOTHESES = ["a dog runs", "a cat", "two men play ball on grass"]
 REFERENCES = [["a dog runs fast", "the dog"], ["a cat sleeps"], ["two men on grass", "men play"]]
@@ -23,8 +24,7 @@ def draws(images):
 
 
 def means(values):
-    counts = np.ones((len(values), 10))
-    return corpus_scores(draws(len(values)), counts, {"cider": values})["cider"]
+    return resampled_scores(draws(len(values)), {TABLE["cider"].function: values})["cider"]
 
 
 def two_sided(z):
@@ -72,8 +72,7 @@ def test_few_resamples_cannot_tell_more_than_they_can():
 
 def test_every_image_once_is_the_corpus():
     scores = caption_scores(HYPOTHESES, REFERENCES)
-    per_image = {key: scores.per_image[key] for key in ("rouge_l", "cider")}
-    sampled = corpus_scores(np.ones((1, 3)), scores.bleu_counts, per_image)
+    sampled = resampled_scores(np.ones((1, 3)), scores.statistics)
     assert {key: float(value[0]) for key, value in sampled.items()} == pytest.approx(
         {key: scores.corpus[key] for key in sampled}
     )
@@ -81,7 +80,7 @@ def test_every_image_once_is_the_corpus():
 
 def test_bleu_is_that_of_the_images_drawn():
     scores = caption_scores(HYPOTHESES, REFERENCES)
-    sampled = corpus_scores(np.array([[2.0, 0.0, 1.0]]), scores.bleu_counts, {})
+    sampled = resampled_scores(np.array([[2.0, 0.0, 1.0]]), scores.statistics)
     drawn = [0, 0, 2]
     expected = caption_scores([HYPOTHESES[n] for n in drawn], [REFERENCES[n] for n in drawn])
     assert sampled["bleu4"][0] == pytest.approx(expected.corpus["bleu4"])

@@ -72,7 +72,7 @@ def test_all_scores_have_a_name():
     scores = caption_scores(
         ["A dog runs fast.", "a cat"], [["a dog runs fast"], ["two cats"]]
     ).corpus
-    assert " ".join(scores) == "bleu1 bleu2 bleu3 bleu4 rouge_l cider distinct words"
+    assert " ".join(scores) == "cider bleu1 bleu2 bleu3 bleu4 rouge_l distinct words"
     assert all(isinstance(score, float) for score in scores.values())
     assert scores["words"] == 3
 

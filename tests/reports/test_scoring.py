@@ -7,6 +7,8 @@ from captioning.data.records import Record
 from captioning.metrics.bert_similarity import TextEncoder
 from captioning.metrics.captions import caption_scores
 from captioning.metrics.scores import Scores
+from captioning.reports import tables
+from captioning.reports.results import markdown, results
 from captioning.reports.scoring import Scorer
 
 REFERENCES = [
@@ -101,3 +103,22 @@ def test_truth_is_a_score_where_it_is_known(text_encoder):
     scores = Scorer(RECORDS, text_encoder, is_true).system("ours", CAPTIONS).scores
     assert scores.corpus["true"] == 0.25
     assert scores.sampled["true"].mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_score_that_is_added_has_an_interval_and_changes_no_other(text_encoder, system, request):
+    request.getfixturevalue("added")
+    scorer = Scorer(RECORDS, text_encoder)
+    ours, other = scorer.system("ours", CAPTIONS), scorer.system("other", CAPTIONS[::-1])
+    assert {key: ours.scores.corpus[key] for key in system.scores.corpus} == system.scores.corpus
+    for key, values in system.scores.sampled.items():
+        np.testing.assert_allclose(ours.scores.sampled[key], values)
+    lengths = [len(caption) for caption in CAPTIONS]
+    assert ours.scores.per_image["letters"].tolist() == lengths
+    content = results(scorer, [ours, other], scorer.people())
+    low, high = content["rows"][0]["intervals"]["letters"]
+    assert low < np.mean(lengths) < high
+    assert "letters" in content["differences"][0]["scores"]
+    head, _, row = markdown(content).splitlines()[:3]
+    assert head.startswith("| captions | references | letters ↓ | CIDEr-D | BLEU-1 |")
+    assert row.startswith(f"| ours | 3 | {np.mean(lengths):.1f} ± {(high - low) / 2:.1f} |")
+    assert "<th>letters ↓</th><th>CIDEr-D</th>" in tables.scores(content["rows"])

@@ -43,6 +43,36 @@ def test_the_smallest_is_first_where_that_is_best(tmp_path):
     assert "| x | seeds | loss | cider |" in markdown(make_rows(read_runs([tmp_path])))
 
 
+def test_a_mode_that_contradicts_what_was_monitored_is_not_believed(tmp_path):
+    """As `monitor=val/loss` alone once left it in run.json."""
+    for at in (3, 1, 2):
+        content = {"monitor": "val/loss", "mode": "max", "metrics": {"val/loss": float(at)}}
+        write_run(tmp_path / str(at), [f"x={at}"], 1, 0.0, **content)
+    assert [row["settings"]["x"] for row in make_rows(read_runs([tmp_path]))] == [1, 2, 3]
+    write_summary(tmp_path, page=True)
+    assert "by loss, the smallest first" in " ".join(
+        (tmp_path / "summary.html").read_text().split()
+    )
+
+
+def test_a_score_that_was_added_is_a_column_and_orders_rows(tmp_path, added):
+    for at in (3, 1, 2):
+        metrics = {"val/letters": float(at), "val/cider": float(at)}
+        content = {"monitor": "val/letters", "mode": "max", "metrics": metrics}
+        write_run(tmp_path / str(at), [f"x={at}"], 1, 0.0, **content)
+    table = write_summary(tmp_path, page=True).splitlines()
+    assert table[0] == "| x | seeds | letters | cider | s/epoch |"
+    assert table[2].startswith("| 1 | 1 | 1.000 | 100.0 |")
+    assert "<th>letters</th>" in (tmp_path / "summary.html").read_text()
+
+
+def test_what_no_release_of_today_monitors_is_ordered_by_cider(tmp_path):
+    for at in (1, 3, 2):
+        metrics = {"val/clip": -float(at), "val/cider": float(at)}
+        write_run(tmp_path / str(at), [f"x={at}"], 1, 0.0, monitor="val/clip", metrics=metrics)
+    assert [row["settings"]["x"] for row in make_rows(read_runs([tmp_path]))] == [3, 2, 1]
+
+
 def test_where_many_settings_differ_a_row_is_named_by_what_was_typed_for_it(tmp_path):
     for at, key in enumerate("uvwxy"):
         write_run(tmp_path / key, ["trainer.gpus=0", f"{key}=1"], 1, 0.9 - at / 10)
