@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from captioning.data.layouts import LAYOUTS
+from captioning.data.caption_files import LAYOUTS
 from captioning.data.readers import CaptionFolder
 from captioning.data.records import UserError
 from captioning.data.verify import verify

@@ -1,6 +1,6 @@
-"""Layouts: the caption files of a data folder enter, rows leave, one a caption.
+"""Read the caption files of the four layouts into rows, one a caption.
 
-Four layouts are known; `find_captions` recognises them. Next: readers.py folds rows into records.
+caption_files.py says which files of a folder these are; readers.py folds rows into records.
 """
 
 from __future__ import annotations
@@ -14,18 +14,8 @@ from typing import NamedTuple
 
 from captioning.data.records import UserError
 
-LAYOUTS = {  # where the captions of each are; the first pattern that is there counts
-    "flickr8k": ("Flickr8k_text/Flickr8k.token.txt", "Flickr8k.token.txt"),
-    "kaggle": ("captions.txt",),
-    "karpathy": ("dataset.json", "dataset_*.json"),
-    "csv": ("captions.csv", "*.csv"),
-}
-EXPLAINED = """A folder is read that holds pictures (in Flicker8k_Dataset/, Images/ or itself) and
-  flickr8k  Flickr8k_text/: Flickr8k.token.txt and Flickr_8k.{train,dev,test}Images.txt
-  kaggle    captions.txt with the columns image,caption
-  karpathy  dataset.json or dataset_NAME.json
-  csv       captions.csv with the columns image,caption and, if wanted, split"""
 SPLIT_NAMES = {"": None, "train": "train", "restval": "train", "test": "test"}
+SPLIT_LISTS = {f"Flickr_8k.{name}Images.txt": name for name in ("train", "dev", "test")}
 SPLIT_NAMES |= dict.fromkeys(("val", "dev", "valid", "validation"), "val")
 
 
@@ -36,60 +26,6 @@ class Row(NamedTuple):
     caption: str | None
     split: str | None
     where: str
-
-
-def find_captions(root: Path, layout: str) -> tuple[str, Path]:
-    """Return the layout of a folder and the file with its captions.
-
-    Raises UserError where there is none, or more than one and no rule to prefer it.
-    """
-    if layout not in ("auto", *LAYOUTS):
-        raise UserError(f"no layout is called {layout!r}: type data.layout=auto")
-    found = {name: files for name in LAYOUTS if (files := _caption_files(root, name))}
-    if layout != "auto":
-        found = {name: files for name, files in found.items() if name == layout}
-    elif len(found) > 1:
-        found.pop("csv", None)  # a stray table, beside a layout with a name of its own
-    if not found:
-        raise UserError(_nothing_found(root, layout))
-    if len(found) > 1:
-        files = " and ".join(f"{files[0].name} ({name})" for name, files in found.items())
-        choice = next(iter(found))
-        raise UserError(
-            f"{root} holds {files}: choose with data.layout={choice} (verify: --layout {choice})"
-        )
-    layout, files = found.popitem()
-    if len(files) > 1:
-        names = ", ".join(file.name for file in files)
-        raise UserError(f"{root} holds {names}: rename the one to read {LAYOUTS[layout][0]}")
-    return layout, files[0]
-
-
-def _caption_files(root: Path, layout: str) -> list[Path]:
-    for pattern in LAYOUTS[layout]:
-        files = [file for file in sorted(root.glob(pattern)) if not file.name.startswith(".")]
-        if files:
-            return files
-    return []
-
-
-def _nothing_found(root: Path, layout: str) -> str:
-    if root.is_dir():
-        entries = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
-        more = f", … ({len(entries):,} in all)" if len(entries) > 8 else ""
-        known = "any known layout" if layout == "auto" else f"the layout {layout}"
-        found = f"{root} is not in {known}; it holds {', '.join(entries[:8]) or 'nothing'}{more}"
-        for path in sorted(path for path in root.iterdir() if path.is_dir()):
-            if any(_caption_files(path, name) for name in LAYOUTS):
-                found += f"; is it {path}?"
-                break
-    else:
-        found = f"{root} is not a folder"
-    target = "data/flickr8k" if root.exists() else root
-    return (
-        f"{found}\n{EXPLAINED}\nTo get Flickr8k: python -m captioning.download flickr8k {target}\n"
-        "To need no files at all, train with data=scenes"
-    )
 
 
 def read_flickr8k(path: Path) -> Iterator[Row]:
@@ -104,8 +40,7 @@ def read_flickr8k(path: Path) -> Iterator[Row]:
 
 def read_split_lists(root: Path) -> Iterator[Row]:
     """Read those of Flickr_8k.{train,dev,test}Images.txt that are there: one image a line."""
-    for name in ("train", "dev", "test"):
-        file = f"Flickr_8k.{name}Images.txt"
+    for file, name in SPLIT_LISTS.items():
         paths = [path for path in (root / "Flickr8k_text" / file, root / file) if path.is_file()]
         for where, line in lines(paths[0]) if paths else ():
             yield Row(line.strip(), None, SPLIT_NAMES[name], where)
@@ -120,7 +55,10 @@ def read_csv(path: Path) -> Iterator[Row]:
     try:
         header = [name.strip().lower() for name in next(table, [])]
         if not {"image", "caption"} <= set(header):
-            raise UserError(f"{path}:1: the columns are not image,caption[,split]: {header}")
+            raise UserError(
+                f"{path}:1: the columns are not image,caption[,split]: {header}; name them so, "
+                "with one caption a row"
+            )
         line = table.line_num + 1
         for cells in table:
             where, line = f"{path}:{line}", table.line_num + 1

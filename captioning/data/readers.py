@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from captioning.data.layouts import READERS, Row, find_captions, read_split_lists
+from captioning.data.caption_files import find_captions
+from captioning.data.layouts import Row
+from captioning.data.names import Match, NameIndex, canonical
 from captioning.data.pictures import SUFFIXES
 from captioning.data.records import Record, UserError
+from captioning.data.tokenizer import has_word, unsegmented
 
 PICTURE_FOLDERS = (
     "Flicker8k_Dataset",  # sic
@@ -27,7 +30,11 @@ PICTURE_FOLDERS = (
 
 NO_TRAIN = "no picture in the train split"
 NO_FILE = "pictures of a split that are not there"
+NEAR = "image names that match no file for certain"
+NO_BLANKS = "captions that are one word, in a script without blanks"
 ERRORS = {  # what no run goes on with, and the way out
+    NEAR: "write the name of the file, or go on without with data.skip_unreadable=true",
+    NO_BLANKS: "put blanks between the words first, with a segmenter (jieba, MeCab, PyThaiNLP, …)",
     NO_TRAIN: "name pictures that are there, in a train list or with the split train",
     "pictures in two splits": "leave each in one",
     "empty captions": "write them or delete their lines",
@@ -35,7 +42,9 @@ ERRORS = {  # what no run goes on with, and the way out
     NO_FILE: "add them, or go on without with data.skip_unreadable=true",
 }
 NO_IMAGE = "ids that name no picture"
-NOTES = (NO_IMAGE, "captions of such ids", "pictures without caption")
+UNREAD = "tables that are not read"
+MATCHED = "image names that differ from the name of their file"
+NOTES = (UNREAD, MATCHED, NO_IMAGE, "captions of such ids", "pictures without caption")
 
 log = logging.getLogger(__name__)
 
@@ -71,20 +80,22 @@ class CaptionFolder:
         """
         records, findings = self.read()
         for kind, advice in ERRORS.items():
-            if findings[kind] and not (kind == NO_FILE and self.skip_unreadable):
+            if findings[kind] and not (kind in (NEAR, NO_FILE) and self.skip_unreadable):
                 raise UserError(f"{self.root}: {count(kind, findings[kind])}; {advice}")
-        for kind in (NO_IMAGE, NO_FILE):
+        for kind in (NO_IMAGE, NEAR, NO_FILE):
             if findings[kind]:
                 log.warning("%s: left out: %s", self.root, count(kind, findings[kind]))
+        for kind in (UNREAD, MATCHED):
+            if findings[kind]:
+                log.warning("%s: %s", self.root, count(kind, findings[kind]))
         return records
 
     def read(self) -> tuple[list[Record], dict[str, list[str]]]:
         """Return the records, and for each kind of `ERRORS` and `NOTES` all that is of it."""
-        layout, path = find_captions(self.root, self.layout)
-        rows = list(READERS[layout](path))
-        if layout in ("flickr8k", "kaggle"):
-            rows += read_split_lists(self.root)
-        return fold(rows, Pictures(self.root, layout), self.split_seed)
+        files = find_captions(self.root, self.layout)
+        pictures = Pictures(self.root, files.layout)
+        records, findings = fold(files.rows(), pictures, self.split_seed)
+        return records, findings | {UNREAD: files.unread}
 
 
 def count(kind: str, examples: Sequence[str]) -> str:
@@ -96,26 +107,36 @@ def count(kind: str, examples: Sequence[str]) -> str:
 def fold(
     rows: Iterable[Row], pictures: Pictures, seed: int
 ) -> tuple[list[Record], dict[str, list[str]]]:
-    """Gather rows into one record an image, and whatever is wrong into findings by kind."""
-    by_image: dict[str, list[Row]] = {}
+    """Gather rows into one record an image, and whatever is wrong into findings by kind.
+
+    Rows are of one image where their names mean one file. Its id is the first of these names.
+    """
+    by_name: dict[str, list[Row]] = {}
     for row in rows:
-        by_image.setdefault(row.image, []).append(row)
-    seeded = not any(row.split for group in by_image.values() for row in group)
+        by_name.setdefault(row.image, []).append(row)
+    seeded = not any(row.split for group in by_name.values() for row in group)
     findings: dict[str, list[str]] = {kind: [] for kind in (*ERRORS, *NOTES)}
-    records, seen = [], set()
-    for image, group in by_image.items():
+    matches = pictures.match(by_name)
+    by_image: dict[str, list[Row]] = {}
+    for name, group in by_name.items():
+        by_image.setdefault(matches[name].path or name, []).extend(group)
+    records = []
+    for group in by_image.values():
+        image = group[0].image
+        path, reason = matches[image]
         written = [row for row in group if row.caption is not None]
-        splits = {row.split: row.where for row in group if row.split}
-        named = f"{image} ({', '.join(f'{split}: {where}' for split, where in splits.items())})"
-        path = pictures.find(image)
-        seen.add(path)
+        splits = {row.split: row for row in group if row.split}
+        named = f"{image} ({', '.join(_places(image, splits)) or group[0].where})"
         if len(splits) > 1:
             findings["pictures in two splits"].append(named)
-        empty = [row for row in written if not row.caption.strip()]
-        findings["empty captions"] += [f"{row.where} ({image})" for row in empty]
-        if path is None:
-            findings[NO_FILE if splits else NO_IMAGE].append(named if splits else image)
-            findings["captions of such ids"] += [row.where for row in written if not splits]
+        empty = [row for row in written if not has_word(row.caption)]
+        findings["empty captions"] += [_shown(row) for row in empty]
+        if path is None and (splits or seeded):
+            kind = NEAR if reason else NO_FILE
+            findings[kind].append(f"{named}: {reason}" if reason else named)
+        elif path is None:
+            findings[NO_IMAGE].append(image)
+            findings["captions of such ids"] += [row.where for row in written]
         elif written:
             split = seeded_split(image, seed) if seeded else next(iter(splits), None)
             records.append(Record(image, path, tuple(row.caption for row in written), split))
@@ -123,11 +144,25 @@ def fold(
             findings["pictures of a split without caption"].append(named)
         else:
             findings["pictures without caption"].append(path)
-    findings["pictures without caption"] += sorted(pictures.paths - seen)
+    captions = [row for group in by_name.values() for row in group if row.caption is not None]
+    joined = unsegmented([row.caption for row in captions])
+    findings[NO_BLANKS] = [_shown(captions[at]) for at in joined]
+    findings[MATCHED] = pictures.described(matches)
+    findings["pictures without caption"] += sorted(pictures.paths - by_image.keys())
     if not any(record.split == "train" for record in records):
         folders = " and ".join(str(folder) for folder in pictures.folders)
         findings[NO_TRAIN] = [f"{len(by_image):,} named, {len(records):,} found in {folders}"]
     return records, findings
+
+
+def _places(image: str, splits: Mapping[str, Row]) -> Iterator[str]:
+    for split, row in splits.items():
+        yield f"{split}: {row.where}" + (f" as {row.image}" if row.image != image else "")
+
+
+def _shown(row: Row) -> str:
+    text = row.caption.strip()
+    return f"{row.where} ({row.image})" + (f": {text[:60]!r}" if text else "")
 
 
 def seeded_split(image: str, seed: int) -> str:
@@ -141,6 +176,7 @@ class Pictures:
     """The picture files of a folder, without hidden ones (a Mac's `._x.jpg`)."""
 
     def __init__(self, root: Path, layout: str):
+        self.root = root
         self.by_name = layout == "karpathy"  # whose file paths are those of its author's disk
         names = os.listdir(root)  # not is_dir(): on a Mac, Images/ is images/ too
         subfolders = [root / name for name in PICTURE_FOLDERS if name in names]
@@ -157,12 +193,54 @@ class Pictures:
                     yield os.path.normpath(os.path.join(directory, name))
 
     def find(self, image: str) -> str | None:
-        """Return the path of an image, or None."""
-        names = (image, image.rpartition("/")[2]) if self.by_name else (image,)
-        paths = [
-            os.path.normpath(os.path.join(folder, name))
-            for name in names
-            for folder in self.folders
-        ]
-        listed = (path for path in paths if path in self.paths)  # spares most calls of isfile
-        return next(listed, None) or next((path for path in paths if os.path.isfile(path)), None)
+        """Return the path of the file that has exactly this name, or None."""
+        paths = [os.path.normpath(os.path.join(folder, image)) for folder in self.folders]
+        for path in paths:
+            if path in self.paths:  # spares most calls of isfile
+                return path
+        for path in filter(os.path.isfile, paths):
+            linked = os.path.relpath(os.path.realpath(path), os.path.realpath(self.root))
+            target = os.path.normpath(os.path.join(self.root, linked))
+            return target if target in self.paths else path
+        return None
+
+    def match(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, Match]:
+        """Return for each image name the file it means, by exactly that name or nearly so.
+
+        A file that two names with captions mean, which differ in more than slashes or Unicode
+        form, stays with the one that has it exactly: an image of the other may be missing.
+        """
+        matches = {name: Match(self.find(name)) for name in rows}
+        missing = {name for name, match in matches.items() if match.path is None}
+        if not missing:
+            return matches
+        index = NameIndex(str(self.root), self.paths, PICTURE_FOLDERS)
+        matches |= {name: index.match(name, self.by_name) for name in missing}
+        sharing: dict[str, list[str]] = {}
+        for name, (path, _) in matches.items():
+            if path and any(row.caption is not None for row in rows[name]):
+                sharing.setdefault(path, []).append(name)
+        for path, names in sharing.items():
+            first = {canonical(name): name for name in reversed(names)}
+            sure = {canonical(name) for name in names if name not in missing}
+            for name in names if len(first) > 1 else ():
+                if canonical(name) not in sure:
+                    other = next(one for form, one in first.items() if form != canonical(name))
+                    reason = f"which differs in {matches[name].reason} and is named {other} at"
+                    where = rows[other][0].where
+                    matches[name] = Match(None, f"near is {self.below(path)}, {reason} {where}")
+        return matches
+
+    def below(self, path: str) -> str:
+        """Return the path of a file as seen from the data folder."""
+        return os.path.relpath(path, self.root)
+
+    def described(self, matches: Mapping[str, Match]) -> list[str]:
+        """Return the names that differ from their file's, one of each kind and its count first."""
+        by_reason: dict[str, list[str]] = {}
+        for name, (path, reason) in matches.items():
+            if path and reason:
+                by_reason.setdefault(reason, []).append(f"{name} is {self.below(path)}")
+        groups = by_reason.items()
+        heads = [f"{one[0]} ({reason}: {len(one):,} names)" for reason, one in groups]
+        return heads + [f"{each} ({reason})" for reason, one in groups for each in one[1:]]

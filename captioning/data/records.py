@@ -18,7 +18,7 @@ class UserError(ValueError):
 class Record(NamedTuple):
     """One image and what people wrote about it.
 
-    `image_id` is unique in a data set (its file name, or its path below the image folder);
+    `image_id` is unique in a data set: what the table first calls the file, its name or its path;
     `split` is one of `SPLITS`, or None where the image belongs to none.
     """
 

@@ -47,6 +47,25 @@ def test_counts_and_lengths(folder):
     assert "words in a caption: shortest 1, 25 % 1, median 2" in str(report)
 
 
+def test_words_are_counted_by_the_tokenizer(folder):
+    captions(folder, ("a.png", "a dog's ball ."), ("b.png", "he cannot swim, no!"))
+    assert verify(str(folder), images=False).words == [4, 5]
+
+
+def test_captions_without_a_word_are_empty(folder, capsys):
+    captions(folder, ("a.png", "a dog"), ("a.png", "👍"), ("b.png", "&nbsp;"), ("d.png", "a cat"))
+    assert verb.main([str(folder), "--fast"]) == 1
+    printed = capsys.readouterr().out
+    assert "ERROR       2  empty captions: write them or delete their lines\n" in printed
+    assert f"{folder / 'captions.csv'}:3 (a.png): '👍'\n" in printed
+
+
+def test_sentences_without_blanks_are_an_error(folder, capsys):
+    captions(folder, *((name, "一个女人躺在海水里。") for name in COLOURS))
+    assert verb.main([str(folder), "--fast"]) == 1
+    assert "ERROR       4  captions that are one word, in a script" in capsys.readouterr().out
+
+
 def test_a_source_is_verified_with_its_own_arguments(folder):
     report = verify(CaptionFolder(str(folder), layout="csv"), images=False)
     assert report.counts["train"] == (1, 1)

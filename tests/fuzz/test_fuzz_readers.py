@@ -80,6 +80,30 @@ def test_split_lists(folder, fuzz):
     fuzz("split lists", [LIST], read, 1000)
 
 
+def test_tables_of_splits(folder, fuzz):
+    (folder / "val.csv").write_bytes(b"image,caption\n2.jpg,a cat\n")
+
+    def read(data):
+        (folder / "train.csv").write_bytes(data)
+        CaptionFolder(str(folder), skip_unreadable=True).records()
+
+    fuzz("tables of splits", [b"image,caption,split\n1.jpg,a dog,train\n3,a cow,\n"], read, 1000)
+
+
+def test_image_names(folder, fuzz):
+    (folder / "sub").mkdir()
+    (folder / "sub/1.JPG").touch()
+
+    def read(data):
+        name = data.decode("utf-8", "ignore").replace("\0", "")
+        with open(folder / "captions.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([["image", "caption"], [name, "a dog"], ["1.jpg", "a"]])
+        records, _ = CaptionFolder(str(folder)).read()
+        assert len({record.path for record in records}) == len(records)
+
+    fuzz("image names", [b"2", b"C:\\me\\sub\\1.jpg", "sub/É.png".encode()], read, 1000)
+
+
 @pytest.mark.parametrize(
     ("file", "seed", "read"),
     [

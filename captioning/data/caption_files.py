@@ -1,0 +1,172 @@
+"""Find the caption files of a data folder: which are read, in which layout, and which are not.
+
+layouts.py reads a single file. Tables that share the captions of a data set by split are one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from captioning.data.layouts import READERS, SPLIT_LISTS, SPLIT_NAMES, Row, read_split_lists
+from captioning.data.names import split_name
+from captioning.data.records import UserError
+
+LAYOUTS = {  # where the captions of each are; the first pattern that is there counts
+    "flickr8k": ("Flickr8k_text/Flickr8k.token.txt", "Flickr8k.token.txt"),
+    "kaggle": ("captions.txt",),
+    "karpathy": ("dataset.json", "dataset_*.json"),
+    "csv": ("captions.csv", "*.csv"),
+}
+EXPLAINED = """A folder is read that holds pictures (in Flicker8k_Dataset/, Images/ or itself) and
+  flickr8k  Flickr8k_text/: Flickr8k.token.txt and Flickr_8k.{train,dev,test}Images.txt
+  kaggle    captions.txt with the columns image,caption
+  karpathy  dataset.json or dataset_NAME.json
+  csv       captions.csv with the columns image,caption and, if wanted, split; or such a table
+            a split: train.csv, val.csv and test.csv, or one in each of train/, val/ and test/"""
+SPLIT_WORD = re.compile(r"(?<![a-z])(train|val|dev|valid|validation|test)(?![a-z])", re.IGNORECASE)
+WITH_LISTS = ("flickr8k", "kaggle")  # the layouts to which the official split lists belong
+
+
+class CaptionFiles(NamedTuple):
+    """The tables of a folder that are read, each with the split that its name gives, or None.
+
+    `unread` names the other tables that are there, each with how to read it instead.
+    """
+
+    root: Path
+    layout: str
+    tables: dict[Path, str | None]
+    unread: list[str]
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows of all tables. Raises UserError where a row contradicts its table."""
+        for path, split in self.tables.items():
+            folder = path.parent.name if split and path.parent != self.root else ""
+            rows = READERS[self.layout](path)
+            yield from (_in_split(row, split, folder) for row in rows) if split else rows
+        if self.layout in WITH_LISTS:
+            yield from read_split_lists(self.root)
+
+
+def find_captions(root: Path, layout: str) -> CaptionFiles:
+    """Return the files of a folder that hold its captions.
+
+    A layout with a file name of its own comes before other tables, and captions.csv before those.
+    Raises UserError where there is none, or more than one and no rule to prefer it.
+    """
+    if layout not in ("auto", *LAYOUTS):
+        raise UserError(f"no layout is called {layout!r}: type data.layout=auto")
+    found = {name: tables for name in LAYOUTS if (tables := _tables(root, name))}
+    chosen = {name: tables for name, tables in found.items() if layout in ("auto", name)}
+    if len(chosen) > 1:
+        chosen.pop("csv", None)
+    if not chosen:
+        raise UserError(_nothing_found(root, layout))
+    if len(chosen) > 1:
+        files = " and ".join(
+            f"{next(iter(tables)).name} ({name})" for name, tables in chosen.items()
+        )
+        choice = next(iter(chosen))
+        raise UserError(
+            f"{root} holds {files}: choose with data.layout={choice} (verify: --layout {choice})"
+        )
+    layout, tables = chosen.popitem()
+    if len(tables) > 1 and None in tables.values():
+        names = ", ".join(str(file.relative_to(root)) for file in tables)
+        raise UserError(
+            f"{root} holds {names}: rename the one to read {LAYOUTS[layout][0]}; as the others are "
+            "not read then, first join what belongs together, or call it train.csv and val.csv"
+        )
+    return CaptionFiles(root, layout, tables, _unread(root, layout, found))
+
+
+def _in_split(row: Row, split: str, folder: str) -> Row:
+    """Return a row as of the split that its table's name or folder gives."""
+    if row.split not in (None, split):
+        raise UserError(
+            f"{row.where}: the split is {row.split}, but the table is of {split} by its name: "
+            "take the row to another table or leave its split empty"
+        )
+    below = folder and not split_name(row.image)[2]
+    return row._replace(split=split, image=f"{folder}/{row.image}" if below else row.image)
+
+
+def _tables(root: Path, layout: str) -> dict[Path, str | None]:
+    """Return the files that would be read in a layout, with the splits of their names."""
+    files = _caption_files(root, layout)
+    if layout != "csv" or len(files) == 1:
+        return dict.fromkeys(files)
+    if files:
+        return _split_tables(files) or dict.fromkeys(files)
+    return _split_folders(root)
+
+
+def _split_tables(files: Sequence[Path]) -> dict[Path, str | None]:
+    """Return those files whose names differ in the split only, of two splits or more; or none."""
+    sets: dict[str, dict[Path, str | None]] = {}
+    for file in files:
+        words = SPLIT_WORD.findall(file.stem)
+        if len(words) == 1:
+            rest = SPLIT_WORD.sub("*", file.stem).lower()
+            sets.setdefault(rest, {})[file] = SPLIT_NAMES[words[0].lower()]
+    several = [tables for tables in sets.values() if len(set(tables.values())) > 1]
+    return several[0] if len(several) == 1 else {}
+
+
+def _split_folders(root: Path) -> dict[Path, str | None]:
+    """Return the tables of the folders that are called as splits, of two splits or more."""
+    tables = {}
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        split = SPLIT_NAMES.get(folder.name.lower())
+        if split and folder.is_dir():
+            files = _caption_files(folder, "csv") or _caption_files(folder, "kaggle")
+            tables |= dict.fromkeys(files, split if len(files) == 1 else None)
+    return tables if len(set(tables.values())) > 1 else {}
+
+
+def _unread(root: Path, layout: str, found: dict[str, dict[Path, str | None]]) -> list[str]:
+    read = found[layout]
+    names = ", ".join(str(path.relative_to(root)) for path in read)
+    patterns = [pattern for patterns in LAYOUTS.values() for pattern in patterns]
+    patterns += ["*.tsv", "*.jsonl", *([] if layout in WITH_LISTS else SPLIT_LISTS)]
+    others = {path for pattern in patterns for path in _visible(root, pattern)}
+    others |= found.get("csv", {}).keys() | _split_folders(root).keys()
+    unread = []
+    for path in sorted(others - read.keys()):
+        other = next((name for name, tables in found.items() if path in tables), layout)
+        how = f"; data.layout={other} (verify: --layout {other}) reads it" * (other != layout)
+        unread.append(f"{path.relative_to(root)}: {names} is read instead{how}")
+    return unread
+
+
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    return [file for file in sorted(folder.glob(pattern)) if not file.name.startswith(".")]
+
+
+def _caption_files(root: Path, layout: str) -> list[Path]:
+    for pattern in LAYOUTS[layout]:
+        if files := _visible(root, pattern):
+            return files
+    return []
+
+
+def _nothing_found(root: Path, layout: str) -> str:
+    if root.is_dir():
+        entries = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
+        more = f", … ({len(entries):,} in all)" if len(entries) > 8 else ""
+        known = "any known layout" if layout == "auto" else f"the layout {layout}"
+        found = f"{root} is not in {known}; it holds {', '.join(entries[:8]) or 'nothing'}{more}"
+        for path in sorted(path for path in root.iterdir() if path.is_dir()):
+            if any(_caption_files(path, name) for name in LAYOUTS):
+                found += f"; is it {path}?"
+                break
+    else:
+        found = f"{root} is not a folder"
+    target = "data/flickr8k" if root.exists() else root
+    return (
+        f"{found}\n{EXPLAINED}\nTo get Flickr8k: python -m captioning.download flickr8k {target}\n"
+        "To need no files at all, train with data=scenes"
+    )
