@@ -21,10 +21,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from captioning.data.image_files import load_image
 from captioning.data.records import Record
 from captioning.features import shards
 from captioning.features.batches import CaptionDataset, LengthBuckets
-from captioning.features.images import Preprocess, load_image
+from captioning.features.images import Preprocess
 from captioning.features.store import FeatureStore, build_store
 
 DIM = 1280  # of an EfficientNet-Lite0's pooled features

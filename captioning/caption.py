@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 USAGE = """usage: python -m captioning.caption ckpt=PATH images=PICTURES [key=value ...]
 
   ckpt=PATH             best.ckpt of a run, or a folder that captioning.export made
-  images=PICTURES       a picture; a folder, at any depth; a pattern such as 'trip/**/*.jpg';
-                        or -, for a list of names on standard input
+  images=PICTURES       a picture; a folder, at any depth, without hidden files and bins; a
+                        pattern such as 'trip/**/*.jpg'; or -, for names on standard input
   out=captions.csv      a table of image, caption; without out=, captions are printed
   out=captions.jsonl    JSON lines of file_name, text, as Hugging Face's imagefolder reads them
                         from a metadata.jsonl, or a metadata.csv, in the folder of the pictures
@@ -82,7 +82,7 @@ def caption(
     `options` are keys of the search, such as `search.top_p`.
     """
     from captioning.build import build
-    from captioning.data.pictures import find_pictures
+    from captioning.data.pictures import find_pictures, summarize_left_out
     from captioning.data.records import UserError
     from captioning.reports.captions import Sidecars, Table
     from captioning.reports.job import captioned, identity, write
@@ -97,7 +97,10 @@ def caption(
         raise UserError("search=neighbours needs data=FOLDER, training pictures and their captions")
     if data and search != "neighbours":
         raise UserError(f"data={data} is for search=neighbours; leave it out with search={search}")
-    pictures = find_pictures(images, sys.stdin.buffer.read() if images == "-" else b"")
+    listed = sys.stdin.buffer.read() if images == "-" else b""
+    pictures, left_out = find_pictures(images, listed)
+    if line := summarize_left_out(left_out):
+        print(printable(line), file=sys.stderr)
     captioner = loaded(ckpt, weights, device)
     captioner.search = build(node)
     if data:

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captioning.build import build_decoder, build_stored, check_weights
+from captioning.data.image_files import load_image
 from captioning.data.readers import CaptionFolder
 from captioning.data.records import Record, UserError
 from captioning.data.tokenizer import tokenize
@@ -28,7 +29,6 @@ from captioning.data.vocabulary import EOS, SPECIALS, Vocabulary
 from captioning.exports.folder import LARGEST_IMAGE, read_pretrained
 from captioning.features.datamodule import open_store, split_records
 from captioning.features.encoder import Encoder
-from captioning.features.images import load_image
 from captioning.metrics.reward import CiderReward
 from captioning.models.module import FORMAT_VERSION
 from captioning.search.beam import beam_search

@@ -17,7 +17,7 @@ USAGE = """usage: python -m captioning.demo ckpt=PATH [key=value ...]
 
   ckpt=PATH             best.ckpt or last.ckpt of a run, a pattern such as 'runs/*/best.ckpt',
                         or several, side by side: 'ckpt=[A,B]'
-  samples=FOLDER        pictures to pick from, instead of drawn scenes
+  samples=FOLDER        pictures to pick from, instead of drawn scenes; as for images= of caption
   data=FOLDER           training pictures and captions, which choose the best captions
                         (search=neighbours); as for data.root= in training
   port=7860             where the page is, on 127.0.0.1
@@ -147,20 +147,17 @@ def _captioners(
 
 def _samples(samples: str | None, folder: str) -> list[str]:
     """Return the first pictures of a folder, or draw some scenes."""
-    from PIL import Image
-
-    from captioning.data.records import UserError
+    from captioning.data.pictures import find_pictures, summarize_left_out
     from captioning.data.scenes import Scenes
 
     if not samples:
         drawn = Scenes(folder, images=10)
         drawn.prepare()
         return sorted(map(str, drawn.folder.glob("*.jpg")))
-    kinds = Image.registered_extensions()
-    found = [path for path in sorted(Path(samples).glob("*")) if path.suffix.lower() in kinds]
-    if not found:
-        raise UserError(f"samples={samples}: there are no pictures in that folder")
-    return [str(path.resolve()) for path in found[:SAMPLES]]
+    found, left_out = find_pictures(samples, key="samples")
+    if line := summarize_left_out(left_out):
+        print(line, file=sys.stderr)
+    return [str(Path(path).absolute()) for path in found[:SAMPLES]]
 
 
 if __name__ == "__main__":

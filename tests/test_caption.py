@@ -73,6 +73,21 @@ def test_without_a_table_captions_are_printed(ckpt, captioner, pictures, capsys)
 
 
 @pytest.mark.slow
+def test_what_is_left_out_is_counted(ckpt, pictures, capsys):
+    (pictures / "broken.jpg").unlink()
+    for name in (".thumbnails/a.png", "film.mp4", "notes.txt"):
+        (pictures / name).parent.mkdir(exist_ok=True)
+        (pictures / name).touch()
+    assert main([f"ckpt={ckpt}", f"images={pictures}"]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert printed.err == (
+        "left out: hidden files and folders, thumbnails and bins: 1 (.thumbnails); files of "
+        "unknown kind: 1 (.mp4)\n"
+    )
+
+
+@pytest.mark.slow
 def test_pictures_that_come_later_are_added(ckpt, pictures, capsys):
     table = pictures.parent / "captions.csv"
     arguments = [f"ckpt={ckpt}", f"images={pictures}", f"out={table}"]

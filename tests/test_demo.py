@@ -75,9 +75,20 @@ def test_samples_are_the_first_pictures_of_a_folder(tmp_path):
     (tmp_path / "captions.csv").touch()
     (tmp_path / "nested").mkdir()
     assert _samples(str(tmp_path), "") == [str(tmp_path / "a.jpg"), str(tmp_path / "b.PNG")]
-    for empty in (tmp_path / "nested", tmp_path / "gone"):
-        with pytest.raises(UserError, match="no pictures in that folder"):
-            _samples(str(empty), "")
+    for empty, why in (("nested", "no picture, none is there"), ("gone", "no such file")):
+        with pytest.raises(UserError, match=f"samples=.*{why}"):
+            _samples(str(tmp_path / empty), "")
+
+
+def test_what_is_left_out_of_the_samples_is_told(tmp_path, capsys):
+    for name in ("a.jfif", "b.eps", ".thumbnails/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert _samples(str(tmp_path), "") == [str(tmp_path / "a.jfif")]
+    told = capsys.readouterr().err
+    assert told.startswith("left out: ")
+    assert "1 (.eps)" in told
+    assert "1 (.thumbnails)" in told
 
 
 def test_without_samples_scenes_are_drawn(tmp_path):

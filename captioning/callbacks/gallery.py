@@ -20,9 +20,9 @@ from urllib.parse import quote
 import pytorch_lightning as pl
 
 from captioning.callbacks.captions import Generated, ValidationCaptions
+from captioning.data.image_files import load_image
 from captioning.data.records import UserError
 from captioning.data.whole import whole
-from captioning.features.images import load_image
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 THUMBNAIL = 320  # pixels, the longest side

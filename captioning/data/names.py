@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import combinations, islice
 from typing import NamedTuple
 
-from captioning.data.pictures import SUFFIXES
+from captioning.data.pictures import image_suffixes
 
 MANY = 8  # more candidates than that are not told apart
 DRIVE = re.compile(r"[a-z][a-z0-9+.-]*:(?=[/\\])", re.IGNORECASE)  # or the scheme of an address
@@ -117,7 +117,7 @@ def _compose(text: str) -> str:
 
 def _split_ending(name: str) -> tuple[str, str]:
     stem, ending = os.path.splitext(name)
-    return (stem, ending) if ending.lower() in SUFFIXES else (name, "")
+    return (stem, ending) if ending.lower() in image_suffixes() else (name, "")
 
 
 @lru_cache(2**16)

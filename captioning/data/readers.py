@@ -15,7 +15,7 @@ from pathlib import Path
 from captioning.data.caption_files import find_captions
 from captioning.data.layouts import Row
 from captioning.data.names import Match, NameIndex, canonical
-from captioning.data.pictures import SUFFIXES
+from captioning.data.pictures import LEFT_OUT, list_images, summarize_left_out
 from captioning.data.records import Record, UserError
 from captioning.data.tokenizer import has_word, unsegmented
 
@@ -88,14 +88,19 @@ class CaptionFolder:
         for kind in (UNREAD, MATCHED):
             if findings[kind]:
                 log.warning("%s: %s", self.root, count(kind, findings[kind]))
+        if line := summarize_left_out({kind: findings.get(kind, []) for kind in LEFT_OUT}):
+            log.warning("%s: %s", self.root, line)
         return records
 
     def read(self) -> tuple[list[Record], dict[str, list[str]]]:
-        """Return the records, and for each kind of `ERRORS` and `NOTES` all that is of it."""
+        """Return the records, and for each kind of `ERRORS` and `NOTES` all that is of it.
+
+        Of `LEFT_OUT`, which is no error, only the kinds that are there.
+        """
         files = find_captions(self.root, self.layout)
         pictures = Pictures(self.root, files.layout)
         records, findings = fold(files.rows(), pictures, self.split_seed)
-        return records, findings | {UNREAD: files.unread}
+        return records, findings | {UNREAD: files.unread} | pictures.left_out
 
 
 def count(kind: str, examples: Sequence[str]) -> str:
@@ -173,7 +178,7 @@ def seeded_split(image: str, seed: int) -> str:
 
 
 class Pictures:
-    """The picture files of a folder, without hidden ones (a Mac's `._x.jpg`)."""
+    """The image files of a folder; `left_out` is what else it holds, by kind of `LEFT_OUT`."""
 
     def __init__(self, root: Path, layout: str):
         self.root = root
@@ -182,15 +187,9 @@ class Pictures:
         subfolders = [root / name for name in PICTURE_FOLDERS if name in names]
         self.folders = [root, *subfolders]
         listed = [root] if layout == "csv" or not subfolders else subfolders
-        self.paths = {path for folder in listed for path in self._list(folder)}
-
-    @staticmethod
-    def _list(folder: Path) -> Iterator[str]:
-        for directory, subfolders, names in os.walk(folder):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            for name in names:
-                if name.lower().endswith(tuple(SUFFIXES)) and not name.startswith("."):
-                    yield os.path.normpath(os.path.join(directory, name))
+        paths, left_out = list_images(*listed)
+        self.left_out = {kind: others for kind, others in left_out.items() if others}
+        self.paths = set(map(os.path.normpath, paths))
 
     def find(self, image: str) -> str | None:
         """Return the path of the file that has exactly this name, or None."""

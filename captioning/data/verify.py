@@ -6,15 +6,15 @@ Nothing is repaired and nothing is written. The verb captioning/verify.py prints
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from captioning.data.pictures import LEFT_OUT
 from captioning.data.readers import ERRORS, NOTES, CaptionFolder
-from captioning.data.records import SPLITS, Record
+from captioning.data.records import SPLITS, Record, UserError
 from captioning.data.tokenizer import count_words
 
 FEW_VAL = "pictures in the val split, which needs two"
@@ -26,7 +26,7 @@ ADVICE = ERRORS | {  # the kinds that need the user's hand
     UNREADABLE: "replace them, or go on without with data.skip_unreadable=true",
     LEAKED: "scores would count what was trained on; keep each in one split",
 }
-KINDS = (*ADVICE, *NOTES, REPEATED)
+KINDS = (*ADVICE, *NOTES, REPEATED, *LEFT_OUT)
 QUANTILES = {"shortest": 0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "longest": 1}
 
 
@@ -103,7 +103,7 @@ def check_pictures(records: Sequence[Record]) -> dict[str, list[str]]:
         bar = tqdm(results, "decoding", len(records), unit=" pictures", leave=False, disable=None)
         for record, (digest, reason) in zip(records, bar, strict=True):
             if reason:
-                unreadable.append(f"{record.path}: {reason}")
+                unreadable.append(reason)
             same.setdefault(digest, []).append(record)
     findings: dict[str, list[str]] = {UNREADABLE: unreadable, LEAKED: [], REPEATED: []}
     for equal in same.values():
@@ -115,18 +115,12 @@ def check_pictures(records: Sequence[Record]) -> dict[str, list[str]]:
 
 
 def _decode(path: str) -> tuple[str, str]:
-    """Return a digest of the file, and why it is no picture or ""."""
-    from PIL import Image
+    """Return a digest of the file, and why training and captioning cannot read it or ""."""
+    from captioning.data.image_files import load_image  # not above: NumPy and Pillow are heavy
 
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        return path, str(error.strerror)
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-    except Exception as error:  # Pillow's decoders raise whatever they stumble over
-        reason = str(error) or type(error).__name__
-        return digest, "not a picture" if reason.startswith("cannot identify") else reason
-    return digest, ""
+        load_image(path)
+    except UserError as error:
+        return path, str(error)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), ""

@@ -1,87 +1,24 @@
-"""Pictures: a file of any kind becomes an upright RGB picture, then a network's input.
+"""Images become a network's input: resized and normalised by `Preprocess`.
 
-Paths enter `load_image`, pictures enter `Preprocess`; a normalised tensor leaves. `read_ahead` does
-both for many. Next: encoder.py.
+`read_ahead` reads many files (data/image_files.py) and does that to each. Next: encoder.py.
 """
 
 from __future__ import annotations
 
-import functools
-import io
-import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, functional
 
-from captioning.data.pictures import ADDRESS
+from captioning.data.image_files import load_image, upright_rgb
 from captioning.data.records import UserError
 
-ENOUGH = 640  # pixels a side; no classifier of torchvision reads more than 600
-
-
-def load_image(path: str | Path) -> Image.Image:
-    """Read a picture: upright, RGB, on white where it was transparent.
-
-    A JPEG of at least twice `ENOUGH` on both sides is decoded at 1/2, 1/4 or 1/8 of its size,
-    which takes a fraction of the time. HEIC, whatever it is called, takes the extra `heic`. Raises
-    UserError where the file is missing, damaged, no picture, or larger than Pillow's limit against
-    decompression bombs.
-    """
-    try:
-        with open(path, "rb") as file, _opened(file) as image:
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
-                raise ValueError(f"{image.width} x {image.height} pixels are too many; shrink it")
-            image.draft(None, (ENOUGH, ENOUGH))
-            return upright_rgb(image)
-    except Exception as error:  # Pillow's readers of formats have no common class of errors
-        reason = getattr(error, "strerror", None) or error
-        if isinstance(error, UnidentifiedImageError):
-            reason = "it is of no format that is known here"
-        if ADDRESS.match(str(path)):
-            reason = "nothing is fetched from the network; download it"
-        raise UserError(f"{path} cannot be read as a picture: {reason}") from error
-
-
-def _opened(file: io.BufferedReader) -> Image.Image:
-    head = file.read(12)
-    file.seek(0)
-    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis") and not _reads_heic():
-        raise ValueError("it is HEIC, which takes a package: pip install 'captioning[heic]'")
-    return Image.open(file)
-
-
-@functools.cache
-def _reads_heic() -> bool:
-    """Teach Pillow to read HEIC; return whether there is a package for it."""
-    try:
-        import pillow_heif
-    except ImportError:
-        return False
-    pillow_heif.register_heif_opener()
-    return True
-
-
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn a copy as its EXIF orientation says, and convert it to 8-bit RGB on white."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
-        image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range; save it as PNG")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    image.info.clear()  # its EXIF was followed; Pillow reads a broken one once, but not twice
-    return image
+LONGEST = 8  # times the shorter side; a centre crop sees nothing of what is beyond
 
 
 @dataclass(frozen=True)
@@ -106,9 +43,17 @@ class Preprocess:
         if self.resize is None:
             image = functional.resize(image, [self.image_size, self.image_size], mode)
         else:
-            image = functional.resize(image, [self.resize], mode)
+            image = functional.resize(cut_ends(image), [self.resize], mode)
             image = functional.center_crop(image, [self.image_size])
         return functional.normalize(functional.to_tensor(image), self.mean, self.std)
+
+
+def cut_ends(image: Image.Image) -> Image.Image:
+    """Cut a narrow image to `LONGEST`, which resized by its shorter side would fill the memory."""
+    spare = [max(0, side - LONGEST * min(image.size)) // 2 for side in image.size]
+    if not any(spare):
+        return image
+    return image.crop((*spare, image.width - spare[0], image.height - spare[1]))
 
 
 def read_ahead(

@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from captioning.captioner import Captioner
+from captioning.data.pictures import image_suffixes
 from captioning.page.answers import HINT, answer
 from captioning.page.pictures import strip
 
@@ -67,7 +68,7 @@ def bring(samples: Sequence[str], picked: gr.State) -> None:
         label="Pictures",
         show_label=False,
         file_count="multiple",
-        file_types=["image"],
+        file_types=["image", *sorted(image_suffixes())],
         height=130,
         elem_id="drop",
     )

@@ -11,31 +11,20 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from captioning.data.image_files import load_image
 from captioning.data.records import UserError
-from captioning.features.images import load_image
 
-# Pillow hands other kinds, EPS for one, to programs outside.
-KINDS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF")
 THUMBNAIL = 120  # pixels, the longest side
 
 
 def open_picture(path: str) -> Image.Image:
     """Read what a visitor brought; the sentence of the UserError names the file, not its folder."""
-    name = Path(path).name
     try:
-        with Image.open(path) as image:
-            if image.format not in KINDS:
-                raise UnidentifiedImageError
         return load_image(path)
-    except UnidentifiedImageError:
-        why = "is not a picture, whatever its name: JPEG, PNG, WebP, GIF, BMP and TIFF are read"
     except UserError as error:
-        raise UserError(str(error).replace(path, name)) from None
-    except Exception as error:  # Pillow's readers of formats have no common class of errors
-        why = f"cannot be read as a picture: {str(error).replace(path, name)}"
-    raise UserError(f"{name} {why}")
+        raise UserError(str(error).replace(path, Path(path).name)) from None
 
 
 def strip(paths: Sequence[str]) -> str:

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from captioning.callbacks.captions import Generated
+from captioning.data.image_files import load_image
 from captioning.data.records import SPLITS, Record
 from captioning.data.tokenizer import tokenize
-from captioning.features.images import load_image
 from captioning.metrics.table import TABLE
 from captioning.reports.breakdowns import Coverage, caption_lengths, word_counts
 

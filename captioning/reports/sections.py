@@ -9,8 +9,8 @@ from html import escape
 
 import numpy as np
 
+from captioning.data.image_files import load_image
 from captioning.data.records import Record, UserError
-from captioning.features.images import load_image
 from captioning.metrics.table import TABLE
 from captioning.reports.breakdowns import (
     Coverage,

@@ -8,8 +8,8 @@ from PIL import Image
 
 from captioning.callbacks.captions import Generated
 from captioning.callbacks.gallery import Gallery, spread, write_captions, write_gallery
+from captioning.data.image_files import load_image
 from captioning.data.records import Record
-from captioning.features.images import load_image
 
 
 @pytest.fixture

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from captioning import verify as verb
+from captioning.data.image_files import load_image
+from captioning.data.pictures import HIDDEN, UNKNOWN
 from captioning.data.readers import CaptionFolder
-from captioning.data.verify import LEAKED, REPEATED, UNREADABLE, verify
+from captioning.data.records import Record, UserError
+from captioning.data.verify import LEAKED, REPEATED, UNREADABLE, check_pictures, verify
 
 COLOURS = {"a.png": "red", "b.png": "green", "c.png": "blue", "d.png": "white"}
 SPLITS = {"a.png": "train", "b.png": "val", "c.png": "test", "d.png": "val"}
@@ -76,8 +79,83 @@ def test_truncated_and_false_pictures(folder):
     os.truncate(folder / "a.png", 1000)
     (folder / "b.png").write_text("<html>not found</html>")
     found = verify(folder).findings[UNREADABLE]
-    assert found[0].startswith(f"{folder / 'a.png'}: ")
-    assert found[1] == f"{folder / 'b.png'}: not a picture"
+    assert found[0].startswith(f"{folder / 'a.png'} cannot be read as a picture: ")
+    assert found[1].startswith(f"{folder / 'b.png'} cannot be read as a picture: ")
+
+
+def phone(path):
+    pytest.importorskip("pillow_heif").from_pillow(Image.new("RGB", (64, 64))).save(path)
+
+
+def floats(path):
+    Image.new("F", (8, 8), 0.5).save(path, "TIFF")
+
+
+def many_pixels(path):
+    Image.new("1", (10_000, 9000)).save(path, "PNG")
+
+
+def half_of_a_large_jpeg(path):
+    Image.effect_noise((2000, 2000), 90).save(path, "JPEG")
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def postscript(path):
+    Image.new("RGB", (8, 8)).save(path, "EPS")
+
+
+def text_of_any_size(path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", "a" * 3_000_000, zip=True)
+    Image.new("RGB", (8, 8)).save(path, "PNG", pnginfo=info)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    "write",
+    [phone, floats, many_pixels, half_of_a_large_jpeg, postscript, text_of_any_size, Path.mkdir],
+)
+def test_a_file_is_judged_by_what_training_and_captioning_read_it_with(folder, write):
+    (folder / "a.png").unlink()
+    write(folder / "a.png")
+    reasons = []
+    try:
+        load_image(str(folder / "a.png"))
+    except UserError as error:
+        reasons.append(str(error))
+    record = Record("a.png", str(folder / "a.png"), ("x",), "train")
+    assert check_pictures([record])[UNREADABLE] == reasons
+
+
+def test_what_is_left_out_is_reported_and_logged(folder, capsys, caplog):
+    for name in (".thumbnails/a.png", "film.mp4", "notes.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    assert verb.main([str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert f"  1  {HIDDEN}\n               {folder / '.thumbnails'}\n" in printed
+    assert f"  1  {UNKNOWN}\n               {folder / 'film.mp4'}\n" in printed
+    CaptionFolder(str(folder)).records()
+    assert "left out: hidden files and folders, thumbnails and bins: 1 (.thumbnails)" in caplog.text
+
+
+def test_a_linked_folder_holds_images(folder, tmp_path_factory):
+    day = tmp_path_factory.mktemp("day")
+    Image.new("RGB", (8, 8), "pink").save(day / "pink.jfif")
+    (folder / "day").symlink_to(day)
+    (folder / "loop").symlink_to(".")
+    findings = verify(folder).findings
+    assert findings["pictures without caption"] == [str(folder / "day" / "pink.jfif")]
+
+
+def test_a_table_finds_what_a_folder_hides(folder):
+    (folder / ".cache").mkdir()
+    (folder / "a.png").rename(folder / ".cache" / "a.png")
+    (folder / "b.png").rename(folder / "b.odd")
+    names = (".cache/a.png", "b.odd", "c.png", "d.png")
+    splits = dict(zip(names, ("train", "val", "val", "test"), strict=True))
+    captions(folder, *((name, "x") for name in names), splits=splits)
+    assert verify(folder).errors == []
 
 
 def test_equal_pictures_across_splits_are_an_error(folder):

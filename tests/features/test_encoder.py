@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from captioning.data.image_files import load_image
 from captioning.data.records import UserError
 from captioning.features.encoder import Encoder, classifier, cut_before_pooling
-from captioning.features.images import load_image
 from captioning.features.onnx import onnx_runtime
 
 SIZE = 64

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from captioning.data.image_files import load_image
 from captioning.data.records import UserError
 from captioning.features import checksums as checksums_module
 from captioning.features import images as images_module
 from captioning.features import shards as shards_module
 from captioning.features import store as store_module
 from captioning.features.checksums import DamagedError
-from captioning.features.images import load_image
 from captioning.features.store import FeatureStore, build_store
 
 

@@ -7,8 +7,10 @@ import zlib
 import pytest
 from mutations import mutated
 from PIL import Image
+from profiles import grey_inks, linear_grey, prophoto
 
-from captioning.features.images import Preprocess, load_image
+from captioning.data.image_files import load_image
+from captioning.features.images import Preprocess
 from captioning.page.pictures import open_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -33,6 +35,9 @@ def seeds():
         drawn("JPEG", "L", progressive=True),
     )
     yield drawn("JPEG", exif=exif).replace(b"MM\0*", b"M?\0*")
+    yield drawn("JPEG", icc_profile=prophoto())
+    yield drawn("JPEG", "CMYK", icc_profile=grey_inks())
+    yield drawn("PNG", "LA", icc_profile=linear_grey())
     yield from (drawn("PNG", mode) for mode in ("RGB", "RGBA", "LA", "P", "1", "I;16"))
     yield from (drawn("GIF", "P"), drawn("GIF", "P", save_all=True, append_images=frames))
     yield from (drawn("TIFF", mode) for mode in ("RGB", "CMYK", "F", "1"))

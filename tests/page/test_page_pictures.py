@@ -21,9 +21,9 @@ def postscript(path):
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda path: path.write_text("a letter"), "is not a picture"),
-        (postscript, "is not a picture"),
-        (lambda path: path.write_bytes(b""), "is not a picture"),
+        (lambda path: path.write_text("a letter"), "cannot be read as a picture"),
+        (postscript, "cannot be read as a picture"),
+        (lambda path: path.write_bytes(b""), "cannot be read as a picture"),
         (bomb, "cannot be read as a picture: .*900000000 pixels"),
         (lambda path: None, "cannot be read as a picture"),
     ],
@@ -51,3 +51,9 @@ def test_samples_that_cannot_be_read_are_left_out_and_the_others_keep_their_numb
             (tmp_path / name).write_text("a letter")
     html = strip([str(tmp_path / name) for name in ("a.png", "b.png", "c.png")])
     assert re.findall(r'data-at="(\d)"', html) == ["0", "2"]
+
+
+def test_the_page_reads_what_training_reads(tmp_path):
+    for name in ("a.jp2", "a.tga", "a.ppm", "a.ico"):
+        Image.new("RGB", (32, 32), "red").save(tmp_path / name)
+        assert open_picture(str(tmp_path / name)).getpixel((9, 9))[0] > 250

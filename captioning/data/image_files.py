@@ -1,0 +1,141 @@
+"""Read an image file: a path enters; an upright 8-bit sRGB image leaves, or a UserError.
+
+Training, captioning, the page and verify.py all read by `load_image`, so that they cannot differ.
+Next: features/images.py makes a network's input of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from captioning.data.pictures import ADDRESS, UNREAD_FORMATS
+from captioning.data.records import UserError
+
+ENOUGH = 640  # pixels a side; no classifier of torchvision reads more than 600
+PNG = b"\x89PNG\r\n\x1a\n"
+LARGEST_PROFILE = 4 << 20  # bytes; those of printing presses have up to 3 million
+
+
+def load_image(path: str | Path) -> Image.Image:
+    """Read an image: upright, RGB, in the colours of sRGB, on white where it was transparent.
+
+    A JPEG of at least twice `ENOUGH` on both sides is decoded at 1/2, 1/4 or 1/8 of its size,
+    which takes a fraction of the time. HEIC, whatever it is called, takes the extra `heic`. Raises
+    UserError where the file is missing, damaged, no image, or larger than Pillow's limit against
+    decompression bombs.
+    """
+    try:
+        with open(path, "rb") as file:
+            try:
+                return _decode(file)
+            except Exception:
+                if sound := _without_metadata(file):
+                    return _decode(sound)
+                raise
+    except Exception as error:  # Pillow's readers of formats have no common class of errors
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "it is of no format that is known here"
+        if ADDRESS.match(str(path)):
+            reason = "nothing is fetched from the network; download it"
+        raise UserError(f"{path} cannot be read as a picture: {reason}") from error
+
+
+def _decode(file: io.BufferedIOBase) -> Image.Image:
+    with _opened(file) as image:
+        if image.format in UNREAD_FORMATS:
+            raise ValueError(f"{image.format} is not read here; save it as PNG")
+        if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise ValueError(f"{image.width} x {image.height} pixels are too many; shrink it")
+        image.draft(None, (ENOUGH, ENOUGH))
+        return upright_rgb(image)
+
+
+def _opened(file: io.BufferedIOBase) -> Image.Image:
+    head = file.read(12)
+    file.seek(0)
+    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis") and not _reads_heic():
+        raise ValueError("it is HEIC, which takes a package: pip install 'captioning[heic]'")
+    return Image.open(file)
+
+
+@functools.cache
+def _reads_heic() -> bool:
+    """Teach Pillow to read HEIC; return whether there is a package for it."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _without_metadata(file: io.BufferedIOBase) -> io.BufferedIOBase | None:
+    """Return a PNG without its profile, texts and damaged extras; None where there is nothing.
+
+    Pillow refuses texts and profiles above a limit, and any chunk with a wrong checksum; like
+    libpng, this gives up what the pixels do not need.
+    """
+    file.seek(0)
+    if file.read(len(PNG)) != PNG:
+        return None
+    content, kept, start = file.read(), [PNG], 0
+    while start < len(content):
+        end = start + 12 + int.from_bytes(content[start : start + 4])
+        kind, chunk = content[start + 4 : start + 8], content[start:end]
+        text = kind in (b"iCCP", b"iTXt", b"tEXt", b"zTXt")
+        damaged = zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:])
+        if not (text or (damaged and kind[:1].islower())):
+            kept.append(chunk)
+        start = end
+    less = b"".join(kept)
+    return io.BytesIO(less) if len(less) < len(PNG) + len(content) else None
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Turn a copy as its EXIF orientation says, and convert it to 8-bit sRGB on white."""
+    profile, is_grey = image.info.get("icc_profile"), Image.getmodebase(image.mode) == "L"
+    image.load()
+    with suppress(Exception):  # which a broken EXIF raises, though the pixels are sound
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
+        image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range; save it as PNG")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    mode = "L" if is_grey else "CMYK" if image.mode == "CMYK" else "RGB"
+    if profile and (transform := _srgb_transform(profile, mode)):
+        image = transform.apply(image.convert(mode))
+    image = image.convert("RGB")
+    image.info.clear()  # its EXIF was followed; Pillow reads a broken one once, but not twice
+    return image
+
+
+@functools.lru_cache(maxsize=16)
+def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return what converts pixels of `mode`, L, RGB or CMYK, to sRGB.
+
+    None where nothing is to be done: the profile is sRGB to within 2 of 255, or is broken, huge,
+    or of another mode.
+    """
+    if len(profile) > LARGEST_PROFILE:
+        return None
+    try:
+        source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(source, srgb, mode, "RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None
+    colours = (np.indices((18, 18, 18)).reshape(3, 1, -1).T * 15).astype(np.uint8)
+    before = Image.fromarray(colours).convert(mode)
+    change = np.asarray(transform.apply(before), int) - np.asarray(before.convert("RGB"), int)
+    return transform if np.abs(change).max() > 2 else None

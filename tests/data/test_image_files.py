@@ -1,0 +1,274 @@
+"""Files of images of every kind, sound, odd and damaged."""
+
+import io
+import struct
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+from profiles import grey_inks, linear_grey, prophoto
+
+from captioning.data import image_files
+from captioning.data.image_files import load_image
+from captioning.data.records import UserError
+from captioning.features.images import Preprocess
+
+
+def stripes(size=(48, 32), left="red", right="blue"):
+    image = Image.new("RGB", size, left)
+    image.paste(right, (size[0] // 2, 0, *size))
+    return image
+
+
+def test_the_orientation_in_the_exif_is_obeyed(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: left is up
+    stripes().save(tmp_path / "turned.png", exif=exif)
+    image = load_image(tmp_path / "turned.png")
+    assert image.size == (32, 48)
+    assert image.getpixel((16, 4)) == (255, 0, 0)
+    assert image.getpixel((16, 44)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+def test_transparent_pixels_become_white(tmp_path, mode):
+    image = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    if mode == "P":
+        image.convert("P").save(tmp_path / "clear.png", transparency=0)
+    else:
+        image.convert(mode).save(
+            tmp_path / "clear.tiff" if mode == "PA" else tmp_path / "clear.png"
+        )
+    file = next(tmp_path.iterdir())
+    assert load_image(file).getpixel((2, 2)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    "mode, colour, suffix",
+    [("1", 0, "png"), ("L", 0, "png"), ("P", 0, "gif"), ("CMYK", (0, 0, 0, 255), "jpg")],
+)
+def test_every_mode_becomes_rgb(tmp_path, mode, colour, suffix):
+    path = tmp_path / f"picture.{suffix}"
+    Image.new(mode, (8, 8), colour).save(path)
+    image = load_image(path)
+    assert image.mode == "RGB"
+    assert max(image.getpixel((4, 4))) < 8
+
+
+def test_transparent_webp_becomes_white(tmp_path):
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.webp", lossless=True)
+    assert load_image(tmp_path / "clear.webp").getpixel((2, 2)) == (255, 255, 255)
+
+
+def test_cmyk_keeps_its_colours(tmp_path):
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=95)
+    red, green, blue = load_image(tmp_path / "print.jpg").getpixel((8, 8))
+    assert red > 240
+    assert max(green, blue) < 15
+
+
+def save_heic(path, **options):
+    """Write a HEIC; Pillow learns to from the plugin's other half, in this process only."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(stripes((96, 64))).save(path, quality=95, **options)
+
+
+@pytest.mark.parametrize("name", ["phone.heic", "phone.jpg"])
+def test_heic_is_read_whatever_it_is_called(tmp_path, name):
+    save_heic(tmp_path / "phone.heic")
+    (tmp_path / "phone.heic").rename(tmp_path / name)
+    image = load_image(tmp_path / name)
+    assert image.size == (96, 64)
+    assert image.getpixel((10, 32))[0] > 200
+    assert image.getpixel((86, 32))[2] > 200
+
+
+def test_heic_is_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save_heic(tmp_path / "phone.heic", exif=exif.tobytes())
+    image = load_image(tmp_path / "phone.heic")
+    assert image.size == (64, 96)
+    assert image.getpixel((32, 10))[0] > 200
+
+
+def test_heic_without_its_package_names_the_extra(tmp_path, monkeypatch):
+    save_heic(tmp_path / "phone.heic")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    image_files._reads_heic.cache_clear()
+    with pytest.raises(UserError, match=r"it is HEIC, .*pip install 'captioning\[heic\]'"):
+        load_image(tmp_path / "phone.heic")
+    image_files._reads_heic.cache_clear()
+
+
+def test_an_address_is_not_fetched():
+    with pytest.raises(UserError, match="nothing is fetched from the network"):
+        load_image("https://example.org/a.jpg")
+
+
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
+    Image.fromarray(np.full((4, 4), 32768, np.uint16)).save(tmp_path / "deep.png")
+    assert load_image(tmp_path / "deep.png").getpixel((1, 1)) == (127, 127, 127)
+
+
+def test_a_large_jpeg_is_decoded_at_a_reduced_scale(tmp_path):
+    stripes((2600, 1300)).save(tmp_path / "photo.jpg")
+    assert load_image(tmp_path / "photo.jpg").size == (1300, 650)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"GIF89a", b"not a picture at all", b"\x89PNG\r\n\x1a\n" + bytes(40)],
+    ids=["empty", "header", "text", "garbage"],
+)
+def test_what_is_no_picture_is_named(tmp_path, content):
+    (tmp_path / "broken.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=r"broken\.jpg cannot be read as a picture"):
+        load_image(tmp_path / "broken.jpg")
+
+
+def test_a_truncated_picture_is_named(tmp_path):
+    stripes((300, 300)).save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"half\.jpg .*truncated"):
+        load_image(tmp_path / "half.jpg")
+
+
+def test_a_missing_picture_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.jpg .*No such file"):
+        load_image(tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize("limit", [500, 1000])  # where Pillow raises, and where it only warns
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch, limit):
+    stripes().save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(UserError, match=r"bomb\.png cannot be read as a picture"):
+        load_image(tmp_path / "bomb.png")
+
+
+def save_png(path, *extra, after=()):
+    """Write noise as a PNG with more chunks before and after the pixels; return the pixels."""
+    image = Image.effect_noise((30, 20), 90)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    plain = file.getvalue()  # a signature of 8 bytes, IHDR of 25, IDAT, IEND of 12
+    path.write_bytes(plain[:33] + b"".join(extra) + plain[33:-12] + b"".join(after) + plain[-12:])
+    return image.convert("RGB")
+
+
+def chunk(kind, content, crc=None):
+    crc = zlib.crc32(kind + content) if crc is None else crc
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+
+LARGE = zlib.compress(bytes(3 * PngImagePlugin.MAX_TEXT_CHUNK))
+METADATA = {
+    "profile": chunk(b"iCCP", b"icc\0\0" + LARGE),
+    "zTXt": chunk(b"zTXt", b"Comment\0\0" + LARGE),
+    "iTXt": chunk(b"iTXt", b"Comment\0\1\0\0\0" + LARGE),
+    "many texts": chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 20))) * 70,
+    "checksum of a text": chunk(b"tEXt", b"Comment\0hello", crc=7),
+    "checksum of a time": chunk(b"tIME", b"\7\xea\1\1\0\0\0", crc=7),
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_png_is_sound_whatever_its_metadata(tmp_path, name, place):
+    extra = ([METADATA[name]], []) if place == "before" else ([], [METADATA[name]])
+    pixels = save_png(tmp_path / "a.png", *extra[0], after=extra[1])
+    assert load_image(tmp_path / "a.png") == pixels
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+@pytest.mark.parametrize("exif", [b"garbage", b"M?\0*\0\0\0\x08", b"MM\0*\xff\xff\xff\xff"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_broken_exif_is_ignored(tmp_path, suffix, exif):
+    stripes().save(tmp_path / f"a.{suffix}", exif=b"Exif\0\0" + exif)
+    assert load_image(tmp_path / f"a.{suffix}").size == (48, 32)
+
+
+def test_metadata_that_is_too_large_does_not_hide_a_damage(tmp_path):
+    save_png(tmp_path / "a.png", METADATA["zTXt"])
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[:-200])
+    with pytest.raises(UserError, match=r"a\.png .*truncated"):
+        load_image(tmp_path / "a.png")
+
+
+def test_metadata_that_is_too_large_does_not_let_a_bomb_in(tmp_path):
+    save_png(tmp_path / "a.png", METADATA["zTXt"])
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[16:24] = struct.pack(">II", 30_000, 30_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(UserError, match="pixels"):
+        load_image(tmp_path / "a.png")
+
+
+def test_a_kind_that_is_handed_to_other_programs_is_refused(tmp_path):
+    stripes().save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    with pytest.raises(UserError, match="EPS is not read here; save it as PNG"):
+        load_image(tmp_path / "a.jpg")
+
+
+def colour_of(path, mode, colour, profile):
+    Image.new(mode, (16, 16), colour).save(path, icc_profile=profile)
+    return np.array(load_image(path).getpixel((8, 8)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "suffix", "profile", "expected"),
+    [
+        ("RGB", (179, 70, 27), "png", prophoto, (255, 0, 0)),
+        ("RGB", (179, 70, 27), "jpg", prophoto, (255, 0, 0)),
+        ("RGB", (179, 70, 27), "tif", prophoto, (255, 0, 0)),
+        ("RGBA", (179, 70, 27, 255), "png", prophoto, (255, 0, 0)),
+        ("RGBA", (179, 70, 27, 0), "png", prophoto, (255, 255, 255)),
+        ("L", 55, "png", linear_grey, (128, 128, 128)),
+        ("LA", (55, 255), "png", linear_grey, (128, 128, 128)),
+        ("I;16", 55 * 257, "png", linear_grey, (128, 128, 128)),
+        ("CMYK", (255, 0, 0, 0), "jpg", grey_inks, (119, 119, 119)),
+        ("CMYK", (0, 0, 0, 0), "tif", grey_inks, (255, 255, 255)),
+    ],
+)
+def test_a_colour_profile_is_followed(tmp_path, mode, colour, suffix, profile, expected):
+    path = tmp_path / f"a.{suffix}"
+    assert np.abs(colour_of(path, mode, colour, profile()) - expected).max() < 6
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "profile"),
+    [
+        ("RGB", (179, 70, 27), b"no profile"),
+        ("RGB", (179, 70, 27), prophoto()[:200]),
+        ("RGB", (179, 70, 27), prophoto() + bytes(5 << 20)),
+        ("RGB", (179, 70, 27), linear_grey()),
+        ("L", 55, prophoto()),
+        ("RGB", (179, 70, 27), grey_inks()),
+    ],
+    ids=["none", "cut", "huge", "grey of colours", "colours of grey", "inks of light"],
+)
+def test_a_profile_that_makes_no_sense_is_not_followed(tmp_path, mode, colour, profile):
+    path = tmp_path / "a.tif"
+    assert (colour_of(path, mode, colour, profile) == colour).all()
+
+
+def test_a_profile_of_srgb_changes_no_pixel(tmp_path):
+    pixels = Image.effect_noise((64, 64), 90).convert("RGB")
+    srgb = image_files.ImageCms.ImageCmsProfile(image_files.ImageCms.createProfile("sRGB"))
+    pixels.save(tmp_path / "a.png", icc_profile=srgb.tobytes())
+    assert load_image(tmp_path / "a.png") == pixels
+
+
+def test_the_profile_of_an_image_that_is_passed_in_is_followed(tmp_path):
+    Image.new("RGB", (8, 8), (179, 70, 27)).save(tmp_path / "a.png", icc_profile=prophoto())
+    preprocess = Preprocess(8, None, [0.0] * 3, [1.0] * 3, "bilinear")
+    with Image.open(tmp_path / "a.png") as image:
+        assert (preprocess(image) == preprocess(load_image(tmp_path / "a.png"))).all()
