@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 import pytorch_lightning as pl
 import torch
@@ -16,9 +16,13 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from captioning.callbacks.captions import ValidationCaptions
+from captioning.callbacks.gallery import Gallery
+from captioning.callbacks.scores import BertSimilarity, CaptionScores
 from captioning.callbacks.whole_files import WholeCheckpoints
 from captioning.data.records import UserError
 from captioning.features.datamodule import CaptionDataModule
@@ -58,7 +62,9 @@ def check_config(config: Mapping[str, Any]) -> None:
 
     Raises UserError for the first key whose name or value cannot be.
     """
-    kinds = {"seed": int, "monitor": str, "mode": Literal["min", "max"], "trainer": dict}
+    if "mode" in config:
+        raise UserError(f"mode={config['mode']}: mode follows from monitor; leave it out")
+    kinds = {"seed": int, "monitor": str, "trainer": dict}
     kinds |= {"run_dir": str, "ckpt_path": str | None}
     for key, hint in kinds.items():
         check_value(key, config.get(key), hint)
@@ -130,10 +136,25 @@ def check_weights(
 
 
 def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
-    """Make the callbacks; raise UserError where none of them logs what `cfg.monitor` names."""
-    callbacks = [build(node) for node in (cfg.get("callbacks") or {}).values() if node]
-    known = ["train/loss", "val/loss"]
-    known += [f"val/{key}" for callback in callbacks for key in getattr(callback, "keys", ())]
+    """Make the callbacks.
+
+    Raises UserError where none of them logs what `cfg.monitor` names, and where one needs another
+    that was dropped.
+    """
+    nodes = {name: node for name, node in (cfg.get("callbacks") or {}).items() if node}
+    named = {name: build(node) for name, node in nodes.items()}
+    callbacks = list(named.values())
+    if not any(isinstance(each, ValidationCaptions) for each in callbacks):
+        for name, each in named.items():
+            if isinstance(each, CaptionScores | BertSimilarity | Gallery):
+                raise UserError(
+                    f"callbacks.{name} needs callbacks.captions; type callbacks.{name}=null, too, "
+                    "or leave callbacks.captions in"
+                )
+    known = ["val/loss"]
+    if "risk_epochs" not in cfg.training:  # whose epochs log a reward in its place
+        known.append("train/loss")
+    known += [f"val/{key}" for each in callbacks for key in getattr(each, "keys", ())]
     if not hasattr(locate(cfg.data._target_), "is_true"):
         known = [key for key in known if key != "val/true"]
     if cfg.monitor not in known:
@@ -154,6 +175,11 @@ def build_trainer(cfg: DictConfig, more: Sequence[pl.Callback] = ()) -> pl.Train
     del options["gpus"]
     callbacks = [*build_callbacks(cfg), *more]
     loggers = [build(node) for node in (cfg.get("logger") or {}).values() if node]
+    if not loggers and any(isinstance(each, LearningRateMonitor) for each in callbacks):
+        raise UserError("callbacks.learning_rate needs a logger; type callbacks.learning_rate=null")
+    # Lightning would put its own in the place of one that was dropped.
+    for key, kind in (("enable_checkpointing", Checkpoint), ("enable_progress_bar", ProgressBar)):
+        options.setdefault(key, any(isinstance(each, kind) for each in callbacks))
     try:
         return pl.Trainer(
             **options,

@@ -17,7 +17,6 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from captioning.callbacks.captions import ValidationCaptions
@@ -97,6 +96,7 @@ def hush() -> None:
         "The number of training batches .* is smaller than the logging interval",
         ".*exists and is not empty",
         ".*LeafSpec",
+        ".*callbacks used to create the checkpoint need to be provided",  # of another monitor
         # Scores of captions are gathered before they are logged, equal on every process.
         "It is recommended to use .*sync_dist=True",
     ):
@@ -104,20 +104,28 @@ def hush() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
-def report(trainer: Trainer, best: ModelCheckpoint) -> None:
-    """Print the scores, some captions with their pictures, and where everything is."""
-    generated = ValidationCaptions.of(trainer)  # by all processes together
+def report(trainer: Trainer, best: str | None) -> None:
+    """Print the scores, some captions with their pictures, and where everything is.
+
+    `best` is the checkpoint that was validated, None for the weights of the last epoch.
+    """
+    captioned = any(isinstance(each, ValidationCaptions) for each in trainer.callbacks)
+    generated = ValidationCaptions.of(trainer) if captioned else []  # by all processes together
     if not trainer.is_global_zero:
         return
+    folder = Path(trainer.default_root_dir)
     scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
-    print(f"\nscores of {best.best_model_path} on the validation split:")
+    print(f"\nscores of {best or 'the last epoch'} on the validation split:")
     for key in sorted(key for key in scores if key.startswith("val/")):
         print(f"  {key.removeprefix('val/'):30} {scores[key]:.4f}")
-    print("\ncaptions:")
+    if generated:
+        print("\ncaptions:")
     for one in generated[:: max(1, len(generated) // 5)][:5]:
         print(f"  {one.record.path}\n    {one.caption}")
-    print(f"\ncheckpoint: {best.best_model_path}")
-    print(f"gallery:    {Path(best.dirpath) / 'gallery.html'}")
+    checkpoint = best or next((one.best_model_path for one in trainer.checkpoint_callbacks), "none")
+    print(f"\ncheckpoint: {checkpoint}")
+    if (folder / "gallery.html").exists():
+        print(f"gallery:    {folder / 'gallery.html'}")
 
 
 def is_over(checkpoint: dict[str, Any], max_epochs: int | None) -> bool:

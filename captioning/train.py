@@ -10,17 +10,20 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from captioning.claim import claim_folder
 from captioning.data.records import UserError
 from captioning.flags import check_flags, disk_errors, quoted
 from captioning.guard import check_places, guard
+from captioning.sweeps.jobs import last_checkpoint
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
@@ -104,20 +107,10 @@ def _train(
         from captioning.slots import take_slot
 
         take_slot(launcher.n_jobs, str(os.getppid()))
-    import pytorch_lightning as pl
     import torch
 
-    from captioning.build import (
-        build,
-        build_data,
-        build_decoder,
-        build_trainer,
-        check_config,
-        plain,
-    )
-    from captioning.callbacks.whole_files import keep_metrics
-    from captioning.captioner import read_checkpoint
-    from captioning.fit import fit, hush, is_over, report, watchers
+    from captioning.build import check_config, plain
+    from captioning.fit import hush
 
     hush()
     torch.set_float32_matmul_precision("high")
@@ -125,6 +118,28 @@ def _train(
     check_config(config)
     check_places(config)
     ckpt_path = ckpt_path or first_checkpoint(cfg)
+    # A sweep holds the folders of its jobs, and knows what is in them.
+    with nullcontext() if in_sweep() else claim_folder(Path(cfg.run_dir), cfg.ckpt_path):
+        return _fit(cfg, config, callbacks, ckpt_path, go_on)
+
+
+def _fit(
+    cfg: DictConfig,
+    config: dict[str, Any],
+    callbacks: Sequence[Callback],
+    ckpt_path: str | None,
+    go_on: str,
+) -> float | None:
+    import pytorch_lightning as pl
+    import torch
+
+    from captioning.build import build, build_data, build_decoder, build_trainer, plain
+    from captioning.callbacks.best_checkpoint import BestCheckpoint
+    from captioning.callbacks.run_folder import RunFolder
+    from captioning.callbacks.whole_files import keep_metrics
+    from captioning.captioner import read_checkpoint
+    from captioning.fit import fit, is_over, report, watchers
+
     checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
     trainer = build_trainer(cfg, [*callbacks, *watchers(cfg.run_dir)])
     if cfg.ckpt_path and cfg.ckpt_path != "last" and is_over(checkpoint, trainer.max_epochs):
@@ -133,6 +148,11 @@ def _train(
             f"{2 * trainer.max_epochs} to train it for longer"
         )
     check_processes(trainer, in_search=bool(callbacks))
+    kept = BestCheckpoint.of(trainer)
+    if callbacks and not kept:
+        raise UserError("a search needs callbacks.best, whose score it compares; leave it in")
+    if in_sweep() and not any(isinstance(each, RunFolder) for each in trainer.callbacks):
+        raise UserError("a sweep needs callbacks.run_folder, whose run.json its table is of")
     data = build_data(cfg, device=trainer.strategy.root_device.type)
     # A decoder that cannot be, or that these features are not for, says so before they are made.
     shape = data.encoder.feature_shape
@@ -149,24 +169,22 @@ def _train(
     }
     module = build(cfg.training, _partial_=True)(decoder=decoder, contents=contents)
     log.info("training on %s; the run's folder is %s", trainer.strategy.root_device, cfg.run_dir)
-    keep_metrics(trainer.loggers, checkpoint)
+    keep_metrics(trainer.loggers, checkpoint, ckpt_path)
     fit(trainer, module, data, ckpt_path, go_on)
-    best = next((one for one in trainer.checkpoint_callbacks if one.monitor == cfg.monitor), None)
-    if best is None or trainer.interrupted:
+    if trainer.interrupted:
         return None
     # The gallery and what is printed are of best.ckpt; metrics.csv ends with the last epoch.
     trainer.loggers = []
-    trainer.validate(module, data, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
+    best, metrics = (kept and kept.best_model_path) or None, dict(trainer.callback_metrics)
+    trainer.validate(module, data, ckpt_path=best, verbose=False, weights_only=True)
     report(trainer, best)
-    return float(best.best_model_score)
+    score = kept.best_score if best else (metrics | trainer.callback_metrics).get(cfg.monitor)
+    return None if score is None else float(score)
 
 
 def first_checkpoint(cfg: DictConfig) -> str | None:
     """Return the checkpoint to go on from; "last" is the run folder's own, once it has one."""
-    own = Path(cfg.run_dir, "last.ckpt")
-    if cfg.ckpt_path == "last":
-        return str(own) if own.exists() else None
-    return cfg.ckpt_path
+    return last_checkpoint(Path(cfg.run_dir)) if cfg.ckpt_path == "last" else cfg.ckpt_path
 
 
 def check_processes(trainer: Trainer, in_search: bool = False) -> None:

@@ -160,6 +160,7 @@ def test_a_package_of_ones_own_takes_one_word(tmp_path):
     ("node", "told"),
     [
         ("callbacks: {x: {_target_: os.system, command: touch owned}}", "could run code"),
+        ("callbacks: {claim: {_target_: os.system, command: touch owned}}", "could run code"),
         ("job_logging: {handlers: {x: {'()': os.system}}}", "could run code"),
         ("job_logging: {handlers: {x: {class: logging.handlers.SocketHandler}}}", "could run code"),
         ("hydra_logging: {handlers: {x: {a: 'ext://stranger.x'}}}", "could run code"),
@@ -252,7 +253,7 @@ def test_no_variable_of_the_environment_gets_into_a_run(monkeypatch):
         ("training.learning_rate=-1", "training.learning_rate=-1: it is 1e-12 or more"),
         ("seed=x", "seed=x: it is a whole number"),
         ("search.width=1.5", "search.width=1.5: it is a whole number"),
-        ("mode=most", "mode=most: it is min or max"),
+        ("+mode=min", "mode=min: mode follows from monitor; leave it out"),
         ("encoder.crop=maybe", "encoder.crop=maybe: it is true or false"),
         ("text_encoder.path=3", "text_encoder.path=3: it is text"),
     ],

@@ -4,14 +4,19 @@ import csv
 import json
 import os
 import re
+import shutil
 
 import pytest
 import torch
 from composing import composed
+from filelock import FileLock
 from PIL import Image
+from pytorch_lightning.loggers import CSVLogger
 from verbs import TINY, run
 
+from captioning.callbacks.whole_files import keep_metrics
 from captioning.captioner import Captioner, read_checkpoint
+from captioning.claim import claim_folder
 from captioning.data.records import UserError
 from captioning.train import train
 
@@ -84,7 +89,55 @@ def test_a_run_goes_on_from_its_last_checkpoint(trained, folder):
     summary = json.loads((folder / "resumed" / "run.json").read_text())
     assert summary["epochs"] == 3
     with open(folder / "resumed" / "metrics.csv", newline="") as file:
-        assert {row["epoch"] for row in csv.DictReader(file) if row["epoch"]} == {"2"}
+        rows = [row for row in csv.DictReader(file) if row["val/cider"]]
+    scores = {int(row["epoch"]): float(row["val/cider"]) for row in rows}
+    assert sorted(scores) == [0, 1, 2]
+    best = read_checkpoint(folder / "resumed" / "best.ckpt")["epoch"]
+    assert best == summary["best_epoch"] == max(scores, key=scores.get)
+    assert scores[best] == summary["best_score"] == summary["metrics"]["val/cider"]
+    assert f"  cider                          {scores[best]:.4f}" in done.stdout
+
+
+def test_metrics_of_the_epochs_before_come_from_the_checkpoint_where_it_is_alone(trained, tmp_path):
+    shutil.copy(trained[1] / "last.ckpt", tmp_path)
+    logger = CSVLogger(tmp_path / "new", name="", version="")
+    last = str(tmp_path / "last.ckpt")
+    keep_metrics([logger], read_checkpoint(last), last)
+    with open(trained[1] / "metrics.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["val/cider"]]
+    keys = ("epoch", "step", "val/cider", "val/loss")
+    told = [{key: row[key] for key in keys} for row in logger.experiment.rows]
+    assert told == [{key: row[key] for key in keys} for row in rows]
+
+
+def test_a_second_run_in_a_folder_is_refused_before_it_writes_there(trained, folder):
+    before = {path: path.read_bytes() for path in trained[1].rglob("*") if path.is_file()}
+    options = ["data.root=data", "trainer.max_epochs=1", "model.hidden_dim=8"]
+    done = run(folder, *TINY, *options, "hydra.run.dir=run")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: run holds last.ckpt of another run; type ckpt_path=last")
+    assert {path: path.read_bytes() for path in trained[1].rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt", "metrics.csv"])
+def test_a_folder_that_holds_a_run_takes_no_other(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"holds {name} of another run"):
+        claim_folder(tmp_path, None)
+    with claim_folder(tmp_path, "last"), claim_folder(tmp_path, str(tmp_path / "last.ckpt")):
+        pass
+    if name == "last.ckpt":
+        with pytest.raises(UserError, match=r"holds last\.ckpt of another run"):
+            claim_folder(tmp_path, "elsewhere/last.ckpt")
+
+
+def test_a_folder_where_another_process_trains_is_refused(tmp_path, monkeypatch):
+    with FileLock(tmp_path / "lock"):
+        with pytest.raises(UserError, match="another process trains in"):
+            claim_folder(tmp_path, "last")
+        monkeypatch.setenv("LOCAL_RANK", "1")  # of the run that holds it
+        with claim_folder(tmp_path, "last"):
+            pass
 
 
 def test_neighbours_may_choose_the_captions_of_validation(folder):

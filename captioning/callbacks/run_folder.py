@@ -18,12 +18,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from captioning.callbacks.best_checkpoint import BestCheckpoint
 from captioning.callbacks.captions import Generated, ValidationCaptions
 from captioning.callbacks.curves import draw_curves
 from captioning.callbacks.gallery import spread
 from captioning.callbacks.lines import epoch_line, sample_table
 from captioning.callbacks.provenance import provenance
 from captioning.data.whole import whole
+from captioning.metrics.table import mode_of
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +35,13 @@ SAMPLES = 7  # captions shown in the log each epoch
 class RunFolder(pl.Callback):
     """Keeps run.json in `folder`, logs a line and sample captions an epoch, draws curves.png.
 
-    The best checkpoint is the one of the ModelCheckpoint with this `monitor`; `mode` is "max" or
-    "min". The metrics of all epochs travel in the checkpoints, so a resumed run draws them all.
+    The best epoch is that of best.ckpt, and there is none without a BestCheckpoint. The metrics of
+    all epochs travel in the checkpoints, so a resumed run draws them all.
     """
 
-    def __init__(self, folder: str, monitor: str, mode: str = "max"):
+    def __init__(self, folder: str, monitor: str):
         self.folder = Path(folder)
         self.monitor = monitor
-        self.mode = mode
         self.history: dict[int, dict[str, float]] = {}
         self._samples: list[Generated] = []
         self._run: dict[str, Any] = {}
@@ -64,12 +65,13 @@ class RunFolder(pl.Callback):
             "trained_parameters": sum(weight.numel() for weight in weights),
             "encoder": getattr(encoder, "identity", None),
             "monitor": self.monitor,
-            "mode": self.mode,
+            "mode": mode_of(self.monitor),
         }
         self._write(trainer, "running")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the epoch's clock."""
+        """Start the epoch's clock, and tell of the one before: its checkpoints are written now."""
+        self._write(trainer, "running")
         self._epoch_start = time.monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -81,12 +83,11 @@ class RunFolder(pl.Callback):
             self._samples = spread(ValidationCaptions.of(trainer), SAMPLES)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the epoch and bring run.json up to date; validation has come before."""
+        """Log the epoch; validation has come before, and checkpoints come after."""
         self._seconds.append(time.monotonic() - self._epoch_start)
         self._note(trainer, "train/")
         metrics = self.history[trainer.current_epoch]
         metrics["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self._write(trainer, "running")
         if not trainer.is_global_zero:
             return
         log.info("%s", epoch_line(trainer.current_epoch, metrics))
@@ -122,27 +123,24 @@ class RunFolder(pl.Callback):
         if self._run and trainer.is_global_zero:
             self._write(trainer, status)
             title = " / ".join(self.folder.resolve().parts[-2:])
-            draw_curves(self.folder / "curves.png", title, self.history, self._best_epoch())
+            epoch = self._best(trainer)["best_epoch"]
+            draw_curves(self.folder / "curves.png", title, self.history, epoch)
         self._run = {}  # what the trainer does after the fit is not this run
 
-    def _best_epoch(self) -> int | None:
-        values = {
-            epoch: metrics[self.monitor]
-            for epoch, metrics in self.history.items()
-            if math.isfinite(metrics.get(self.monitor, math.nan))
+    def _best(self, trainer: pl.Trainer) -> dict[str, Any]:
+        best = BestCheckpoint.of(trainer)
+        if best is None or best.best_epoch is None:
+            return dict.fromkeys(("best_score", "best_epoch", "best_checkpoint"))
+        return finite({"best_score": best.best_score}) | {
+            "best_epoch": best.best_epoch,
+            "best_checkpoint": os.path.relpath(best.path, self.folder.resolve()),
         }
-        return (max if self.mode == "max" else min)(values, key=values.get) if values else None
 
     def _write(self, trainer: pl.Trainer, status: str) -> None:
         if not trainer.is_global_zero:
             return
-        best = self._best_epoch()
-        paths = [
-            os.path.relpath(checkpoint.best_model_path, self.folder)
-            for checkpoint in trainer.checkpoint_callbacks
-            if getattr(checkpoint, "monitor", None) == self.monitor and checkpoint.best_model_path
-        ]
-        shown = self.history.get(max(self.history, default=0) if best is None else best, {})
+        best = self._best(trainer)
+        shown = self.history.get(best["best_epoch"], self.history.get(max(self.history, default=0)))
         pace = round(statistics.median(self._seconds), 2) if self._seconds else None
         content = {
             "status": status,
@@ -150,10 +148,8 @@ class RunFolder(pl.Callback):
             "epochs": len(self.history),
             "seconds": round(time.monotonic() - self._start, 2),
             "seconds_per_epoch": pace,
-            "best_score": self.history[best][self.monitor] if best is not None else None,
-            "best_epoch": best,
-            "best_checkpoint": paths[0] if paths else None,
-            "metrics": finite(shown),
+            **best,
+            "metrics": finite(shown or {}),
             "history": [{"epoch": at} | finite(self.history[at]) for at in sorted(self.history)],
         }
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -72,19 +72,22 @@ class WholeTable(ExperimentWriter):
 
 
 @rank_zero_only
-def keep_metrics(loggers: Iterable[Logger], checkpoint: dict[str, Any]) -> None:
+def keep_metrics(
+    loggers: Iterable[Logger], checkpoint: dict[str, Any], ckpt_path: str | None = None
+) -> None:
     """Keep what metrics.csv says of the steps before a checkpoint ({}: none), and its own.
 
-    Where a run goes on in its folder. Call it before the fit.
+    Where a run goes on in another folder, it begins with the metrics.csv beside `ckpt_path`, or
+    with a row for each epoch that the checkpoint knows. Call it before the fit.
     """
     step, last = checkpoint.get("global_step", 0), checkpoint.get("epoch_metrics")
     for logger in loggers:
         if not isinstance(logger, CSVLogger):
             continue
-        path, rows = Path(logger.log_dir) / "metrics.csv", []
-        if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if (row["step"] or "").isdigit()]
+        path = Path(logger.log_dir) / "metrics.csv"
+        rows = read_rows(path)
+        if not rows and ckpt_path:
+            rows = read_rows(Path(ckpt_path).with_name(path.name)) or history_rows(checkpoint)
         # Of runs before there were whole files: a cell that a kill cut off is None.
         kept = [row for row in rows if int(row["step"]) < step]
         kept = [{key: value for key, value in row.items() if key and value} for row in kept]
@@ -93,3 +96,22 @@ def keep_metrics(loggers: Iterable[Logger], checkpoint: dict[str, Any]) -> None:
         if last and rows and not any(last.keys() <= one.keys() for one in written):
             table.metrics = [last]  # killed before it was written
             table.save()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a metrics.csv that have a step; none where there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if (row["step"] or "").isdigit()]
+
+
+def history_rows(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each epoch in a checkpoint's metrics, as if all had equally many steps."""
+    history = checkpoint.get("callbacks", {}).get("RunFolder", {}).get("history", {})
+    steps = checkpoint["global_step"] / (checkpoint["epoch"] + 1)
+    rows = [
+        {"epoch": epoch, "step": round((epoch + 1) * steps) - 1, **metrics}
+        for epoch, metrics in history.items()
+    ]
+    return [{key: str(value) for key, value in row.items()} for row in rows]

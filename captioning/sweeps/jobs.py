@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def is_finished(folder: Path, config: Mapping[str, Any]) -> bool:
     Raises ChangedError where the folder holds a model that another config made.
     """
     status = read_status(folder)
-    begun = status.get("status") == "finished" or (folder / "last.ckpt").exists()
+    begun = status.get("status") == "finished" or last_checkpoint(folder)
     changed = differences(status["config"], config) if begun and status else []
     if changed:
         raise ChangedError(folder, changed)
@@ -91,29 +91,45 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def lock_folder(folder: Path) -> AbstractContextManager:
+    """Make a run's folder and hold it; the process that holds it may do so again.
+
+    Raises UserError where another process holds it. A process that dies lets go.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return FileLock(folder / "lock", is_singleton=True).acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"another process trains in {folder} now; wait, stop it, or name another folder"
+        ) from None
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Return what a run in this folder goes on from: best.ckpt where it has no last.ckpt."""
+    paths = (folder / "last.ckpt", folder / "best.ckpt")
+    return next((str(path) for path in paths if path.exists()), None)
+
+
 def attempt(
     folder: Path, config: Mapping[str, Any], train: Callable[[str | None], float | None]
 ) -> float | None:
-    """Call `train` with the folder's last.ckpt, if there is one; note in status.json how it went.
+    """Call `train` with the folder's last checkpoint, if any; note in status.json how it went.
 
     Returns the score, at once where the job is finished. What breaks a job is raised again, after
     it is written down. Raises UserError where another process is at it, or its config changed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / "lock", blocking=False):
-            if is_finished(folder, config):
-                log.info("finished before: %s", folder)
-                return read_status(folder)["score"]
-            return _attempt(folder, config, train)
-    except Timeout:
-        raise UserError(f"another process trains in {folder} now; wait, or stop it") from None
+    with lock_folder(folder):
+        if is_finished(folder, config):
+            log.info("finished before: %s", folder)
+            return read_status(folder)["score"]
+        return _attempt(folder, config, train)
 
 
 def _attempt(
     folder: Path, config: Mapping[str, Any], train: Callable[[str | None], float | None]
 ) -> float | None:
-    start, last = time.time(), folder / "last.ckpt"
+    start = time.time()
 
     def write(status: str, **more: Any) -> None:
         content = {"status": status, "host": platform.node(), "process": os.getpid()}
@@ -124,7 +140,7 @@ def _attempt(
 
     write("running")
     try:
-        score = train(str(last) if last.exists() else None)
+        score = train(last_checkpoint(folder))
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         reason = " ".join(f"{type(error).__name__}: {error}".removeprefix("UserError: ").split())

@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from captioning.callbacks.best_checkpoint import BestCheckpoint
 from captioning.callbacks.run_folder import RunFolder
 
 
@@ -42,8 +43,7 @@ def raising(error):
 
 
 def test_a_finished_run(folder, run_folder, fit):
-    best = ModelCheckpoint(folder, "best", monitor="val/cider", mode="max")
-    last = ModelCheckpoint(folder, "last")
+    best, last = BestCheckpoint(str(folder), "val/cider"), ModelCheckpoint(folder, "last")
     fit(run_folder, last, best, enable_checkpointing=True)
     run = read(folder)
     assert run["status"] == "finished"
@@ -57,7 +57,8 @@ def test_a_finished_run(folder, run_folder, fit):
 
 def test_run_json_says_running_meanwhile(folder, run_folder, fit):
     seen = []
-    fit(run_folder, At(lambda: seen.append(read(folder))))
+    best = BestCheckpoint(str(folder), "val/cider")
+    fit(run_folder, best, At(lambda: seen.append(read(folder))), enable_checkpointing=True)
     assert (seen[0]["status"], seen[0]["epochs"], seen[0]["best_score"]) == ("running", 1, 0.25)
 
 
@@ -93,9 +94,19 @@ def test_a_resumed_run_knows_the_epochs_before(folder, run_folder, fit):
     assert read(folder)["epochs"] == 3
 
 
-def test_the_smallest_is_best_in_mode_min(folder, fit):
-    fit(RunFolder(str(folder), "val/cider", mode="min"))
-    assert (read(folder)["best_score"], read(folder)["best_checkpoint"]) == (0.25, None)
+def test_the_smallest_loss_is_best(folder, fit):
+    best = BestCheckpoint(str(folder), "val/loss")
+    fit(RunFolder(str(folder), "val/loss"), best, epochs=3, enable_checkpointing=True)
+    run = read(folder)
+    assert (run["mode"], run["best_epoch"]) == ("min", 2)
+    assert run["best_score"] == run["metrics"]["val/loss"] == run["history"][2]["val/loss"]
+
+
+def test_without_a_best_checkpoint_the_last_epoch_counts(folder, run_folder, fit):
+    fit(run_folder)
+    run = read(folder)
+    assert run["best_score"] is run["best_epoch"] is run["best_checkpoint"] is None
+    assert run["metrics"]["val/cider"] == 1.25
 
 
 def test_what_follows_the_fit_leaves_run_json_alone(folder, run_folder, fit):

@@ -16,7 +16,7 @@ SEEDS = [
     b"model=lstm trainer.max_epochs=3",
     b"model.hidden_dim=256 model.dropout=0.4 seed=3 monitor=val/loss",
     b"training.learning_rate=1e-3 training.warmup=0.1 datamodule.batch_size=64",
-    b"+model.num_layers=2 search=beam search.width=5 mode=max",
+    b"+model.num_layers=2 search=beam search.width=5 +mode=max",
     b"search=consensus search.utility.path=captioning.metrics.consensus.rouge_utility",
     b"callbacks.gallery=null ~callbacks.progress data=scenes data.images=100 trainer.gpus=0",
     b"encoder.features=grid encoder.image_size=224 logger=tensorboard",

@@ -1,0 +1,97 @@
+"""Each callback of conf/callbacks can be dropped: the run ends well, or a sentence comes first."""
+
+import csv
+import json
+
+import pytest
+import pytorch_lightning as pl
+from composing import composed
+from omegaconf import OmegaConf
+from verbs import TINY
+
+from captioning.data.records import UserError
+from captioning.train import CONF, train
+
+pytestmark = pytest.mark.slow
+NAMES = sorted(OmegaConf.load(CONF / "callbacks" / "default.yaml"))
+NEEDED = ("captions",)  # by others, which then must go, too
+
+
+@pytest.fixture
+def drop(folder, tmp_path, monkeypatch):
+    """Return a function that trains one batch without the given callbacks, and more options."""
+    monkeypatch.chdir(folder)
+
+    def run(*names, callbacks=(), **options):
+        options = {"data.root": "data", "trainer": "debug", "search": "greedy"} | options
+        options |= {"run_dir": tmp_path / "run"} | {f"callbacks.{name}": "null" for name in names}
+        cfg = composed(*TINY, *(f"{key}={value}" for key, value in options.items()))
+        train(cfg, callbacks)
+        return tmp_path / "run"
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in (*NEEDED, "bert_similarity")]
+)
+def test_a_run_without_one_callback_ends_with_scores(drop, capsys, name):
+    folder = drop("bert_similarity", name, monitor="val/loss")
+    printed, files = capsys.readouterr().out, {path.name for path in folder.iterdir()}
+    assert "  loss " in printed
+    assert ("  cider " in printed) == (name != "scores")
+    assert ("last epoch" in printed) == (name == "best")
+    assert ("gallery.html" in printed) == ("gallery.html" in files) == (name != "gallery")
+    assert ("best.ckpt" in files, "last.ckpt" in files) == (name != "best", name != "last")
+    assert ("run.json" in files) == (name != "run_folder")
+
+
+def test_without_best_what_is_printed_is_the_last_epoch(drop, capsys):
+    folder = drop("bert_similarity", "best", **{"trainer.max_epochs": 2})
+    printed = capsys.readouterr().out
+    assert "scores of the last epoch" in printed
+    assert f"checkpoint: {folder / 'last.ckpt'}" in printed
+    run = json.loads((folder / "run.json").read_text())
+    with open(folder / "metrics.csv", newline="") as file:
+        last = [row for row in csv.DictReader(file) if row["val/cider"]][-1]
+    assert run["best_checkpoint"] is None
+    assert run["metrics"]["val/cider"] == float(last["val/cider"])
+    assert f"  cider                          {float(last['val/cider']):.4f}" in printed
+
+
+def test_a_run_without_checkpoints_and_captions_ends_with_its_loss(drop, capsys):
+    dropped = ("captions", "scores", "bert_similarity", "gallery", "best", "last")
+    folder = drop(*dropped, monitor="val/loss")
+    assert "  loss " in capsys.readouterr().out
+    assert not list(folder.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "told"),
+    [
+        (["captions"], {}, "callbacks.scores needs callbacks.captions"),
+        (["captions", "scores"], {"monitor": "val/loss"}, "callbacks.bert_similarity needs"),
+        (
+            ["captions", "scores", "bert_similarity"],
+            {"monitor": "val/loss"},
+            "callbacks.gallery needs",
+        ),
+        (["scores"], {}, "nothing logs monitor=val/cider"),
+        (["bert_similarity"], {"monitor": "val/semantic"}, "nothing logs monitor=val/semantic"),
+        ([], {"training": "risk", "monitor": "train/loss"}, "nothing logs monitor=train/loss"),
+        ([], {"logger.csv": "null"}, "callbacks.learning_rate needs a logger"),
+    ],
+)
+def test_what_others_need_is_said_before_pictures_are_encoded(drop, names, options, told):
+    places = {"datamodule.features_root": "nowhere"}
+    with pytest.raises(UserError, match=told):
+        drop(*names, **options, **places)
+
+
+def test_a_sweep_without_run_json_and_a_search_without_best_are_refused(drop, monkeypatch):
+    places = {"datamodule.features_root": "nowhere"}
+    with pytest.raises(UserError, match=r"a search needs callbacks\.best"):
+        drop("best", callbacks=[pl.Callback()], **places)
+    monkeypatch.setattr("captioning.train.in_sweep", lambda: True)
+    with pytest.raises(UserError, match=r"a sweep needs callbacks\.run_folder"):
+        drop("run_folder", **places)
