@@ -153,7 +153,7 @@ def _fit(
         raise UserError("a search needs callbacks.best, whose score it compares; leave it in")
     if in_sweep() and not any(isinstance(each, RunFolder) for each in trainer.callbacks):
         raise UserError("a sweep needs callbacks.run_folder, whose run.json its table is of")
-    data = build_data(cfg, device=trainer.strategy.root_device.type)
+    data = build_data(cfg, device=str(trainer.strategy.root_device))
     # A decoder that cannot be, or that these features are not for, says so before they are made.
     shape = data.encoder.feature_shape
     build_decoder(config["model"], 8, shape[-1]).eval().begin(torch.zeros(1, *shape))

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
 from composing import composed
 from hydra.types import RunMode
 from omegaconf import read_write
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 from verbs import TINY, TWO, run
 
@@ -30,8 +32,12 @@ def both(folder):
     Without dropout, which draws other numbers in each process, and with a model that has no batch
     norm, which would see half of each batch. Captions differ in length, so that the halves do.
     """
-    options = [*TINY, "data.root=data", "model=merge", "model.dropout=0", "trainer.max_epochs=3"]
-    options.append("datamodule.batch_size=4")
+    shutil.copytree(folder / "data", folder / "uneven")
+    with open(folder / "uneven" / "captions.csv", "a") as table:
+        table.write("train-red.png,a small red square on a grey wall,train\n")
+        table.write("train-blue.png,blue all over,train\n")
+    options = [*TINY, "data.root=uneven", "model=merge", "model.dropout=0", "trainer.max_epochs=3"]
+    options.append("datamodule.batch_size=5")
     for name, more in (("one", []), ("two", TWO)):
         done = run(folder, *options, *more, f"hydra.run.dir={name}")
         assert done.returncode == 0, done.stderr
@@ -101,3 +107,17 @@ def test_processes_without_a_common_folder_are_refused(folder, tmp_path, monkeyp
     monkeypatch.setattr(rank_zero_only, "rank", 0)
     with pytest.raises(UserError, match=r"hydra\.run\.dir="):
         started(folder, tmp_path, monkeypatch, RunMode.RUN)
+
+
+def test_each_process_encodes_on_its_own_gpu(folder, tmp_path, monkeypatch):
+    devices = []
+
+    def build_data(cfg, device):
+        devices.append(device)
+        raise UserError("far enough")
+
+    monkeypatch.setattr("captioning.build.build_data", build_data)
+    monkeypatch.setattr(DDPStrategy, "root_device", property(lambda _: torch.device("cuda", 1)))
+    with pytest.raises(UserError, match="far enough"):
+        started(folder, tmp_path, monkeypatch, RunMode.RUN)
+    assert devices == ["cuda:1"]

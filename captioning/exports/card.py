@@ -66,6 +66,12 @@ LIMITS = """- It has no other words than its vocabulary, and of what it has not 
   anybody by it, nor let it alone describe pictures to those who cannot see them.
 - Counts, left and right, writing in the picture and small things are what such models get wrong
   most."""
+NOT_SCORED = """**The captions of this graph, which searches greedily, were not scored.**
+`python -m captioning.evaluate ckpt=PATH search=greedy` scores them, and `captioning.export` puts
+its scores.json here by `scores=FILE`.
+
+"""
+MEASURED = "- Measured with the search of `val` above:"
 SHARES = "x100; loss is in nats a word, words are counted"
 
 
@@ -97,7 +103,7 @@ def model_card(
     )
     parts = {
         "Data": _data(config, data),
-        "Scores": _scores(checkpoint, run, evaluation),
+        "Scores": _scores(kind, checkpoint, evaluation),
         "Known failures": _failures(checkpoint, captions),
         "Encoder": _encoder(encoder),
         "Where it comes from": _provenance(checkpoint, run),
@@ -126,18 +132,21 @@ def _data(config: Contents, choice: str | None) -> str:
     )
 
 
-def _scores(checkpoint: Contents, run: Contents | None, evaluation: Contents | None) -> str:
-    config = checkpoint["captioning"]["config"]
+def _scores(kind: str, checkpoint: Contents, evaluation: Contents | None) -> str:
     scores = {k: v for k, v in history_of(checkpoint).items() if k.startswith("val/")}
+    searches = [_validation_search(checkpoint)] if scores else []
+    searches += [evaluation["search"]] if evaluation else []
+    text = ""
+    if kind == "onnx" and not any(map(_is_graphs, searches)):
+        text = NOT_SCORED
     if scores:
-        search = _plain(config["callbacks"]["captions"]["search"])
-        text = (
+        text += (
             f"Of epoch {checkpoint['epoch']}, on the `val` split, which also chose the epoch, with "
-            f"`{search}`; {SHARES}. Written by the training command above.\n\n"
+            f"{_named(kind, searches[0])}; {SHARES}. Written by the training command above.\n\n"
             f"{_table({k.removeprefix('val/'): _shown(k, v) for k, v in scores.items()})}\n"
         )
     else:
-        text = "No scores are in the checkpoint: this model was not measured.\n"
+        text += "No scores are in the checkpoint: this model was not measured.\n"
     if not evaluation:
         return (
             text + "\nNo evaluation was given to the export: the `test` split is not scored here."
@@ -147,9 +156,24 @@ def _scores(checkpoint: Contents, run: Contents | None, evaluation: Contents | N
         rows[key] += f" ({' to '.join(_shown(key, bound) for bound in bounds)})"
     return text + (
         f"\nOn the {evaluation['pictures']:,} pictures of `{evaluation['split']}`, with "
-        f"`{_plain(evaluation['search'])}`, {SHARES}; with 95 % intervals, by "
+        f"{_named(kind, searches[-1])}, {SHARES}; with 95 % intervals, by "
         f"`{evaluation['command']}` at commit `{evaluation['commit']}`:\n\n{_table(rows)}"
     )
+
+
+def _validation_search(checkpoint: Contents) -> Contents:
+    captions = checkpoint["captioning"]["config"]["callbacks"].get("captions") or {}
+    return captions.get("search", {"_target_": "teacher forcing"})
+
+
+def _is_graphs(search: Contents) -> bool:
+    """Say whether a search is that of the ONNX graph: greedy, 20 words at most."""
+    return search["_target_"].endswith(".greedy_search") and search.get("max_length", 20) == 20
+
+
+def _named(kind: str, search: Contents) -> str:
+    other = kind == "onnx" and not _is_graphs(search)
+    return f"`{_plain(search)}`{', not with this graph' if other else ''}"
 
 
 def _failures(checkpoint: Contents, captions: Path | None) -> str:
@@ -157,7 +181,7 @@ def _failures(checkpoint: Contents, captions: Path | None) -> str:
     scores = history_of(checkpoint)
     if "val/distinct" in scores:
         lines.append(
-            f"- Measured: it repeats itself; of 100 captions of validation pictures, "
+            f"{MEASURED} it repeats itself; of 100 captions of validation pictures, "
             f"{100 * scores['val/distinct']:.0f} differ."
         )
     if captions:
@@ -167,7 +191,7 @@ def _failures(checkpoint: Contents, captions: Path | None) -> str:
         worst = sorted(rows, key=lambda row: float(row[key]))[:3] if key else []
         if worst:
             said = "; ".join(f"“{row['caption']}” of `{row['image']}`" for row in worst)
-            lines.append(f"- Measured: its worst validation captions by `{key}` are {said}.")
+            lines.append(f"{MEASURED} its worst validation captions by `{key}` are {said}.")
     return "\n".join(lines)
 
 
@@ -204,7 +228,7 @@ def _plain(search: Contents) -> str:
     name = search["_target_"].rpartition(".")[2]
     options = [f"{k}={v}" for k, v in search.items() if isinstance(v, int | float) and k[0] != "_"]
     asks = " among the training pictures (data=FOLDER)" if name == "Neighbours" else ""
-    return f"{name} {' '.join(options)}{asks}"
+    return " ".join([name, *options]) + asks
 
 
 def _table(rows: Mapping[str, str], head: Sequence[str] = ("", "")) -> str:

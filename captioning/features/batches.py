@@ -87,8 +87,9 @@ class LengthBuckets(Sampler[np.ndarray]):
 
     The order depends on (seed, epoch) alone. With `shuffle=False`, one pool in a fixed order. Of
     `world_size` processes each takes its share of every batch: together they do what one process
-    would, and nothing twice. What is left at the end and too little for two captions (or pictures)
-    a process, as batch norm needs them, joins the batch before it.
+    would, and nothing twice. What is left at the end and too little for two captions (or, given
+    `pictures`, two images) a process joins the batch before it. Two captions may be of one image:
+    `BatchNorm` takes a single row.
 
     `state_dict` says how far an epoch has come; where it is loaded, that epoch goes on from there.
     """

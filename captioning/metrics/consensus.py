@@ -1,12 +1,13 @@
 """Utilities for minimum Bayes risk: captions of each picture in, their worth to one another out.
 
 `utility(captions)[i, a, b]` is the score of caption a of picture i with caption b as its only
-reference. Bind what is left and choose:
+reference, whatever the other pictures. Bind what is left and choose:
 `minimum_bayes_risk(sample(…, samples=16), partial(cider_utility, documents=…), vocabulary)`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,6 +22,8 @@ from captioning.metrics.scores import Scores
 
 Captions = Sequence[Sequence[str]]  # as many of each picture
 Utilities = Float[np.ndarray, "image caption caption"]
+# Every n-gram weighs log(2 / 1): cosines do not depend on how much that is.
+EQUAL_WEIGHTS = Documents(Counter(), 2)
 
 
 def bleu_utility(captions: Captions) -> Utilities:
@@ -34,13 +37,11 @@ def rouge_utility(captions: Captions) -> Utilities:
 
 
 def cider_utility(captions: Captions, documents: Documents | None = None) -> Utilities:
-    """Return CIDEr-D, 0 to 10, with words weighed by `documents`.
+    """Return CIDEr-D, 0 to 10, with n-grams weighed by `documents`, such as training references.
 
-    Give `Documents.of` the training references. Without, a picture's own captions are its
-    document: that needs many pictures at once, for a word in all documents weighs nothing. Raises
-    UserError for one picture without `documents`.
+    Without, all n-grams weigh the same.
     """
-    documents = documents or Documents.of(captions)
+    documents = documents or EQUAL_WEIGHTS
     return np.array([cider_d_pairs(of_image, documents) for of_image in captions])
 
 

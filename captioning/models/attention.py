@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioning.data.records import UserError
+from captioning.models.batch_norm import BatchNorm
 from captioning.models.decoder import Decoder, State
 from captioning.models.dropout import Dropout
 
@@ -22,6 +23,8 @@ class AttentionDecoder(Decoder):
     The regions' mean enters the LSTM's first state. `heads` look at different regions at once.
     Raises UserError where they do not divide `hidden_dim`.
     """
+
+    shared_parts = 1  # regions
 
     def __init__(
         self,
@@ -37,7 +40,7 @@ class AttentionDecoder(Decoder):
             raise UserError(f"model.hidden_dim={hidden_dim} does not split into heads={heads}")
         self.heads = heads
         self.embedding = nn.Embedding(vocabulary_size, embed_dim)
-        self.norm = nn.BatchNorm1d(feature_dim, affine=False)  # the next layer has weights enough
+        self.norm = BatchNorm(feature_dim, affine=False)  # the next layer has weights enough
         self.regions = nn.Sequential(
             Dropout(dropout), nn.Linear(feature_dim, hidden_dim), nn.ReLU(), Dropout(dropout)
         )
@@ -71,7 +74,9 @@ class AttentionDecoder(Decoder):
         said, (hidden, cell) = self.lstm(words, (hidden[None], cell[None]))
         said = self.dropout(said)
         parts = regions.unflatten(-1, (self.heads, -1))
-        seen = (self._look(said, parts) @ parts.transpose(1, 2)).transpose(1, 2).flatten(2)
+        asking = said.reshape(regions.shape[0], -1, said.shape[-1])  # all sentences of an image
+        seen = self._look(asking, parts) @ parts.transpose(1, 2)
+        seen = seen.transpose(1, 2).reshape(said.shape)
         both = self.said(said) + self.gate(said).sigmoid() * self.seen(seen)
         return self.dropout(both.tanh()), (regions, hidden[0], cell[0])
 

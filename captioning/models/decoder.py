@@ -19,6 +19,13 @@ class Decoder(nn.Module):
     A part that grows with the words read does so along its second axis.
     """
 
+    shared_parts = 0
+    """How many parts, at the start of the state, all sentences of an image share in a search.
+
+    They keep one row an image. `read` is given k times as many rows of tokens, those of an image
+    next to each other, and returns these parts as they are.
+    """
+
     output: nn.Linear
     """`[… hidden]` → logits `[… vocabulary]`; with a bias, as the loss takes weight and bias."""
 
@@ -34,6 +41,11 @@ class Decoder(nn.Module):
 
         The same words one by one give the same.
         """
+
+    def repeat(self, state: State, times: int) -> State:
+        """Return the state of `times` sentences an image, next to each other."""
+        shared, own = state[: self.shared_parts], state[self.shared_parts :]
+        return *shared, *(part.repeat_interleave(times, 0) for part in own)
 
     def step(
         self, tokens: Int[Tensor, " batch"], state: State

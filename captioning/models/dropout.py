@@ -12,7 +12,7 @@ from torch.nn import functional as F
 class Dropout(nn.Module):
     """In training, zeroes a share `p` of the numbers and scales the rest (Srivastava et al. 2014).
 
-    On a CPU `p` is rounded to a 256th, as a byte decides on each number.
+    On a CPU a byte decides on each number: `p` is rounded to a 256th, unless that is none or all.
     """
 
     def __init__(self, p: float):
@@ -25,9 +25,9 @@ class Dropout(nn.Module):
         """Return the numbers with some of them zero; in eval mode, the numbers."""
         if not self.training or self.p == 0:
             return numbers
-        if numbers.device.type != "cpu":
+        kept = round(256 * (1 - self.p))
+        if numbers.device.type != "cpu" or kept in (0, 256):
             return F.dropout(numbers, self.p)
-        kept = max(1, round(256 * (1 - self.p)))
         draws = torch.empty(-(-numbers.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         bytes_ = draws.view(torch.uint8)[: numbers.numel()].view(numbers.shape)
         return numbers * (bytes_ < kept).to(numbers.dtype).mul_(256 / kept)

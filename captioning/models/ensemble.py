@@ -6,7 +6,8 @@ It keeps the contract of a decoder (see lstm.py), so every search works on it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Int
@@ -33,23 +34,32 @@ class Ensemble(nn.Module):
         self._parts = [len(state) for state in states]  # each model's own, whatever the picture
         return tuple(part for state in states for part in state)
 
+    def repeat(self, state: State, times: int) -> State:
+        """Return the state of `times` sentences an image, each member's in its own way."""
+        states = [member.repeat(own, times) for member, own in self._states(state)]
+        return tuple(part for own in states for part in own)
+
     def step(
         self, tokens: Int[Tensor, " batch"], state: State
     ) -> tuple[Float[Tensor, "batch vocabulary"], State]:
         """Read one word a row; return the logs of the next one's probabilities, and the state."""
-        logits, after, start = [], [], 0
-        for member, parts in zip(self.members, self._parts, strict=True):
-            said, own = member.step(tokens, state[start : start + parts])
-            logits.append(said)
-            after += own
-            start += parts
-        return _mean_probability(logits), tuple(after)
+        steps = [member.step(tokens, own) for member, own in self._states(state)]
+        return (
+            _mean_probability([logits for logits, _ in steps]),
+            tuple(part for _, own in steps for part in own),
+        )
 
     def forward(
         self, features: Float[Tensor, "batch *region feature"], tokens: Int[Tensor, "batch time"]
     ) -> Float[Tensor, "batch time vocabulary"]:
         """Teacher forcing: what `step` returns after each of the tokens, all at once."""
         return _mean_probability([member(features, tokens) for member in self.members])
+
+    def _states(self, state: State) -> Iterator[tuple[nn.Module, State]]:
+        """Yield each member with its part of the state."""
+        parts = iter(state)
+        for member, number in zip(self.members, self._parts, strict=True):
+            yield member, tuple(islice(parts, number))
 
 
 def _mean_probability(logits: list[Tensor]) -> Tensor:

@@ -27,19 +27,26 @@ def word_loss(
 
     Under autocast the products are in its precision, the loss in float32.
     """
-    return _WordLoss.apply(hidden, output.weight, output.bias, targets, label_smoothing)
+    learns = torch.is_grad_enabled()  # inside of `forward` it never is
+    return _WordLoss.apply(hidden, output.weight, output.bias, targets, label_smoothing, learns)
 
 
 class _WordLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        learns: bool,
     ) -> Tensor:
         kind = hidden.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         matrix, vocabulary = weight.to(low), len(weight)
-        learns = any(ctx.needs_input_grad)
-        gradients = [torch.zeros_like(one, dtype=torch.float32) for one in (hidden, weight, bias)]
+        inputs = (hidden, weight, bias) if learns else ()
+        gradients = [torch.zeros_like(one, dtype=torch.float32) for one in inputs]
         loss = torch.zeros((), device=hidden.device)
         rows = max(1, AT_ONCE // vocabulary)
         for start in range(0, len(hidden), rows):
@@ -63,7 +70,7 @@ class _WordLoss(torch.autograd.Function):
             gradients[0][start : start + rows] = share @ matrix
             gradients[1] += share.t() @ some
         ctx.save_for_backward(*gradients)
-        ctx.dtypes = [one.dtype for one in (hidden, weight, bias)]
+        ctx.dtypes = [one.dtype for one in inputs]
         return loss / len(hidden)
 
     @staticmethod
@@ -74,4 +81,4 @@ class _WordLoss(torch.autograd.Function):
             (one * scale).to(dtype)
             for one, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
-        return *learnt, None, None
+        return *learnt, None, None, None

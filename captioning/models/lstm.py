@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioning.data.records import UserError
+from captioning.models.batch_norm import BatchNorm
 from captioning.models.decoder import Decoder, State
 from captioning.models.dropout import Dropout
 
@@ -38,11 +39,11 @@ class LSTMDecoder(Decoder):
         self.inject = inject
         self.embedding = nn.Embedding(vocabulary_size, embed_dim)
         self.image = nn.Sequential(
-            nn.BatchNorm1d(feature_dim, affine=False),  # the next layer has weights enough
+            BatchNorm(feature_dim, affine=False),  # the next layer has weights enough
             Dropout(dropout),
             nn.Linear(feature_dim, 2 * num_layers * hidden_dim if inject == "init" else embed_dim),
             # Among words, smaller than a first state, a picture is soon forgotten.
-            nn.Identity() if inject == "init" else nn.BatchNorm1d(embed_dim),
+            nn.Identity() if inject == "init" else BatchNorm(embed_dim),
         )
         self.lstm = nn.LSTM(
             2 * embed_dim if inject == "par" else embed_dim,

@@ -69,16 +69,16 @@ class CaptioningModule(pl.LightningModule):
         words = float(len(batch.words))
         self.log("val/loss", loss, prog_bar=True, batch_size=words, sync_dist=True)
 
-    def _for_the_mean(self, loss: Tensor, words: int) -> Tensor:
-        """Weigh a process's loss so that the mean over processes is the mean over their words.
+    def _for_the_mean(self, loss: Tensor, count: int | float) -> Tensor:
+        """Weigh a process's loss so that the mean over processes is the mean over what they count.
 
-        Gradients of all processes count the same, though the captions of one may be longer.
+        Gradients of all processes weigh the same, though one may have more words, or images.
         """
         if not torch.distributed.is_initialized():
             return loss
-        total = torch.tensor(float(words), device=loss.device)
+        total = torch.tensor(float(count), device=loss.device)
         torch.distributed.all_reduce(total)
-        return loss * (words * torch.distributed.get_world_size() / total)
+        return loss * (count * torch.distributed.get_world_size() / total)
 
     def on_fit_start(self) -> None:
         """Give each process a dropout of its own: all were seeded alike."""

@@ -70,12 +70,22 @@ class RiskModule(CaptioningModule):
         """Take the training captions, which the loader has read, as references."""
         dataset = self.trainer.train_dataloader.dataset
         references = np.split(dataset.tokens, dataset.starts[1:])
+        self.images = dataset.rows.max() + 1
         self.reward = self.make_reward(dataset.rows, [one[1:].tolist() for one in references])
 
     def on_train_epoch_start(self) -> None:
         """Let Lightning forget the loss of the epochs before, which is logged no more."""
         if self._is_for_reward():
             self.trainer.callback_metrics.pop("train/loss", None)
+
+    def _weigh(self, rows: Int[Tensor, " picture"]) -> Float[Tensor, " picture"]:
+        """Return what each image counts: 1 over the processes that have captions of it."""
+        if not torch.distributed.is_initialized():
+            return torch.ones(rows.shape, device=rows.device)
+        processes = torch.zeros(self.images, device=rows.device)
+        processes[rows] = 1
+        torch.distributed.all_reduce(processes)
+        return 1 / processes[rows]
 
     def _is_for_reward(self) -> bool:
         return self.trainer.current_epoch >= self.trainer.max_epochs - self.risk_epochs
@@ -97,18 +107,19 @@ class RiskModule(CaptioningModule):
         rows = batch.rows.repeat_interleave(found.shape[1]).cpu().numpy()
         reward = self.reward(rows, found.flatten(0, 1).cpu().numpy())
         worth = torch.from_numpy(reward).to(found.device, torch.float32).view(found.shape[:2])
-        loss = -expected_worth(self.decoder, batch.features, found, worth, self.sharpness)
-        pictures = float(len(found))
+        weights = self._weigh(batch.rows)
+        count = float(weights.sum())
         self.log(
             "train/reward",
-            worth[:, 0].mean(),
+            (weights * worth[:, 0]).sum() / count,
             on_step=False,
             on_epoch=True,
             prog_bar=True,
-            batch_size=pictures,
+            batch_size=count,
             sync_dist=True,
         )
-        return loss
+        expected = expected_worth(self.decoder, batch.features, found, worth, self.sharpness)
+        return -self._for_the_mean((weights * expected).sum() / count, count)
 
 
 def expected_worth(
@@ -117,18 +128,18 @@ def expected_worth(
     tokens: Int[Tensor, "picture caption time"],
     worth: Float[Tensor, "picture caption"],
     sharpness: float,
-) -> Float[Tensor, ""]:
-    """Return the mean over pictures of what a caption is worth, by the captions' probabilities.
+) -> Float[Tensor, " picture"]:
+    """Return what a caption of each picture is worth on average, by the captions' probabilities.
 
     They are the decoder's, to the power `sharpness`, and sum to 1 a picture. Captions end with
     `<eos>`, then `<pad>`.
     """
     captions, rows = tokens.shape[1], tokens.flatten(0, 1)
-    state = tuple(part.repeat_interleave(captions, 0) for part in decoder.begin(features))
+    state = decoder.repeat(decoder.begin(features), captions)
     hidden, _ = decoder.read(F.pad(rows, (1, 0), value=BOS)[:, :-1], state)
     real = (rows != PAD).flatten().nonzero()[:, 0]
     logits = decoder.output(hidden.flatten(0, 1)[real]).float()
     said = -F.cross_entropy(logits, rows.flatten()[real], reduction="none")
     total = said.new_zeros(len(rows)).index_add(0, real // rows.shape[1], said)
     share = (sharpness * total).view(worth.shape).softmax(1)
-    return (share * worth).sum(1).mean()
+    return (share * worth).sum(1)

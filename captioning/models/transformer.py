@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from captioning.data.records import UserError
+from captioning.models.batch_norm import BatchNorm
 from captioning.models.decoder import Decoder, State
 from captioning.models.dropout import Dropout
 
@@ -21,6 +22,8 @@ class TransformerDecoder(Decoder):
 
     Pooled features are a single region. Raises UserError where `heads` do not divide `hidden_dim`.
     """
+
+    shared_parts = 1  # regions
 
     def __init__(
         self,
@@ -37,7 +40,7 @@ class TransformerDecoder(Decoder):
                 f"model.hidden_dim={hidden_dim} must be a multiple of twice model.heads={heads}"
             )
         self.embedding = nn.Embedding(vocabulary_size, hidden_dim)
-        self.norm = nn.BatchNorm1d(feature_dim, affine=False)  # the next layer has weights enough
+        self.norm = BatchNorm(feature_dim, affine=False)  # the next layer has weights enough
         self.regions = nn.Sequential(
             Dropout(dropout), nn.Linear(feature_dim, hidden_dim), nn.ReLU(), Dropout(dropout)
         )
@@ -91,7 +94,7 @@ class Layer(nn.Module):
         self,
         words: Float[Tensor, "batch time hidden"],
         past: Float[Tensor, "batch past keyvalue"],
-        regions: Float[Tensor, "batch region hidden"],
+        regions: Float[Tensor, "image region hidden"],
         known: Bool[Tensor, "time all"],
     ) -> tuple[Float[Tensor, "batch time hidden"], Float[Tensor, "batch all keyvalue"]]:
         """Return the words after this layer, and its keys and values of all words so far."""
@@ -100,7 +103,9 @@ class Layer(nn.Module):
         key, value = past.chunk(2, -1)
         words = words + self.dropout(self.told(self._attend(query, key, value, known)))
         query = self.query(self.norms[1](words))
-        words = words + self.dropout(self.seen(self._attend(query, regions, regions)))
+        asking = query.reshape(regions.shape[0], -1, query.shape[-1])  # all sentences of an image
+        seen = self._attend(asking, regions, regions).reshape(query.shape)
+        words = words + self.dropout(self.seen(seen))
         return words + self.dropout(self.think(self.norms[2](words))), past
 
     def _attend(

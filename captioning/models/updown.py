@@ -10,12 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioning.data.records import UserError
+from captioning.models.batch_norm import BatchNorm
 from captioning.models.decoder import Decoder, State
 from captioning.models.dropout import Dropout
 
 
 class UpDownDecoder(Decoder):
     """Embedding → attention LSTM → additive attention over regions → language LSTM → logits."""
+
+    shared_parts = 2  # regions and their keys
 
     def __init__(
         self,
@@ -27,7 +30,7 @@ class UpDownDecoder(Decoder):
     ):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, embed_dim)
-        self.norm = nn.BatchNorm1d(feature_dim, affine=False)  # the next layer has weights enough
+        self.norm = BatchNorm(feature_dim, affine=False)  # the next layer has weights enough
         self.regions = nn.Sequential(
             Dropout(dropout), nn.Linear(feature_dim, hidden_dim), nn.ReLU(), Dropout(dropout)
         )
@@ -76,20 +79,22 @@ class UpDownDecoder(Decoder):
     def _read(self, tokens: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         regions, keys, asked, asked_cell, said, said_cell = state
         words = self.dropout(self.embedding(tokens))
-        mean = regions.mean(1, keepdim=True).expand(-1, words.shape[1], -1)
+        words = words.view(regions.shape[0], -1, *words.shape[1:])  # sentences of an image
+        mean = regions.mean(1)[:, None, None].expand(-1, *words.shape[1:3], -1)
         all_said, all_weights = [], []
-        for heard in self.heard(torch.cat([words, mean], -1)).unbind(1):
+        for heard in self.heard(torch.cat([words, mean], -1)).flatten(0, 1).unbind(1):
             gates = heard + self.asking(torch.cat([asked, said], -1))
             asked, asked_cell = _remember(gates, asked_cell)
-            match = (keys + self.query(asked)[:, None]).tanh()
-            weights = self.score(match).transpose(1, 2).softmax(-1)
-            seen = (weights @ regions)[:, 0]
+            query = self.query(asked).view(keys.shape[0], -1, 1, keys.shape[-1])
+            match = (keys[:, None] + query).tanh_()
+            weights = self.score(match)[..., 0].softmax(-1)  # [image sentence region]
+            seen = (weights @ regions).flatten(0, 1)
             gates = self.saying(torch.cat([seen, asked, said], -1))
             said, said_cell = _remember(gates, said_cell)
             all_said.append(said)
-            all_weights.append(weights)
+            all_weights.append(weights.flatten(0, 1))
         state = regions, keys, asked, asked_cell, said, said_cell
-        return torch.stack(all_said, 1), torch.cat(all_weights, 1), state
+        return torch.stack(all_said, 1), torch.stack(all_weights, 1), state
 
 
 def _remember(gates: Float[Tensor, "batch gates"], cell: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,9 @@ class Decoder(Protocol):
     def begin(self, features: Tensor) -> State:
         """Return the state before the first word."""
 
+    def repeat(self, state: State, times: int) -> State:
+        """Return the state of `times` sentences an image."""
+
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read a word a row; return next-word logits and the new state."""
 
@@ -72,7 +75,7 @@ def beam_search(
     if width % groups:
         raise UserError(f"width={width} does not split into groups={groups}; type a multiple of it")
     batch, device = len(features), features.device
-    state = first = tuple(part.repeat_interleave(width, 0) for part in decoder.begin(features))
+    state = first = decoder.repeat(decoder.begin(features), width)
     tokens = torch.full((batch, width, max_length + 1), PAD, device=device)
     last = torch.full((batch * width,), BOS, device=device)
     # Only one beam of a group is alive at first: all start as the same sentence.
@@ -96,7 +99,7 @@ def beam_search(
         total, parent, word, lost = best_of_groups(candidates, word, groups, diversity)
 
         rows = (offsets + parent).flatten()
-        # What a model only looks at, its picture, is the same for all of a picture's sentences.
+        # What a decoder returns unchanged is equal for all sentences of an image.
         state = tuple(
             part if part is whole else part[rows] for part, whole in zip(state, first, strict=True)
         )

@@ -22,20 +22,19 @@ def next_words(
     """Return the log-probability in nats of each word after `words`, -inf where it may not come.
 
     `<pad> <bos> <unk>` and an `<eos>` in first place are taken out of the model: their probability
-    goes to the other words. After `max_length` words only `<eos>` may come. The constraints, by
-    contrast, leave the model as it is and forbid: `<eos>` before `min_length` words, and the last
-    word of an n-gram that the sentence already has (Paulus et al. 2017, arXiv 1705.04304;
-    `no_repeat_ngram` is n, 0 for none). So the best sentence is the most probable one of those
-    allowed. Where the two leave no word, `<eos>` may come: every sentence ends.
+    goes to the other words. The constraints, by contrast, leave the model as it is and forbid: all
+    but `<eos>` after `max_length` words, `<eos>` before `min_length`, and the last word of an
+    n-gram that the sentence already has (Paulus et al. 2017, arXiv 1705.04304; `no_repeat_ngram`
+    is n, 0 for none). So the best sentence is the most probable one of those allowed. Where the
+    latter two leave no word, `<eos>` may come: every sentence ends.
     """
     time = words.shape[1]
-    if time == max_length:
-        only = torch.full_like(logits, -torch.inf)
-        only[:, EOS] = logits.log_softmax(-1)[:, EOS]
-        return only
     logits = logits.clone()
     logits[:, [PAD, BOS, UNK, EOS] if time == 0 else [PAD, BOS, UNK]] = -torch.inf
     following = logits.float().log_softmax(-1)
+    if time == max_length:
+        following[:, UNK + 1 :] = -torch.inf
+        return following
     if 0 < no_repeat_ngram <= time:
         repeated = repeats(words, no_repeat_ngram, logits.shape[1])
         following = following.masked_fill(repeated, -torch.inf)

@@ -137,3 +137,45 @@ def test_the_worst_captions_are_named(tmp_path):
 )
 def test_it_says_how_to_use_what_is_there(kind, told):
     assert told in card(kind)
+
+
+HISTORY = {"RunFolder": {"history": {7: SCORES}}}
+GREEDY = {"_target_": "captioning.search.beam.greedy_search", "max_length": 20}
+
+
+def evaluated_by(search):
+    numbers = {"scores": {"cider": 0.51}, "intervals": {}, "pictures": 9, "split": "dev"}
+    return numbers | {"command": "evaluate", "commit": "c0ffee", "search": search}
+
+
+def test_the_graphs_card_gives_the_beams_scores_as_anothers():
+    text = card("onnx", callbacks=HISTORY)
+    assert "searches greedily, were not scored" in text
+    assert "`python -m captioning.evaluate ckpt=PATH search=greedy`" in text
+    assert "with `beam_search width=5`, not with this graph; x100" in text
+    assert "Measured with the search of `val` above: it repeats" in text
+
+
+def test_greedy_scores_are_the_graphs_own():
+    text = card("onnx", callbacks=HISTORY, evaluation=evaluated_by(GREEDY))
+    assert "were not scored" not in text
+    assert "with `greedy_search max_length=20`, x100" in text
+
+
+def test_greedy_scores_of_shorter_captions_are_not_the_graphs():
+    text = card("onnx", evaluation=evaluated_by({**GREEDY, "max_length": 5}))
+    assert "were not scored" in text
+    assert "`greedy_search max_length=5`, not with this graph, x100" in text
+
+
+def test_a_card_of_weights_says_nothing_of_a_graph():
+    text = card(callbacks=HISTORY, evaluation=evaluated_by(GREEDY))
+    assert "graph" not in text.partition("## Scores")[2]
+
+
+def test_a_run_that_captioned_nothing_has_a_card():
+    contents = checkpoint(callbacks={"RunFolder": {"history": {7: {"val/loss": 2.5}}}})
+    contents["captioning"]["config"]["callbacks"] = {"captions": None}
+    text = model_card("onnx", contents, None, None, None, None)
+    assert "with `teacher forcing`" in text
+    assert "were not scored" in text

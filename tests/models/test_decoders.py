@@ -5,6 +5,8 @@ from functools import partial
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from captioning.data.records import UserError
 from captioning.data.vocabulary import BOS, EOS, PAD, UNK
@@ -179,11 +181,48 @@ def test_the_scores_of_what_is_found_are_the_decoders(decoder, search):
     rows, tokens = features.repeat_interleave(4, 0), tokens.flatten(0, 1)
     heard = torch.cat([torch.full_like(tokens[:, :1], BOS), tokens[:, :-1]], 1)
     logits = decoder(rows, heard)
-    logits[:, :TIME, [PAD, BOS, UNK]] = -torch.inf  # after them only <eos> may come
+    logits[..., [PAD, BOS, UNK]] = -torch.inf
     logits[:, 0, EOS] = -torch.inf
     said = logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0]
     expected = said.masked_fill(tokens == PAD, 0.0).sum(1)
     torch.testing.assert_close(scores.flatten(), expected)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the size of the largest tensor that any operation returns."""
+
+    size = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for one in tree_leaves(made):
+            if isinstance(one, torch.Tensor):
+                self.size = max(self.size, one.numel())
+        return made
+
+
+@regional_decoder
+@pytest.mark.parametrize("search", [beam_search, sample])
+def test_no_search_copies_the_regions_for_each_sentence(decoder, search):
+    decoder.eval()
+    images, width, regions = 2, 10, 60
+    features = torch.randn(images, regions, FEATURE)
+    with LargestTensor() as largest:
+        search(decoder, features, width, max_length=TIME)
+    assert 0 < largest.size < images * width * regions * decoder.regions[1].out_features
+
+
+@every_decoder
+def test_what_sentences_share_changes_nothing(decoder, monkeypatch):
+    decoder.eval()
+    features, tokens = inputs(decoder)
+    tokens = torch.cat([tokens, tokens.flip(1)])  # two sentences an image
+    shared, state = decoder.read(tokens, decoder.repeat(decoder.begin(features), 2))
+    again, _ = decoder.read(tokens, state)
+    monkeypatch.setattr(decoder, "shared_parts", 0)
+    copied, state = decoder.read(tokens, decoder.repeat(decoder.begin(features), 2))
+    torch.testing.assert_close(shared, copied)
+    torch.testing.assert_close(again, decoder.read(tokens, state)[0])
 
 
 def test_the_picture_enters_in_three_ways_and_no_other():

@@ -4,11 +4,17 @@ import torch
 from captioning.models.dropout import Dropout
 
 
-def test_the_share_is_dropped_and_the_mean_kept():
+@pytest.mark.parametrize(
+    "p", [1e-6, 0.0005, 0.001, 1 / 512, 0.0020, 0.003, 0.01, 0.4, 0.9, 0.99, 0.997, 0.999]
+)
+def test_the_share_is_dropped_and_the_mean_kept(p):
     torch.manual_seed(0)
-    dropped = Dropout(0.4)(torch.ones(500, 501))
-    assert (dropped == 0).float().mean() == pytest.approx(0.4, abs=0.005)
-    assert dropped.mean() == pytest.approx(1.0, abs=0.01)
+    dropped = Dropout(p)(torch.ones(1000, 1001))
+    by_chance = 5 * (p * (1 - p) / dropped.numel()) ** 0.5
+    # A byte decides: p is a 256th or so.
+    rounding = 1 / 512 if 1 / 512 < p < 511 / 512 else 1e-6
+    assert (dropped == 0).double().mean().item() == pytest.approx(p, abs=rounding + by_chance)
+    assert dropped.double().mean().item() == pytest.approx(1.0, abs=5 * (p / (1 - p) / 1e6) ** 0.5)
 
 
 def test_what_stays_is_scaled_by_the_share_that_stays():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from captioning.models import loss
 from captioning.models.loss import word_loss
@@ -52,6 +53,15 @@ def test_nothing_is_learnt_without_gradients():
         ours = word_loss(hidden, output, targets)
     assert not ours.requires_grad
     torch.testing.assert_close(ours, F.cross_entropy(output(hidden), targets))
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_no_gradient_is_computed_without_gradients(off):
+    """One matrix product makes the logits; two more would make the gradients."""
+    hidden, output, targets = inputs()
+    with FlopCounterMode(display=False) as counter, off():
+        word_loss(hidden, output, targets)
+    assert counter.get_total_flops() == 2 * WORDS * HIDDEN * VOCABULARY
 
 
 def test_autocast_multiplies_in_low_precision_and_adds_in_float32():

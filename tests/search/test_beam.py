@@ -16,7 +16,7 @@ def test_a_beam_as_wide_as_the_space_finds_the_best_sentence(length_penalty):
     found = beam_search(model, rows, 60, length_penalty, max_length=LENGTH)
     for at, row in enumerate(rows):
         scores = {
-            s: log_probability(model, row, s, LENGTH) / len(s) ** length_penalty
+            s: log_probability(model, row, s) / len(s) ** length_penalty
             for s in every_sentence(LENGTH)
         }
         best = max(scores, key=scores.get)

@@ -29,7 +29,7 @@ def test_a_beam_as_wide_as_the_space_ranks_all_allowed_sentences(
     found = beam_search(model, rows, 130, length_penalty, LENGTH, min_length, no_repeat_ngram)
     for at, row in enumerate(rows):
         scores = {
-            s: log_probability(model, row, s, LENGTH) / len(s) ** length_penalty
+            s: log_probability(model, row, s) / len(s) ** length_penalty
             for s in every_sentence(LENGTH)
             if allowed(s[:-1], min(min_length, LENGTH), no_repeat_ngram)
         }
@@ -57,6 +57,14 @@ def test_where_no_word_is_left_the_sentence_ends():
     drawn = sample(model, rows, 3, min_length=5, no_repeat_ngram=1)
     for tokens in torch.cat([*beams.tokens, *drawn.tokens]):
         assert len(sentence(tokens)) == 4  # each of the three words once
+
+
+def test_after_the_last_word_the_end_keeps_its_probability():
+    logits, words = torch.randn(2, 7), torch.tensor([[4, 5], [6, 6]])
+    free = next_words(logits, words, 9, 1, 0)
+    last = next_words(logits, words, 2, 1, 0)
+    assert torch.equal(last[:, EOS], free[:, EOS])
+    assert last[:, [at for at in range(7) if at != EOS]].isneginf().all()
 
 
 def test_what_may_come_keeps_its_probability():

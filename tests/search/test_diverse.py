@@ -88,7 +88,7 @@ def test_scores_are_log_probabilities_without_the_penalty(width):
     found = beam_search(model, rows, width, max_length=LENGTH, groups=3, diversity=1.0)
     for row, tokens, scores in zip(rows, found.tokens, found.scores, strict=True):
         words = [sentence(one) for one in tokens]
-        expected = [log_probability(model, row, s, LENGTH) / len(s) for s in words]
+        expected = [log_probability(model, row, s) / len(s) for s in words]
         assert scores.tolist() == pytest.approx(expected, abs=1e-4)
         assert (scores.diff() <= 0).all()
 

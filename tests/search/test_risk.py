@@ -1,10 +1,12 @@
 """Minimum Bayes risk, by hand."""
 
 import numpy as np
+import pytest
 import torch
 from tiny import decoder, features
 
 from captioning.data.vocabulary import EOS, PAD, SPECIALS, Vocabulary
+from captioning.metrics.consensus import bleu_utility, cider_utility, rouge_utility
 from captioning.search.beam import Hypotheses
 from captioning.search.risk import consensus_search, minimum_bayes_risk
 from captioning.search.sample import sample
@@ -73,6 +75,17 @@ def test_without_a_vocabulary_words_are_compared_by_their_ids():
     )
     assert torch.equal(by_ids.tokens, by_words.tokens)
     assert torch.equal(by_ids.scores, by_words.scores)
+
+
+@pytest.mark.parametrize("utility", [cider_utility, bleu_utility, rouge_utility])
+def test_an_image_has_its_consensus_whatever_the_batch(utility):
+    model, rows = decoder(), features(5)
+    options = {"utility": utility, "samples": 6, "max_length": 5}
+    together = consensus_search(model, rows, **options)
+    for at, row in enumerate(rows):
+        alone = consensus_search(model, row[None], **options)
+        assert torch.equal(together.tokens[at, :, : alone.tokens.shape[-1]], alone.tokens[0])
+        assert torch.equal(together.scores[at], alone.scores[0])
 
 
 def test_consensus_search_orders_samples_by_their_agreement():

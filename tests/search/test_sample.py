@@ -10,7 +10,7 @@ from tiny import decoder, every_sentence, features, log_probability, sentence
 from captioning.data.records import UserError
 from captioning.data.vocabulary import BOS, PAD, UNK
 from captioning.search.beam import greedy_search
-from captioning.search.sample import draw, nucleus, sample
+from captioning.search.sample import draw, nucleus, sample, uniform_numbers
 
 MANY = 20_000
 
@@ -41,9 +41,7 @@ def test_sentences_are_drawn_as_often_as_they_are_probable():
     found = sample(model, row, MANY, max_length=3)
     # After three words <eos> is certain, whatever the model says.
     chosen = {s: s if len(s) <= 3 else s[:-1] for s in every_sentence(3)}
-    expected = {
-        s: math.exp(log_probability(model, row[0], words, 3)) for s, words in chosen.items()
-    }
+    expected = {s: math.exp(log_probability(model, row[0], words)) for s, words in chosen.items()}
     assert sum(expected.values()) == pytest.approx(1, abs=1e-5)
     assert_drawn_from(Counter(map(sentence, found.tokens[0])), expected)
 
@@ -52,7 +50,7 @@ def test_scores_are_the_models_log_probabilities_whatever_the_temperature():
     model, rows = decoder(), features()
     found = sample(model, rows, 8, temperature=2.0, top_p=0.8, max_length=4)
     for row, tokens, scores in zip(rows, found.tokens, found.scores, strict=True):
-        expected = [log_probability(model, row, sentence(one), 4) for one in tokens]
+        expected = [log_probability(model, row, sentence(one)) for one in tokens]
         assert scores.tolist() == pytest.approx(expected, abs=1e-4)
         assert (scores.diff() <= 0).all()
 
@@ -112,13 +110,32 @@ def test_sampling_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_first_picture_of_a_batch_draws_what_it_draws_alone():
-    model, rows = decoder(), features()
-    together = sample(model, rows, 8, max_length=6).tokens[0]
-    alone = sample(model, rows[:1], 8, max_length=6).tokens[0]
-    time = min(together.shape[-1], alone.shape[-1])
-    assert torch.equal(together[:, :time], alone[:, :time])
-    assert (together[:, time:] == PAD).all()
+def test_an_image_draws_what_it_draws_alone():
+    model, rows = decoder(), features(8)
+    together = sample(model, rows, 8, max_length=6).tokens
+    for at, row in enumerate(rows):
+        alone = sample(model, row[None], 8, max_length=6).tokens[0]
+        time = alone.shape[-1]
+        assert torch.equal(together[at, :, :time], alone)
+        assert (together[at, :, time:] == PAD).all()
+
+
+def test_images_draw_by_random_numbers_of_their_own():
+    """Uniform over images, too, and of any two places in a sentence independent."""
+    torch.manual_seed(0)
+    images = 1 + 0.2 * torch.rand(4000, 2, 16)  # far more alike than encoded photographs
+    drawn = uniform_numbers(images, 2, 3, seed=1)
+    assert ((drawn >= 0) & (drawn <= 1)).all()
+    for column in (*drawn[:, 0].T, (drawn[:, 0, 0] - drawn[:, 0, 1]) % 1):
+        share = column.histc(20, 0, 1) / len(column)
+        torch.testing.assert_close(share, torch.full((20,), 0.05), atol=0.02, rtol=0)
+
+
+def test_two_encodings_of_an_image_draw_alike():
+    image = torch.rand(1, 1280)
+    numbers = uniform_numbers(image, 4, 20, seed=1)
+    apart = (uniform_numbers(image * (1 + 1e-6 * torch.randn(1280)), 4, 20, seed=1) - numbers).abs()
+    assert apart.minimum(1 - apart).max() < 1e-3
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.5}])

@@ -29,14 +29,12 @@ def every_sentence(most):
             yield (*words, EOS)
 
 
-def log_probability(model, row, sentence, most):
+def log_probability(model, row, sentence):
     """Of one sentence, word by word, with the words that search never emits left out."""
     total, state, last = 0.0, model.begin(row[None]), BOS
     for time, word in enumerate(sentence):
         logits, state = model.step(torch.tensor([last]), state)
-        banned = [PAD, BOS, UNK, EOS] if time == 0 else [PAD, BOS, UNK]
-        if time < most:
-            logits[:, banned] = -torch.inf
+        logits[:, [PAD, BOS, UNK, EOS] if time == 0 else [PAD, BOS, UNK]] = -torch.inf
         total += float(logits.log_softmax(-1)[0, word])
         last = word
     return total
