@@ -224,10 +224,10 @@ def devices(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 def plain(cfg: DictConfig) -> dict[Any, Any]:
     """Return the resolved config as plain Python types, as checkpoints hold it."""
-    if missing := sorted(OmegaConf.missing_keys(cfg)):
-        key = cfg._get_full_key(missing[0])
-        raise UserError(f"{key} is missing; type {key}=…")
     try:
+        if missing := sorted(OmegaConf.missing_keys(cfg)):
+            key = cfg._get_full_key(missing[0])
+            raise UserError(f"{key} is missing; type {key}=…")
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(sentence(error)) from None

@@ -13,11 +13,13 @@ import time
 import hydra
 from omegaconf import DictConfig
 
+from captioning.compose import checked_configs
 from captioning.flags import check_flags
 from captioning.guard import check_places
 from captioning.train import CONF, told
 
 
+@checked_configs()
 @hydra.main(config_path=str(CONF), config_name="encode", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Run one process of an encoding."""

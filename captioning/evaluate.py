@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from captioning.compose import checked_configs
 from captioning.data.records import UserError
 from captioning.flags import quoted
 from captioning.guard import check_places
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from captioning.reports.entrants import Entrant
 
 
+@checked_configs()
 @hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Run one evaluation."""

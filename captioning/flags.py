@@ -59,8 +59,6 @@ def check_flags(arguments: list[str]) -> None:
         # joblib's own number is a job a core, each with all GPUs in sight.
         if launcher == LAUNCHERS["joblib"] and "hydra.launcher.n_jobs" not in " ".join(arguments):
             sys.exit(f"error: {argument}: say how many jobs at once with hydra.launcher.n_jobs=N")
-        if re.match(r"\+*mode=", argument):
-            sys.exit(f"error: {argument}: mode follows from monitor; leave it out")
         key = re.match(r"\+*trainer\.(\w+)=", argument)
         if key and key[1] in DROPPED:
             sys.exit(f"error: {argument}: Lightning 2 dropped it; type {DROPPED[key[1]]}=… instead")

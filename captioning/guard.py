@@ -1,23 +1,22 @@
 """What a config file may not do, whoever wrote it: run code, write elsewhere, read the environment.
 
-Hydra composes a config; `guard` has it refused before Hydra acts on it. A person allows more by
-what is typed, or with CAPTIONING_TRUST, which no file can set. Next: targets.py.
+Hydra composes a config; it is refused before Hydra acts on it. A person allows more by what is
+typed, or with CAPTIONING_TRUST, which no file can set. Next: targets.py.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from captioning.data.records import UserError
@@ -38,7 +37,7 @@ TYPED = (  # keys of Hydra that end in a shell, an interpreter, or another machi
     "hydra.launcher.ray.remote.runtime_env",
 )
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.launcher.submitit_folder")
-NAMES = ("hydra.output_subdir", "hydra.sweep.subdir", "hydra.job.name")  # within those places
+NAMES = ("hydra.output_subdir", "hydra.job.name")  # within those places
 WRITTEN = ("run_dir", "features_root", "folder", "dirpath", "save_dir", "filename")
 OWN = ("claim._target_", "captioning.claim.ClaimFolder")  # the one callback of Hydra in conf/
 LOGGING = {f"logging.{name}" for name in ("StreamHandler", "FileHandler", "NullHandler")}
@@ -47,29 +46,6 @@ STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
 class RefusedError(UserError, ConfigCompositionException):
     """What Hydra prints without a traceback, and exits with 1."""
-
-
-def guard() -> None:
-    """Have every config that Hydra composes checked before Hydra acts on it. Idempotent."""
-    OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
-    load = ConfigLoaderImpl.load_configuration
-    if hasattr(load, "__wrapped__"):
-        return
-
-    @functools.wraps(load)
-    def checked(self: Any, config_name: str, overrides: list[str], *more: Any, **options: Any):
-        try:
-            if config_name is not None:
-                check_search_path(self.repository.load_config(config_name), overrides)
-            cfg = load(self, config_name, overrides, *more, **options)
-            check_hydra(cfg, overrides)
-        except HydraException:
-            raise  # a sentence already
-        except Exception as error:  # nonsense in an override ends in many ways
-            raise RefusedError(f"error: {sentence(error)}") from None
-        return cfg
-
-    ConfigLoaderImpl.load_configuration = checked
 
 
 def check_search_path(primary: ConfigResult | None, typed: Sequence[str]) -> None:
@@ -96,8 +72,9 @@ def check_hydra(cfg: DictConfig, typed: Sequence[str]) -> None:
     for key in ("launcher", "sweeper", "callbacks", "job_logging", "hydra_logging"):
         node = OmegaConf.to_container(cfg.hydra[key]) if cfg.hydra.get(key) else {}
         _check_plain(node, f"hydra.{key}", "logging" in key)
+    in_sweep = cfg.hydra.mode == RunMode.MULTIRUN  # or in a job of one
     with _as_hydra_sees(cfg) as cfg:
-        for key in NAMES:
+        for key in (*NAMES, "hydra.sweep.subdir") if in_sweep else NAMES:
             name = str(OmegaConf.select(cfg, key, throw_on_missing=False) or "")
             if name.startswith("/") or ".." in Path(name).parts:
                 raise UserError(f"{key}={name} leads out of its folder; it is a name")
@@ -200,7 +177,7 @@ def _as_hydra_sees(cfg: DictConfig) -> Iterator[DictConfig]:
         config.cfg = before
 
 
-def _environment(name: str, default: Any = UserError) -> Any:
+def read_variable(name: str, default: Any = UserError) -> Any:
     """Resolve ${oc.env:NAME,default} for names that may go into a checkpoint, and no others."""
     if name not in READABLE:
         raise UserError(

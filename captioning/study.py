@@ -6,6 +6,8 @@ restarts. Next: tune.py, the verb.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import re
 import time
@@ -15,12 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.data.records import UserError
+from captioning.sweeps.jobs import differences
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.trial import FrozenTrial
 
 IN_A_ROW = 3  # trials that may fail before a worker gives up
+CONFIG = "config "  # begins the attribute of a study that holds what all its trials share
 SURPLUS = "another worker has this trial already"
 
 log = logging.getLogger(__name__)
@@ -90,6 +94,38 @@ def _join(name: str, storage: str, mode: str, heartbeat: int, sampler: Any, prun
         asked = study.direction.name.lower()
         raise UserError(f"the study {name} was begun to {asked} its score; type name=NEW")
     return study
+
+
+def claim(study: Study, config: dict[str, Any]) -> None:
+    """Keep in a study what all its trials share, in plain types.
+
+    Raises UserError where they share something else, and where that is not known.
+    """
+    text = json.dumps(config, sort_keys=True)
+    own = CONFIG + hashlib.sha256(text.encode()).hexdigest()[:16]
+    kept = _configs(study)
+    is_first = not kept
+    if is_first:
+        if alive(study):
+            raise UserError(
+                f"what the {len(alive(study))} trials of {study.study_name} were trained with was "
+                "not noted by the version that made them; type name=NEW for a search of its own"
+            )
+        study.set_user_attr(own, config)
+        kept = _configs(study)
+    changed = [line for key in kept if key != own for line in differences(kept[key], config)]
+    if changed:
+        if is_first:  # another worker, with another config, began at the same time
+            study.set_user_attr(own, None)
+        lines = "".join(f"\n  {line}" for line in changed)
+        raise UserError(
+            f"the trials of {study.study_name} had another config:{lines}\n"
+            "type name=NEW for a search of its own"
+        )
+
+
+def _configs(study: Study) -> dict[str, Any]:
+    return {key: one for key, one in study.user_attrs.items() if key.startswith(CONFIG) and one}
 
 
 def search(study: Study, objective: Callable[[Trial], float], trials: int, heartbeat: int) -> None:

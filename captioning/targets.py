@@ -116,6 +116,8 @@ def check(node: Any, where: str, given: Mapping[str, Any] | None = None) -> None
             hint = f"; did you mean {close[0]}?" if close else ""
             raise UserError(f"{where}: {node['_target_']} has no {key}{hint}")
         path = f"{where}.{key}" if where else key
+        if key in node and key in (given or {}):
+            raise UserError(f"{path} is not for a config to say: leave it out")
         check_value(path, value, hints.get(key, Any), inside=key in node)
 
 

@@ -20,9 +20,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from captioning.claim import claim_folder
+from captioning.compose import checked_configs
 from captioning.data.records import UserError
 from captioning.flags import check_flags, disk_errors, quoted
-from captioning.guard import check_places, guard
+from captioning.guard import check_places
 from captioning.sweeps.jobs import last_checkpoint
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ CONF = next(
     for folder in (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf")
     if folder.is_dir()
 )
-guard()
 
 
+@checked_configs()
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> float | None:
     """Run one training, or one job of a sweep; returns the best value of `monitor`."""
@@ -81,7 +82,7 @@ def told(verb: Callable[[DictConfig], Result], cfg: DictConfig) -> Result:
         # In a sweep Hydra notes the failure and goes on with the next job.
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
-        sys.exit(f"error: {error}")
+        sys.exit("error: " + str(error).removeprefix("error: "))
 
 
 def train(

@@ -6,6 +6,7 @@ joined by others, the search goes on in its storage.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -20,6 +21,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from captioning.compose import checked_configs
 from captioning.train import CONF, told, train
 
 if TYPE_CHECKING:
@@ -27,10 +29,17 @@ if TYPE_CHECKING:
 
 # What on the command line is of the search; the rest is of training.
 OWN = ("tune", "storage", "trials", "heartbeat", "name")
+# What decides no score, and may be another one on another machine or the next day.
+ELSEWHERE = ("name", "run_dir", "ckpt_path", "logger", "callbacks.progress", "callbacks.gallery")
+ELSEWHERE += ("datamodule.features_root", "datamodule.resident")
+ELSEWHERE += tuple(
+    f"trainer.{key}" for key in ("gpus", "accelerator", "devices", "log_every_n_steps")
+)
 
 log = logging.getLogger(__name__)
 
 
+@checked_configs()
 @hydra.main(config_path=str(CONF), config_name="tune", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Run one worker of a search."""
@@ -47,18 +56,21 @@ def tune(cfg: DictConfig) -> None:
         import optuna  # noqa: F401
     except ImportError:
         raise UserError("a search needs Optuna: pip install 'captioning[tune]'") from None
-    from captioning.study import finished, hidden, open_study, search
+    from captioning.study import claim, finished, hidden, open_study, search
 
     options = plain(cfg.tune)
     space = options["space"]
     given = [one for one in HydraConfig.get().overrides.task if not is_own(one)]
     fixed = [*options["overrides"], *given]
-    both = sorted({key_of(one) for one in fixed} & set(space))
+    both = sorted({key_of(one) for one in fixed} & set(map(key_of, space)))
     if both:
         raise UserError(f"{both[0]} is in the search space, and given: leave it out of one")
     tools = {key: build(options[key]) for key in ("sampler", "pruner")}
-    study = open_study(cfg.name, cfg.storage, mode_of(cfg.monitor), cfg.heartbeat, **tools)
-    log.info("%s: %d of %d trials so far", hidden(cfg.storage), len(finished(study)), cfg.trials)
+    config = shared_config(fixed, space)
+    study = open_study(cfg.name, cfg.storage, mode_of(config["monitor"]), cfg.heartbeat, **tools)
+    claim(study, {"space": space, **config})
+    done = len(finished(study))
+    log.info("%s: %d of %d trials so far", hidden(cfg.storage), done, cfg.trials)
     folder = Path(cfg.run_dir)
     objective = partial(run_trial, space=space, fixed=fixed, name=cfg.name, folder=folder)
     try:
@@ -68,6 +80,42 @@ def tune(cfg: DictConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "trials.md").write_text(text + "\n", encoding="utf-8")
         print(text)
+    if done >= cfg.trials:
+        found = f"{done} of {cfg.trials} trials are finished"
+        print(f"\nnothing was trained, as {found}; type trials={2 * done} for more")
+
+
+def shared_config(fixed: Sequence[str], space: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the scores of all trials alike: their config, and the data by content.
+
+    Raises UserError for what no trial could be trained with.
+    """
+    import optuna
+
+    from captioning.build import build, check_config, plain
+    from captioning.features.datamodule import split_records
+    from captioning.study import suggest
+
+    drawn = suggest(optuna.create_study().ask(), space)
+    check_config(plain(hydra.compose("config", [*fixed, *written(drawn)])))
+    cfg = hydra.compose("config", list(fixed))
+    # Unresolved, it does not depend on where this machine has its folders.
+    config = OmegaConf.to_container(cfg)
+    for path in ELSEWHERE:
+        *above, key = path.split(".")
+        node = config
+        for part in above:
+            node = node.get(part) or {}
+        node.pop(key, None)
+    if not any(key_of(key).split(".")[0] == "data" for key in space):
+        source = build(cfg.data)
+        source.prepare()
+        records = sorted((one.image_id, one.split, one.captions) for one in split_records(source))
+        captions = sum(len(one[2]) for one in records)
+        digest = hashlib.sha256(json.dumps(records).encode()).hexdigest()[:8]
+        config["records"] = f"{len(records):,} images, {captions:,} captions ({digest})"
+        config["data"].pop("root", None)
+    return config
 
 
 def run_trial(

@@ -4,11 +4,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
+from captioning.compose import checked_configs
 from captioning.train import CONF
 
 
 def composed(*overrides, config="config"):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with checked_configs(), initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(config, overrides=list(overrides), return_hydra_config=True)
     cfg.hydra.runtime.output_dir = "somewhere"
     HydraConfig.instance().set_config(cfg)

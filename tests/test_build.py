@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from captioning.build import build_decoder, build_stored, devices
+from captioning.build import build, build_decoder, build_stored, devices
 from captioning.data.records import UserError
 from captioning.models import merge
 from captioning.models.merge import MergeDecoder
@@ -87,3 +87,9 @@ def test_a_decoder_without_a_linear_output_is_refused(monkeypatch, output):
     monkeypatch.setattr(Decoder, "__module__", "captioning.models.merge")
     with pytest.raises(UserError, match=r"`output` that is an nn\.Linear with a bias"):
         build_decoder({"_target_": "captioning.models.merge.MergeDecoder"}, 10, 4)
+
+
+def test_what_the_program_gives_is_not_for_a_config_to_say():
+    node = {"_target_": "captioning.models.merge.MergeDecoder", "hidden_dim": 4, "feature_dim": 3}
+    with pytest.raises(UserError, match="feature_dim is not for a config to say"):
+        build(node, vocabulary_size=9, feature_dim=5)

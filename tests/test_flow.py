@@ -15,6 +15,7 @@ STAGES = [
     "callbacks",
     "guard",
     "targets",
+    "compose",
     "build",
     "exports",
     "captioner",

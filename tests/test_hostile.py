@@ -23,6 +23,7 @@ from verbs import run
 import captioning
 from captioning.build import build, check_config, devices, plain
 from captioning.captioner import read_checkpoint
+from captioning.compose import checked_configs
 from captioning.data.fetch import unpack
 from captioning.data.records import UserError
 from captioning.features.weights import read_state_dict
@@ -41,7 +42,8 @@ class Payload:
 @pytest.fixture(autouse=True)
 def owned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    yield tmp_path / "owned"
+    with checked_configs():
+        yield tmp_path / "owned"
     assert not (tmp_path / "owned").exists()
 
 
@@ -235,7 +237,7 @@ def test_a_checkpoint_does_not_say_where_scenes_are_drawn():
 def test_no_variable_of_the_environment_gets_into_a_run(monkeypatch):
     monkeypatch.setenv("TOKEN", "secret")
     with pytest.raises(UserError, match="asks for the variable TOKEN"):
-        plain(composed("+note=${oc.env:TOKEN}"))
+        plain(composed("monitor=${oc.env:TOKEN}"))
     monkeypatch.setenv("FLICKR8K", "here")
     assert plain(composed("data=flickr8k").data)["root"] == "here"
 
@@ -247,7 +249,6 @@ def test_no_variable_of_the_environment_gets_into_a_run(monkeypatch):
         ("model.hidden_dim=abc", "model.hidden_dim=abc: it is a whole number"),
         ("model.hidden_dim=0", "model.hidden_dim=0: it is 1 to 65536"),
         ("model.dropout=2", "model.dropout=2: it is 0 to 1"),
-        ("+model.size=2", "model: captioning.models.lstm.LSTMDecoder has no size"),
         ("datamodule.batch_size=-3", "datamodule.batch_size=-3: it is 1 or more"),
         ("training.learning_rate=nan", "training.learning_rate=nan: it is a number"),
         ("training.learning_rate=-1", "training.learning_rate=-1: it is 1e-12 or more"),

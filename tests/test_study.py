@@ -11,7 +11,7 @@ from postgres import PASSWORD, postgresql
 
 from captioning import study as study_module
 from captioning.data.records import UserError
-from captioning.study import alive, finished, hidden, open_study, search, suggest
+from captioning.study import alive, claim, finished, hidden, open_study, search, suggest
 from captioning.tune import tune
 
 WORKER = """
@@ -127,6 +127,49 @@ def test_failures_in_a_row_end_a_worker_with_the_reason(tmp_path):
     assert study.trials[4].user_attrs["error"] == "OSError: the disk is full"
 
 
+@pytest.fixture
+def shared(tmp_path):
+    """A function that joins one study."""
+    return lambda: open_study("shared", f"sqlite:///{tmp_path}/study.db", "max", heartbeat=60)
+
+
+def test_a_study_goes_on_with_the_config_of_its_trials_only(shared):
+    first = {"space": {"x": [1, 2]}, "data": {"name": "a"}, "epochs": 1}
+    claim(shared(), first)
+    search(shared(), lambda trial: 1.0, 1, heartbeat=60)
+    claim(shared(), dict(reversed(first.items())))
+    other = {"space": {"x": [1, 2, 3]}, "data": {"name": "b"}, "epochs": 1}
+    with pytest.raises(UserError) as refused:
+        claim(shared(), other)
+    assert str(refused.value) == (
+        "the trials of shared had another config:\n  space.x: [1, 2] → [1, 2, 3]\n"
+        "  data.name: a → b\ntype name=NEW for a search of its own"
+    )
+    claim(shared(), first)
+
+
+def test_of_two_configs_that_claim_a_study_at_once_the_later_gives_way(shared, monkeypatch):
+    with monkeypatch.context() as patch:
+        real, looks = study_module._configs, iter([{}])
+
+        def looked_too_early(study):
+            seen = next(looks, None)
+            if seen is not None:
+                claim(shared(), {"x": 1})  # meanwhile, by another worker
+            return real(study) if seen is None else seen
+
+        patch.setattr(study_module, "_configs", looked_too_early)
+        with pytest.raises(UserError, match="x: 1 → 2"):
+            claim(shared(), {"x": 2})
+    claim(shared(), {"x": 1})
+
+
+def test_a_study_without_a_config_takes_no_more_trials(shared):
+    search(shared(), lambda trial: 1.0, 1, heartbeat=60)
+    with pytest.raises(UserError, match=r"the 1 trials of shared .* type name=NEW"):
+        claim(shared(), {"x": 1})
+
+
 def test_values_come_from_the_space():
     study = optuna.create_study()
     space = {
@@ -185,5 +228,6 @@ def test_a_search_looks_for_the_better_end_of_what_is_monitored(monitor, mode, m
         raise Opened(mode)
 
     monkeypatch.setattr(study_module, "open_study", opened)
+    monkeypatch.setattr("captioning.tune.shared_config", lambda *_: {"monitor": monitor})
     with pytest.raises(Opened, match=mode):
         tune(composed(f"monitor={monitor}", config="tune"))

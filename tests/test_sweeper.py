@@ -8,6 +8,8 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
+from captioning.compose import checked_configs
+from captioning.data.records import UserError
 from captioning.sweeps.jobs import attempt
 from captioning.train import CONF
 
@@ -26,7 +28,7 @@ def sweeper(tmp_path, monkeypatch):
         made.config, made.hydra_context = config, HydraContext(loader, None)
         return made
 
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with checked_configs(), initialize_config_dir(str(CONF), version_base="1.3"):
         yield make
 
 
@@ -113,3 +115,39 @@ def test_a_misspelt_choice_stops_all_before_anything_is_trained(sweeper):
     made = sweeper("model=lstm,merge")
     with pytest.raises(Exception, match="lstmm"):
         made.unfinished(made.plan(["model=lstm,lstmm"]))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["+hidden_dim=64,128"],
+        ["hidden_dim=64,128"],
+        ["hydra.sweeper.params={hidden_dim: '64,128'}"],
+    ],
+)
+def test_a_key_that_nothing_reads_stops_all_before_anything_is_trained(sweeper, command):
+    made = sweeper(*command)
+    with pytest.raises(UserError, match=r"no key hidden_dim; did you mean model\.hidden_dim"):
+        made.unfinished(made.plan([one for one in command if not one.startswith("hydra.")]))
+
+
+def test_a_sweep_may_vary_what_one_of_its_choices_only_has(sweeper):
+    command = ["model=attention,transformer", "model.heads=2", "trainer.fast_dev_run=true,false"]
+    made = sweeper(*command)
+    typed = OmegaConf.to_container(made.config.hydra.overrides.task)
+    jobs = made.plan(typed)
+    assert len(made.unfinished(jobs)) == 4
+    assert made.compose(jobs[0])["model"]["heads"] == 2
+
+
+def test_a_sweep_may_read_from_another_folder(sweeper):
+    command = ["data=folder", "data.root=../../mine,..", "seed=1,2"]
+    assert len(sweeper(*command).plan(command)) == 4
+    assert folders(sweeper, *command)[0].startswith(
+        "outputs/sweeps/data.root/data.root=.._.._mine,"
+    )
+    command = ["data=folder", "data.root=../../mine", "seed=1,2"]
+    assert folders(sweeper, *command) == [
+        "outputs/sweeps/seed/seed=1",
+        "outputs/sweeps/seed/seed=2",
+    ]

@@ -166,9 +166,8 @@ def test_neighbours_may_choose_the_captions_of_validation(folder):
 def test_what_is_wrong_is_said_before_training(folder, monkeypatch, tmp_path, options, told):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    cfg = composed(*TINY, "data.root=data", f"run_dir={tmp_path}", *options)
     with pytest.raises(UserError, match=re.escape(told)):
-        train(cfg)
+        train(composed(*TINY, "data.root=data", f"run_dir={tmp_path}", *options))
     assert not list(tmp_path.glob("*.ckpt"))
 
 

@@ -2,10 +2,23 @@
 
 import re
 import shlex
+import shutil
 
+import optuna
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict, read_write
 from postgres import PASSWORD, postgresql
 from verbs import TINY, run
+
+from captioning.build import plain
+from captioning.compose import checked_configs
+from captioning.data.records import UserError
+from captioning.study import claim, open_study
+from captioning.sweeps.jobs import differences
+from captioning.train import CONF
+from captioning.tune import shared_config, tune
 
 pytestmark = pytest.mark.slow
 
@@ -58,3 +71,84 @@ def test_what_is_wrong_is_a_sentence(folder, option, told):
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert "secret" not in done.stderr
+
+
+SPACE = {"model.hidden_dim": [16, 32]}
+
+
+@pytest.fixture
+def started(folder, monkeypatch):
+    """Return a function that composes as the command does, for calls within its process."""
+    monkeypatch.chdir(folder)
+
+    def cfg(*typed):
+        typed = [*OPTIONS, *typed, "run_dir=outputs/tune/x"]
+        cfg = compose("tune", typed, return_hydra_config=True)
+        with read_write(cfg.hydra.runtime):
+            cfg.hydra.runtime.output_dir = "outputs/tune/x"
+        HydraConfig.instance().set_config(cfg)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return cfg
+
+    with checked_configs(), initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg()
+        yield cfg
+
+
+def lines(before, after):
+    return [line.partition(":")[0] for line in differences(before, after)]
+
+
+def test_what_decides_no_score_may_change_in_a_search(started, folder):
+    shutil.copytree(folder / "data", folder / "elsewhere", dirs_exist_ok=True)
+    before = shared_config(OPTIONS, SPACE)
+    typed = ["data.root=elsewhere", "trainer.gpus=null", "datamodule.features_root=x"]
+    typed += ["callbacks.progress.refresh_rate=1", "callbacks.gallery=null", "logger=tensorboard"]
+    assert lines(before, shared_config([*OPTIONS, *typed, "name=y", "run_dir=x"], SPACE)) == []
+
+
+def test_what_decides_scores_may_not(started, folder):
+    before = shared_config(OPTIONS, SPACE)
+    typed = ["model=merge", "seed=1", "trainer.max_epochs=3", "encoder.image_size=64"]
+    changed = lines(before, shared_config([*OPTIONS, *typed, "monitor=val/bleu4"], SPACE))
+    assert {"seed", "monitor", "trainer.max_epochs", "encoder.image_size"} < set(changed)
+    assert "model._target_" in changed
+
+
+def test_data_are_others_when_a_caption_is(started, folder):
+    shutil.copytree(folder / "data", folder / "changed", dirs_exist_ok=True)
+    table = folder / "changed" / "captions.csv"
+    table.write_text(table.read_text().replace("a red square", "one red square"))
+    before = shared_config(OPTIONS, SPACE)
+    (line,) = differences(before, shared_config([*OPTIONS, "data.root=changed"], SPACE))
+    assert re.fullmatch(r"records: (8 images, 16 captions) \(\w+\) → \1 \(\w+\)", line)
+
+
+@pytest.mark.parametrize(
+    ("space", "told"),
+    [
+        ({"hidden_dim": [1, 2]}, "did you mean model.hidden_dim?"),
+        ({"model.hidden_dim": [0]}, "model.hidden_dim=0: it is 1 to 65536"),
+        ({"model.dropout": {"low": 1}}, "tune.space: model.dropout"),
+    ],
+)
+def test_a_space_that_cannot_be_is_said_before_any_trial(started, space, told):
+    with pytest.raises(UserError) as refused:
+        shared_config(OPTIONS, space)
+    assert told in str(refused.value)
+
+
+def test_a_full_search_says_that_it_trained_nothing(started, folder, capsys):
+    typed = ["name=full", "tune=lstm_small", f"storage=sqlite:///{folder}/full.db"]
+    cfg = started(*typed, "trials=1")
+    options = plain(cfg.tune)
+    study = open_study("full", cfg.storage, "max", heartbeat=60)
+    shared = shared_config([*options["overrides"], *OPTIONS], options["space"])
+    claim(study, {"space": options["space"], **shared})
+    study.add_trial(optuna.trial.create_trial(value=0.5))
+    tune(cfg)
+    said = capsys.readouterr().out
+    assert "nothing was trained, as 1 of 1 trials are finished; type trials=2 for more" in said
+    with pytest.raises(UserError, match=r"trainer\.max_epochs: 1 → 2"):
+        tune(started(*typed, "trials=2", "trainer.max_epochs=2"))

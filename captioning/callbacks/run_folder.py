@@ -106,12 +106,16 @@ class RunFolder(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Write what broke it; Ctrl-C and SIGTERM count as interruptions."""
-        stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
-        if self._run and not stopped:
+        """Write how it ended: pruned by a search, interrupted (Ctrl-C, SIGTERM), or failed."""
+        status = (
+            "interrupted" if isinstance(exception, KeyboardInterrupt | SystemExit) else "failed"
+        )
+        if type(exception).__name__ == "TrialPruned":  # Optuna's, which may not be installed
+            status = "pruned"
+        if self._run and status == "failed":
             self._run["error"] = f"{type(exception).__name__}: {exception}"
         with suppress(OSError):  # a full disk may be what broke it
-            self._finish(trainer, "interrupted" if stopped else "failed")
+            self._finish(trainer, status)
 
     def _note(self, trainer: pl.Trainer, stage: str) -> None:
         metrics = self.history.setdefault(trainer.current_epoch, {})

@@ -57,7 +57,7 @@ def scatter(groups: Groups, x: str, y: str) -> Figure:
     ]
     figure, axes = plot(shown_name(x), f"{shown_name(y)} by {shown_name(x)}")
     place, ticks = scale([value for _, value, _ in dots])
-    if _number(groups[0][0], x) is not None:
+    if is_measured(groups[0][0], x):
         place, ticks = float, None
         if max((value for _, value, _ in dots), default=0) >= 1e4:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -81,12 +81,14 @@ def parallel(groups: Groups, keys: Sequence[str], score: str) -> Figure:
     columns.append([float(factor_of(score) * mean) for mean in means])
     heights = []
     for at, column in enumerate(columns):
-        place, ticks = scale(column)
+        place, ticks, digits = *scale(column), ".4g"
+        if at == len(keys):  # a score is measured: its distances mean something
+            place, ticks, digits = float, None, ".3f" if "loss" in score else ".1f"
         low, high = min(map(place, column)), max(map(place, column))
         span = high - low or 1.0
         heights.append([(place(value) - low) / span for value in column])
-        digits = ".1f" if at == len(keys) else ".4g"
-        marks = ticks or ((low, high), (f"{low:{digits}}", f"{high:{digits}}"))
+        ends = sorted({low, high})
+        marks = ticks or (ends, [f"{end:{digits}}" for end in ends])
         # Beside the outer axes, where no line is, and above the lines elsewhere.
         side = {"ha": "right" if at == 0 else "left", "fontsize": 8.5, "color": INKS["soft"]}
         side["va"] = "center" if at in (0, len(keys)) else "bottom"
@@ -129,6 +131,11 @@ def value_of(run: Run, name: str) -> Any:
     return run.setting(name) if number is None else number
 
 
+def is_measured(run: Run, name: str) -> bool:
+    """Tell whether a name is of a score or a number of run.json, and not of a setting."""
+    return run.scores.get(name) is not None or _number(run, name) is not None
+
+
 def _number(run: Run, name: str) -> int | float | None:
     """Return a number of run.json; `encoder`, which is a setting too, is none there."""
     value = run.content.get(name)
@@ -136,7 +143,7 @@ def _number(run: Run, name: str) -> int | float | None:
 
 
 def scale(values: Sequence[Any]) -> tuple[Callable[[Any], float], tuple[list, list] | None]:
-    """Return where values stand on an axis, and the axis' ticks; None leaves them to matplotlib.
+    """Return where a setting's values stand on an axis, and its ticks; None: matplotlib's.
 
     Few numbers stand in order at equal distances, as names do; many as they are.
     """
@@ -146,7 +153,9 @@ def scale(values: Sequence[Any]) -> tuple[Callable[[Any], float], tuple[list, li
         return float, None
     different.sort(key=(lambda one: one) if numbers else str)
     order = {repr(value): float(at) for at, value in enumerate(different)}
-    texts = ["–" if one is None else str(one) for one in different]
+    short = [f"{one:.4g}" if isinstance(one, float) else str(one) for one in different]
+    texts = short if len(set(short)) == len(short) else list(map(str, different))
+    texts = ["–" if text == "None" else text for text in texts]
     texts = [f"…{text[1 - WIDEST :]}" if len(text) > WIDEST else text for text in texts]
     return lambda value: order[repr(value)], (list(order.values()), texts)
 

@@ -22,8 +22,8 @@ APART = ("seed", "name", "ckpt_path")
 class Run:
     """A run or a job. `overrides` are those of its command line, without seed and name.
 
-    `status` is finished, failed, interrupted, or running, perhaps killed; `content` is what
-    run.json says, {} where training has not begun.
+    `status` is finished, failed, interrupted, pruned by a search, or running, perhaps killed;
+    `content` is what run.json says, {} where training has not begun.
     """
 
     def __init__(self, folder: Path):

@@ -1,6 +1,7 @@
 import json
 import logging
 
+import optuna
 import pytest
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -69,6 +70,13 @@ def test_a_failed_run_keeps_the_reason_and_its_curves(folder, run_folder, fit):
     assert (run["status"], run["epochs"]) == ("failed", 1)
     assert run["error"] == "RuntimeError: out of memory"
     assert (folder / "curves.png").exists()
+
+
+def test_a_pruned_run_has_not_failed(folder, run_folder, fit):
+    with pytest.raises(optuna.TrialPruned):
+        fit(run_folder, raising(optuna.TrialPruned("worse than the median")))
+    assert read(folder)["status"] == "pruned"
+    assert "error" not in read(folder)
 
 
 def test_an_interrupted_run(folder, run_folder, fit):

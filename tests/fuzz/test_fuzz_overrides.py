@@ -7,6 +7,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from captioning.build import build, check_config, plain
+from captioning.compose import checked_configs
 from captioning.data.records import UserError
 from captioning.guard import check_places
 
@@ -28,8 +29,8 @@ SEEDS = [
 def test_overrides(fuzz):
     def read(data):
         try:
-            cfg = composed(*data.decode("utf-8", "replace").split(" "))
-            config = plain(cfg)
+            with checked_configs():
+                config = plain(composed(*data.decode("utf-8", "replace").split(" ")))
         except HydraException as error:
             raise UserError(str(error)) from None
         check_config(config)

@@ -103,6 +103,22 @@ def test_names_and_few_numbers_stand_in_order():
     assert plots.scale([one / 7 for one in range(7)])[1] is None
 
 
+def test_scores_stand_at_their_distances_with_a_digit(sweep):
+    groups = best_first(read_runs([sweep]))
+    axes = plots.parallel(groups, ["model", "model.hidden_dim"], "cider").axes[0]
+    heights = sorted(line.get_ydata()[-1] for line in axes.lines if len(line.get_xdata()) == 3)
+    assert heights == pytest.approx([0, 48 / 248, 200 / 248, 1])
+    texts = [text.get_text() for text in axes.texts if text.get_position()[0] > 2]
+    assert texts == ["13.1", "37.9"]
+    dots = plots.scatter(groups, "loss", "cider").axes[0]
+    assert {line.get_xdata()[0] for line in dots.lines} == {2.0}
+
+
+def test_a_drawn_setting_has_four_digits():
+    assert plots.scale([0.0012345678901, 0.3, None])[1][1] == ["0.001235", "0.3", "–"]
+    assert plots.scale([0.12345, 0.12346])[1][1] == ["0.12345", "0.12346"]
+
+
 def test_the_colours_are_those_of_the_light_page():
     light = STYLE.read_text().split("@media")[0]
     names = {name: f"--{name}: {colour}" for name, colour in INKS.items()}
