@@ -33,7 +33,7 @@ train: $(STAMP)  ## train on Flickr8k (after make data); options go in ARGS="tra
 test: $(STAMP)  ## the whole test suite, offline
 	$(BIN)/python -m pytest -q
 
-bench: $(STAMP)  ## time everything beside the ordinary way; BENCH=quick: in two minutes
+bench: $(STAMP)  ## time everything beside the ordinary way; BENCH=quick: less of it
 	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(STAMP)  ## ruff: format and rules
@@ -41,8 +41,8 @@ lint: $(STAMP)  ## ruff: format and rules
 	$(BIN)/ruff check .
 
 format: $(STAMP)  ## let ruff rewrite what it can
-	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 lock: $(STAMP)  ## make requirements.lock again from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \

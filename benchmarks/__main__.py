@@ -1,8 +1,9 @@
 """`python -m benchmarks`: every row, ours beside the ordinary way, in one run.
 
 Writes outputs/bench/<time>/bench.json, table.md and plot.png, and prints the table. Run nothing
-else meanwhile. `python -m benchmarks quick` takes smaller pieces; `--only lstm,beam` some rows;
-`--table FILE.json` prints the table of an earlier run.
+else meanwhile. `python -m benchmarks quick` takes smaller pieces, `smoke` so small ones that only
+whether it runs is known; `--only lstm,beam` some rows; `--table FILE.json` prints the table of an
+earlier run.
 """
 
 from __future__ import annotations
@@ -23,23 +24,25 @@ from benchmarks.report import plot, table
 from benchmarks.rows import Row
 from captioning.callbacks.provenance import provenance
 
-SIZES = {  # of a piece: full, quick
-    "merge": (training.merge, 20, 3),
-    "lstm": (training.lstm, 40, 4),
-    "attention": (training.attention, 20, 3),
-    "encoding": (encoding.encoding, 128, 32),
-    "beam": (searching.beam, 1000, 100),
-    "bert_similarity": (searching.bert_similarity, 1000, 100),
-    "memory": (memory.memory, (8_000, 80_000, 800_000), (800, 8_000)),
+REPEATS = {"full": 5, "quick": 2, "smoke": 1}
+SIZES = {  # of a piece, in the order of REPEATS
+    "merge": (training.merge, 20, 3, 1),
+    "lstm": (training.lstm, 40, 4, 1),
+    "attention": (training.attention, 20, 3, 1),
+    "encoding": (encoding.encoding, 128, 32, 8),
+    "beam": (searching.beam, 1000, 100, 4),
+    "bert_similarity": (searching.bert_similarity, 1000, 100, 20),
+    "memory": (memory.memory, (8_000, 80_000, 800_000), (800, 8_000), (800,)),
+    "keras": (training.keras, 40, 4, 1),
 }
 
 
 def main() -> None:
     """Run the rows that were asked for, all unless some are named."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("size", nargs="?", default="full", choices=("full", "quick"))
+    parser.add_argument("size", nargs="?", default="full", choices=REPEATS)
     parser.add_argument("--only", default="", help="names of rows, with commas")
-    parser.add_argument("--repeats", type=int, help="of each side (default: 5; 2 where quick)")
+    parser.add_argument("--repeats", type=int, help="of each side (default: 5, 2, 1)")
     parser.add_argument("--out", metavar="FOLDER", default="outputs/bench")
     parser.add_argument("--keras", metavar="PYTHON", help="an interpreter with tensorflow-cpu")
     parser.add_argument("--table", metavar="FILE", help="print the table of a bench.json")
@@ -48,8 +51,8 @@ def main() -> None:
         print(table(json.loads(Path(arguments.table).read_text(encoding="utf-8"))))
         return
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    quick = arguments.size == "quick"
-    known = [*SIZES, "startup"]
+    known = [*(name for name in SIZES if name != "keras"), "startup"]
+    repeats = arguments.repeats or REPEATS[arguments.size]
     only = arguments.only.split(",") if arguments.only else known
     if not set(only) <= set(known):
         parser.error(f"--only {arguments.only}: the names are {', '.join(known)}")
@@ -59,7 +62,7 @@ def main() -> None:
     folder.mkdir(parents=True)
     for name in [*only, *(["keras"] if arguments.keras else [])]:
         start = time.perf_counter()
-        rows = measure(name, quick, arguments.repeats or (2 if quick else 5), arguments.keras)
+        rows = measure(name, arguments.size, repeats, arguments.keras)
         content["rows"] += [_described(row) for row in rows]
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
         text = json.dumps(content, indent=1)
@@ -69,15 +72,14 @@ def main() -> None:
     print(f"\n{table(content)}\n\n{folder}/")
 
 
-def measure(name: str, quick: bool, repeats: int, keras: str | None) -> list[Row]:
+def measure(name: str, size: str, repeats: int, keras: str | None) -> list[Row]:
     """Measure the rows of that name, in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        if name == "keras":
-            return training.keras(Path(folder), repeats, 4 if quick else 40, keras)
         if name == "startup":
-            return startup.startup(Path(folder), 1 if quick else repeats)
-        rows, full, small = SIZES[name]
-        return rows(Path(folder), repeats, small if quick else full)
+            return startup.startup(Path(folder), repeats if size == "full" else 1)
+        rows, *pieces = SIZES[name]
+        piece = pieces[list(REPEATS).index(size)]
+        return rows(Path(folder), repeats, piece, *([keras] if name == "keras" else []))
 
 
 def _described(row: Row) -> dict:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.million --images 1000000 --processes 2 --folder /tmp/million
 
-Features are random numbers and no picture is decoded, so that only the store's own cost shows. With
-`--pictures FOLDER`, also how fast one thread reads and resizes the JPEGs there. Prints JSON.
+Features are random numbers and no picture is decoded, so that only the store's own cost shows; the
+files are of 5 kB, hard links to one for each 50,000. With `--pictures FOLDER`, also how fast one
+thread reads and resizes the JPEGs there. Prints JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import time
 from collections.abc import Iterator
@@ -23,12 +25,14 @@ import torch
 
 from captioning.data.image_files import load_image
 from captioning.data.records import Record
-from captioning.features import shards
+from captioning.features import images as images_module
 from captioning.features.batches import CaptionDataset, LengthBuckets
+from captioning.features.hashes import hash_images
 from captioning.features.images import Preprocess
 from captioning.features.store import FeatureStore, build_store
 
 DIM = 1280  # of an EfficientNet-Lite0's pooled features
+LINKS = 50_000  # to one file: file systems allow 65,000
 
 
 class Generated:
@@ -53,16 +57,28 @@ class Generated:
         return torch.rand(len(images), DIM)
 
 
-def records_of(images: int) -> list[Record]:
-    """Return so many records, all of one file, with five captions each."""
+def records_of(folder: str, images: int) -> list[Record]:
+    """Return so many records with five captions each; `write_images` makes their files."""
     captions = tuple(f"a caption of about ten words , the number {n} ." for n in range(5))
-    return [Record(f"{n:09}.jpg", __file__, captions, "train") for n in range(images)]
+    names = [f"{n // LINKS:05}/{n:09}.jpg" for n in range(images)]
+    return [Record(name, f"{folder}/images/{name}", captions, "train") for name in names]
+
+
+def write_images(folder: str, images: int) -> None:
+    """Write the files of `records_of`."""
+    for number, record in enumerate(records_of(folder, images)):
+        if number % LINKS == 0:
+            first = Path(record.path)
+            first.parent.mkdir(parents=True)
+            first.write_bytes(os.urandom(5000))
+        else:
+            os.link(first, record.path)
 
 
 def encode(folder: str, images: int) -> None:
     """Do one process's part of the encoding."""
-    shards.load_image = lambda path: None
-    build_store(folder, Generated(), records_of(images))
+    images_module.load_image = lambda path: None
+    build_store(folder, Generated(), records_of(folder, images))
 
 
 @contextmanager
@@ -123,6 +139,11 @@ def main() -> None:
     result: dict = {"images": options.images, "processes": options.processes}
     if options.pictures:
         result["pictures a second a thread"] = decoding(options.pictures)
+    write_images(options.folder, options.images)
+    time.sleep(3)  # what has only just been written would be hashed again
+    with measured(result, "hash all files, s"):
+        records = records_of(options.folder, options.images)
+        hash_images([record.path for record in records], options.folder)
     context = multiprocessing.get_context("spawn")
     arguments = (options.folder, options.images)
     workers = [context.Process(target=encode, args=arguments) for _ in range(options.processes)]
@@ -134,7 +155,7 @@ def main() -> None:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     result["peak of one encoding process, MB"] = usage.ru_maxrss // 1024
     with measured(result, "records, s"):
-        records = records_of(options.images)
+        records = records_of(options.folder, options.images)
     with measured(result, "key and opening, s"):
         store = build_store(options.folder, Generated(), records)
     result["peak with records and open store, MB"] = peak()

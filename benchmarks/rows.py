@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 LESS_IS_BETTER = ("s", "ms", "MB")
+PRODUCTS = 5  # of PEAK_OPERATIONS each, in one call of `matrix_peak`
 PEAK_OPERATIONS = 2 * 2048**3
 
 
@@ -48,8 +49,11 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Time the calls one after the other, `repeats` times over, after one call each to warm up."""
-    for call in calls.values():
+    """Time the calls one after the other, `repeats` times over.
+
+    Where that is more than once, each is called before, to warm up.
+    """
+    for call in calls.values() if repeats > 1 else ():
         call()
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
@@ -59,11 +63,11 @@ def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, l
 
 
 def matrix_peak() -> Callable[[], object]:
-    """Return a call of `PEAK_OPERATIONS` in float32, twenty times over: the machine's limit."""
+    """Return a call of `PRODUCTS` matrix products in float32: the machine's limit."""
     left, right = torch.randn(2, 2048, 2048)
 
     def multiply() -> None:
-        for _ in range(20):
+        for _ in range(PRODUCTS):
             left @ right
 
     return multiply
@@ -71,4 +75,4 @@ def matrix_peak() -> Callable[[], object]:
 
 def peak_of(took: list[float]) -> float:
     """Return the operations a second of `matrix_peak`'s calls, by their median."""
-    return 20 * PEAK_OPERATIONS / statistics.median(took)
+    return PRODUCTS * PEAK_OPERATIONS / statistics.median(took)

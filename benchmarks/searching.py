@@ -32,7 +32,7 @@ def trained(folder: Path, images: int) -> LSTMDecoder:
 
 def beam(folder: Path, repeats: int, images: int) -> list[Row]:
     """Beam 5, all pictures in batches, against one at a time and against transformers."""
-    decoder = trained(folder, 8 * BATCH)
+    decoder = trained(folder, min(8 * BATCH, 16 * images))
     features = torch.randn(images, FEATURE).clamp(min=0)
     few = features[: max(20, images // 10)]
     theirs = generator()
@@ -103,7 +103,8 @@ def bert_similarity(folder: Path, repeats: int, images: int) -> list[Row]:
     by_image = [tokens[at : at + 5] for at in range(0, len(tokens), 5)]
     weights = Corpus.of(by_image)
     weighed = [[weights.weigh(one) for one in some] for some in by_image]
-    decoder, features = trained(folder, 8 * BATCH), torch.randn(images, FEATURE).clamp(min=0)
+    decoder = trained(folder, min(8 * BATCH, 16 * images))
+    features = torch.randn(images, FEATURE).clamp(min=0)
     twentieth = max(1, images // 20)
 
     def ours() -> None:

@@ -66,6 +66,9 @@ def startup(folder: Path, repeats: int) -> list[Row]:
 
 def _run(folder: Path, *arguments: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment["CAPTIONING_TRUST"] = (
+        "benchmarks"  # StopAtFirstStep is in no package of SECURITY.md
+    )
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )

@@ -70,7 +70,7 @@ def merge(folder: Path, repeats: int, batches: int) -> list[Row]:
     store, images, full = _data(folder / "merge", batches * BATCH, corpus.ALL_WORDS, (FEATURE,))
     few = corpus.captions(len(full), corpus.FREQUENT_WORDS)
     keras = ordinary.KerasMerge(corpus.ALL_WORDS, FEATURE)
-    adam, some = _adam(keras), full[:32]
+    adam, some = _adam(keras), full[: min(32, 16 * batches)]
 
     def prefixes():
         ordinary.prefix_steps(keras, adam, store, images, some, corpus.ALL_WORDS, 38, 16)

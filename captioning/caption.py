@@ -84,6 +84,7 @@ def caption(
     from captioning.build import build
     from captioning.data.pictures import find_pictures, summarize_left_out
     from captioning.data.records import UserError
+    from captioning.features.hashes import hash_images
     from captioning.reports.captions import Sidecars, Table
     from captioning.reports.job import captioned, identity, write
 
@@ -105,7 +106,11 @@ def caption(
     captioner.search = build(node)
     if data:
         training = captioner.use_neighbours(data, captioner.search)
-        said = [(record.image_id, record.captions) for record in training]
+        hashes = hash_images([record.path for record in training], "outputs/features")
+        said = [
+            (one.image_id, one.captions, sha.hex())
+            for one, sha in zip(training, hashes, strict=True)
+        ]
         node["training"] = hashlib.sha256(json.dumps(said).encode()).hexdigest()
     failed: list[str] = []
     if not out:

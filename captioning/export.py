@@ -57,7 +57,7 @@ def export(ckpt: str, format: str, out: str, scores: str, weights: str) -> None:
         raise UserError(f"{folder} is there and not empty; delete it or type another out=FOLDER")
     checkpoint = read_checkpoint(ckpt)
     captioner = Captioner.from_checkpoint(ckpt, weights or None)
-    card = _card(ckpt, format, checkpoint, scores)
+    card = _card(ckpt, format, checkpoint, captioner, scores)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -103,7 +103,9 @@ def _write_safetensors(
     type(captioner).from_pretrained(folder)  # what cannot be loaded is not left behind
 
 
-def _card(ckpt: str, kind: str, checkpoint: Mapping[str, Any], scores: str) -> str:
+def _card(
+    ckpt: str, kind: str, checkpoint: Mapping[str, Any], captioner: Captioner, scores: str
+) -> str:
     """Write the model card from what the run left beside its checkpoint."""
     from omegaconf import OmegaConf
 
@@ -120,19 +122,20 @@ def _card(ckpt: str, kind: str, checkpoint: Mapping[str, Any], scores: str) -> s
     if (beside / ".hydra" / "hydra.yaml").is_file():
         hydra = OmegaConf.load(beside / ".hydra" / "hydra.yaml")
         choice = OmegaConf.select(hydra, "hydra.runtime.choices.data")
-    evaluation = _evaluation(scores, checkpoint) if scores else None
+    evaluation = _evaluation(scores, checkpoint, captioner) if scores else None
     return model_card(kind, checkpoint, run, choice, captions, evaluation)
 
 
-def _evaluation(scores: str, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+def _evaluation(scores: str, checkpoint: Mapping[str, Any], captioner: Captioner) -> dict[str, Any]:
     """Return what scores.json says of this checkpoint, wherever it lay then."""
     from captioning.data.records import UserError
-    from captioning.data.vocabulary import Vocabulary
+    from captioning.features.weights import weights_sha256
 
     contents = checkpoint["captioning"]
     own = {
+        "decoder": weights_sha256(captioner.decoder),
         "epoch": checkpoint["epoch"],
-        "vocabulary_sha256": Vocabulary(contents["vocabulary"]).sha256,
+        "vocabulary_sha256": captioner.vocabulary.sha256,
         "model": contents["config"]["model"],
         "seed": contents["config"]["seed"],
         "encoder": contents["encoder"],
@@ -143,7 +146,7 @@ def _evaluation(scores: str, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError, KeyError):
         raise UserError(f"scores={scores} is not a scores.json of captioning.evaluate") from None
     for system in systems:
-        theirs = [{key: part[key] for key in own} for part in system["checkpoints"]]
+        theirs = [{key: part.get(key) for key in own} for part in system["checkpoints"]]
         if theirs == [own]:
             row = next(one for one in content["rows"] if one["system"] == system["label"])
             return content | row

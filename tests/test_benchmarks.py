@@ -11,20 +11,38 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-def test_a_row_has_both_sides_a_limit_and_a_line_in_the_table(tmp_path):
-    options = ["quick", "--only", "lstm", "--repeats", "1", "--out", str(tmp_path)]
+def test_every_row_is_measured(tmp_path):
+    """As `make bench BENCH=smoke` does; a row has both sides, a limit and a line in the table."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *options], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "benchmarks", "smoke", "--out", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.iterdir()
     assert {path.name for path in folder.iterdir()} == {"bench.json", "table.md", "plot.png"}
-    rows = json.loads((folder / "bench.json").read_text())["rows"]
-    assert rows[0]["name"] == "train lstm 256"
-    assert rows[0]["ours"][0] > 0
-    assert rows[0]["ordinary"][0] > 0
-    assert 0 < rows[0]["of_limit"] < 3
-    assert "| train lstm 256 (words/s) |" in done.stdout
+    rows = {row["name"]: row for row in json.loads((folder / "bench.json").read_text())["rows"]}
+    assert {"train lstm 256", "encode resnet50", "beam 5", "start to first step"} <= set(rows)
+    assert all(row["ours"][0] > 0 and row["ordinary"][0] > 0 for row in rows.values())
+    assert rows["train lstm 256"]["of_limit"] > 0
+    for name, row in rows.items():
+        assert f"| {name} ({row['unit']}) |" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_million_may_be_a_hundred(tmp_path):
+    options = ["--images", "100", "--processes", "1", "--folder", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.million", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout[done.stdout.index("{") :])["features, bytes"] > 100 * 2 * 1280
+    (manifest,) = tmp_path.glob("*/manifest.json")
+    assert json.loads(manifest.read_text())["unreadable"] == {}
 
 
 def test_a_row_that_is_not_there_is_named():

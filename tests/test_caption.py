@@ -183,6 +183,19 @@ def test_a_table_goes_on_where_the_training_captions_are_the_same(
     assert "all.csv has captions of another search" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_table_is_not_gone_on_with_where_the_training_pictures_are_others(
+    ckpt, pictures, folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "data", tmp_path / "data")
+    arguments = [f"ckpt={ckpt}", f"images={pictures / 'a.png'}", "search=neighbours", "out=all.csv"]
+    assert main([*arguments, "data=data"]) == 0
+    shutil.copy("data/train-blue.png", "data/train-red.png")
+    assert main([*arguments, "data=data"]) == 1
+    assert "all.csv has captions of another search" in capsys.readouterr().err
+
+
 def test_a_search_takes_the_users_values():
     assert search_node("beam", {"search.width": "3"})["width"] == 3
     assert search_node("sample", {"search.top_p": "0.5"})["top_p"] == 0.5

@@ -1,16 +1,20 @@
-"""What README and docs/ tell a reader to type is real: run on tiny data, or bound to what reads it.
+"""What the documents and the Makefile tell a reader to type is run: on tiny data, or elsewhere.
 
-Bound: every key is one that the verb has, every choice one that is there. Nothing is trained.
+`ELSEWHERE` names the test, or the reason why there is none. And every command is bound: each key
+is one that the verb has, each choice one that is there.
 """
 
 import argparse
 import csv
-import importlib
+import importlib.util
 import inspect
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -28,11 +32,47 @@ from captioning.data.records import UserError
 from captioning.search.beam import beam_search
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(r"`((?:\w+=\S+ )*(?:python -m captioning|make )[^`]*)`")
+INLINE = re.compile(r"`((?:\w+=\S+ )*(?:python -m (?:captioning|benchmarks)|make |pytest )[^`]*)`")
 TARGETS = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+ELSEWHERE = {  # which commands: the test that runs them, or why none does
+    r"make test$|pytest": "this is it",
+    r"make (setup|lock)$": "the network",
+    r"make (demo|data|train|bench)$": "tests/test_docs.py::test_a_target_types_what_is_run",
+    r"make \w+$": "tests/test_docs.py::test_a_target_does_its_work",
+    r"^\. |pip install": "the network",
+    r"-m benchmarks( smoke)?$": "tests/test_benchmarks.py::test_every_row_is_measured",
+    r"benchmarks.load": "tests/test_load.py::test_no_client_harms_another_and_memory_stays",
+    r"benchmarks.million": "tests/test_benchmarks.py::test_a_million_may_be_a_hundred",
+    r"captioning.download flickr8k": "tests/test_download.py::"
+    "test_flickr8k_ends_in_the_original_layout",
+    r"captioning.download resnet": "tests/test_download.py::test_weights_end_in_the_cache_of_torch",
+    r"captioning.download bert": "tests/test_download.py::"
+    "test_a_hub_id_goes_to_the_hub_and_needs_safetensors",
+    r"captioning.demo": "tests/test_load.py::test_no_client_harms_another_and_memory_stays",
+    r"format=onnx": "tests/test_export.py::test_onnx_runtime_alone_says_the_same",
+    r"captioning.judge": "tests/test_judge.py::test_every_metric_is_judged",
+    r"captioning.replay": "tests/test_stopping.py::test_a_loss_that_is_no_number_leaves_its_batch",
+    r"also=\[meteor\]": "tests/metrics/test_java.py",
+    r"encode.*launcher=ray": "tests/test_launchers.py::test_ray_tasks_divide_an_encoding",
+    r"launcher=ray": "tests/test_launchers.py::test_a_ray_cluster_of_two_workers_runs_the_jobs",
+    r"launcher=joblib": "tests/test_launchers.py::test_joblib_divides_the_threads_of_the_machine",
+    r"launcher=submitit_slurm": "a SLURM; tests/test_launchers.py has its local queue",
+    r"storage=postgresql": "tests/test_study.py::"
+    "test_a_killed_workers_trial_is_run_again_and_none_counts_twice",
+    r"gpus=4": "GPUs",
+    r"devices=2": "tests/test_processes.py::test_two_processes_have_the_loss_curve_of_one",
+    r"torchrun.*encode": "tests/test_encode.py::test_processes_of_torchrun_divide_the_pictures",
+    r"torchrun": "tests/test_processes.py::test_torchrun_starts_the_processes_too",
+    r"CAPTIONING_TRUST": "tests/test_hostile.py::test_a_package_of_ones_own_takes_one_word",
+    r"captioning.summarize FOLDER": "tests/test_summarize.py::test_the_verb_writes_what_it_prints",
+    r"captioning.\w+( -m)?$": "only named; with a plain config, model=lstm is the same",
+}
 
 
 def commands(text):
@@ -54,6 +94,10 @@ def bind(command):
     match words:
         case ["python", "-m", module, *arguments] if module.startswith("captioning."):
             bind_verb(module, arguments)
+        case ["python", "-m", module, *_] if module.startswith("benchmarks"):
+            assert importlib.util.find_spec(module)
+        case ["pytest", folder]:
+            assert (ROOT / folder).exists()
         case ["make", target, *variables]:
             assert target in TARGETS, f"make has no target {target}"
             assert all("=" in one for one in variables)
@@ -83,7 +127,7 @@ def bind_verb(name, arguments):
 def bind_config(config, arguments):
     """Compose the config once for every value that a sweep gives to any of its keys."""
     # The reader's own model stands for any.
-    given = [one.replace("model=yours", "model=lstm") for one in arguments]
+    given = [re.sub("^model=(yours|mine)$", "model=lstm", one) for one in arguments]
     given = [one for one in given if one not in ("-m", "--multirun")]
     choices = [
         [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()]
@@ -121,7 +165,20 @@ def parse(main, arguments):
             main(arguments)
 
 
-FOUND = [(page.name, one) for page in PAGES for one in commands(page.read_text(encoding="utf-8"))]
+def read(page):
+    """Return a page's text; of a notebook what stands between its cells."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".md":
+        return text
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells)
+
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FOUND = [(page.name, one) for page in [*PAGES, *NOTEBOOKS] for one in commands(read(page))]
+HERE = dict.fromkeys(
+    one for _, one in FOUND if not any(re.search(pattern, one) for pattern in ELSEWHERE)
+)
 
 
 @pytest.mark.parametrize(("page", "command"), FOUND, ids=lambda part: part[:60])
@@ -130,8 +187,82 @@ def test_every_command_binds(page, command):
 
 
 def test_commands_are_found_in_every_page():
-    assert {page for page, _ in FOUND} == {page.name for page in PAGES}
-    assert len(FOUND) > 40
+    assert {page for page, _ in FOUND} >= {page.name for page in PAGES}
+    assert len(FOUND) > 90
+    assert len(HERE) > 50
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What is wrong with each command, by one process that runs them all on tiny data."""
+    folder, files = tmp_path_factory.mktemp("commands"), tmp_path_factory.mktemp("files")
+    (files / "commands.json").write_text(json.dumps(list(HERE)))
+    arguments = [folder, files / "commands.json", files / "results.json"]
+    environment = {"HF_HUB_OFFLINE": "1", "TORCH_HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("commands.py"), *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((files / "results.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", HERE, ids=lambda command: command[:70])
+def test_every_command_runs(said, command):
+    assert not said[command], said[command]
+
+
+@pytest.mark.parametrize("pattern", ELSEWHERE)
+def test_what_is_run_elsewhere_is_there(pattern):
+    lines = [one for _, one in FOUND] + [line for one in TARGETS for line in typed(one)]
+    assert any(re.search(pattern, line) for line in lines), "no document says so any more"
+    if test := re.match(r"(tests/\S+\.py)(?:::(\w+))?", ELSEWHERE[pattern]):
+        assert f"def {test[2] or 'test_'}" in (ROOT / test[1]).read_text()
+
+
+def make(folder, *arguments):
+    """Run make with the programs of this interpreter's environment."""
+    command = ["make", "-o", ".venv/.installed", f"BIN={Path(sys.executable).parent}", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def typed(target):
+    """Return the lines that a target would type, without the folder of the programs."""
+    done = make(ROOT, "-n", target)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.replace("\\\n", " ").splitlines()
+    return [line.strip().replace(f"{Path(sys.executable).parent}/", "") for line in lines]
+
+
+@pytest.mark.parametrize("target", ["demo", "train", "data", "bench"])
+def test_a_target_types_what_is_run(target):
+    for line in typed(target):
+        bind(line)
+        assert line in HERE or any(re.search(one, line) for one in ELSEWHERE), line
+
+
+def test_every_target_is_run():
+    for target in TARGETS:
+        assert any(re.search(pattern, f"make {target}") for pattern in ELSEWHERE), target
+
+
+@pytest.mark.skipif(not Path(sys.executable).with_name("ruff").exists(), reason="needs ruff")
+def test_a_target_does_its_work(tmp_path):
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    assert set(re.findall(r"make (\w+)", make(tmp_path, "help").stdout)) >= set(TARGETS)
+    (tmp_path / "shapes.py").write_text('"""Shapes."""\n\nimport os\n\nx = \'y\'\n')
+    assert make(tmp_path, "lint").returncode != 0
+    assert make(tmp_path, "format").returncode == 0
+    assert (tmp_path / "shapes.py").read_text().split() == ['"""Shapes."""', "x", "=", '"y"']
+    assert make(tmp_path, "lint").returncode == 0
+    for name in ("features", "data", "runs"):
+        (tmp_path / "outputs" / name).mkdir(parents=True)
+    assert make(tmp_path, "clean").returncode == 0
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["runs"]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from composing import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from verbs import run
 
+from captioning.captioner import Captioner
 from captioning.data.records import UserError
 from captioning.evaluate import checked, chosen, evaluate
+from captioning.features.weights import weights_sha256
 from captioning.flags import quoted
 
 
@@ -58,6 +60,10 @@ def test_scores_say_where_they_come_from(evaluated):
     assert checkpoint["path"] == "run/best.ckpt"
     assert checkpoint["encoder"]["name"] == "resnet18"
     assert re.fullmatch("[0-9a-f]{64}", checkpoint["vocabulary_sha256"])
+    weights = [system["checkpoints"][0]["decoder"] for system in scores["systems"][:2]]
+    assert len(set(weights)) == 2  # of the best and of the last epoch
+    own = Captioner.from_checkpoint(evaluated[1].parent / "run" / "best.ckpt")
+    assert weights[0] == weights_sha256(own.decoder)
 
 
 @pytest.mark.slow

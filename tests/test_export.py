@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from verbs import run
 
-from captioning.captioner import Captioner
+from captioning.captioner import Captioner, read_checkpoint
+from captioning.data.vocabulary import Vocabulary
 from captioning.export import main
 from captioning.search.beam import greedy_search
 
@@ -99,9 +100,16 @@ def test_a_folder_that_holds_something_is_not_touched(trained, tmp_path, capsys)
 
 
 @pytest.mark.slow
-def test_an_evaluation_of_another_checkpoint_is_refused(trained, tmp_path, capsys):
+@pytest.mark.parametrize("of_same_config", [False, True])
+def test_an_evaluation_of_another_checkpoint_is_refused(trained, tmp_path, capsys, of_same_config):
+    checkpoint = read_checkpoint(trained[1] / "best.ckpt")
+    contents = checkpoint["captioning"]
+    other = {key: contents["config"][key] for key in ("model", "seed")}
+    other |= {"epoch": checkpoint["epoch"], "encoder": contents["encoder"], "decoder": "of others"}
+    other["vocabulary_sha256"] = Vocabulary(contents["vocabulary"]).sha256
+    systems = [{"label": "lstm", "checkpoints": [other]}] if of_same_config else []
     scores = tmp_path / "scores.json"
-    scores.write_text('{"systems": [], "rows": []}')
+    scores.write_text(json.dumps({"systems": systems, "rows": [{"system": "lstm"}]}))
     arguments = [f"ckpt={trained[1] / 'best.ckpt'}", f"out={tmp_path / 'out'}", f"scores={scores}"]
     assert main([*arguments, "format=safetensors"]) == 1
     assert "has no scores of this checkpoint" in capsys.readouterr().err

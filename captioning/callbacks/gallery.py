@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from captioning.callbacks.captions import Generated, ValidationCaptions
 from captioning.data.image_files import load_image
 from captioning.data.records import UserError
 from captioning.data.whole import whole
+from captioning.features.hashes import file_state
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 THUMBNAIL = 320  # pixels, the longest side
@@ -139,13 +139,14 @@ def _card(row: Generated, keys: Sequence[str], thumbnail: str | None) -> str:
 
 def _thumbnail(source: str, folder: Path) -> str | None:
     """Return where the page finds the picture's thumbnail, made if it is not there."""
-    # Named by its source, so that another page or another choice of pictures cannot mix them up.
-    target = folder / f"{hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}.jpg"
-    if not target.exists():
-        try:
-            image = load_image(source)
-        except UserError:
-            return None
+    try:
+        # Named by its source as it is now: another page, another choice of pictures or another
+        # picture of the same name cannot mix them up.
+        target = folder / f"{file_state(source).hex()}.jpg"
+        image = None if target.exists() else load_image(source)
+    except UserError:
+        return None
+    if image:
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         with whole(target) as temporary:
             image.save(temporary, format="JPEG", quality=80)

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +43,12 @@ def encode_shards(
     device: str,
     batch_size: int,
     per_shard: int,
-    key: str = "",
+    key: Callable[[], str] = lambda: "",
 ) -> None:
     """Fill `folder` together with whoever else does, and return when it is whole.
 
-    The first one decides how many images a shard has. `key` goes into the manifest: what the
-    features are of.
+    The first one decides how many images a shard has. What `key` returns at the end goes into the
+    manifest: what the features are of, unless an image changed meanwhile.
     """
     with FileLock(folder / "lock"):
         if (folder / "manifest.json").exists():
@@ -73,7 +73,7 @@ def encode_shards(
                 continue
     with FileLock(folder / "lock"):
         if not (folder / "manifest.json").exists():
-            _merge(folder, encoder, records, per_shard, key)
+            _merge(folder, encoder, records, per_shard, key())
 
 
 def _check_room(folder: Path, images: int, shape: tuple[int, ...]) -> None:
@@ -155,12 +155,12 @@ def _merge(
 ) -> None:
     unreadable: dict[str, str] = {}
     sums: list[int] = []
-    leftovers = [folder / "plan.json", *folder.glob("shard-*.lock")]
+    leftovers = [folder / "plan.json"]  # not the locks: who waits for one would hold no file
     for final in sorted(folder.glob("features-*.npy")):
         progress = folder / f"progress-{final.stem.removeprefix('features-')}.json"
-        _, failed, *known = json.loads(progress.read_text(encoding="utf-8"))
+        _, failed, of_it = json.loads(progress.read_text(encoding="utf-8"))
         unreadable |= failed
-        sums += known[0] if known else checksums(np.load(final, mmap_mode="r"))
+        sums += of_it
         leftovers.append(progress)
     ids = ids_array([record.image_id for record in records])
     _write_array(folder / "ids.npy", ids)

@@ -1,8 +1,9 @@
 """The feature store: every picture through the frozen encoder once, then read at memory speed.
 
-Records and an encoder enter; a folder leaves, named by a hash of all that decides the numbers:
-`features-00000.npy` and so on (float16, memory-mapped, 65,536 pictures each), `ids.npy` (the
-pictures' ids, sorted: the place of an id is its row), `checksums.npy` and `manifest.json`.
+Records and an encoder enter; a folder leaves, named by a hash of all that decides the numbers, the
+images' content included: `features-00000.npy` and so on (float16, memory-mapped, 65,536 pictures
+each), `ids.npy` (the pictures' ids, sorted: the place of an id is its row), `checksums.npy` and
+`manifest.json`.
 shards.py fills it; what a disk did to it since is found by its checksums, and encoded again.
 Next: datamodule.py.
 """
@@ -12,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 from jaxtyping import Float, Int
 
-from captioning.data.records import Record, UserError
+from captioning.data.records import Record
 from captioning.features.checksums import (
     Blocks,
     DamagedError,
@@ -31,6 +31,7 @@ from captioning.features.checksums import (
     read_manifest,
 )
 from captioning.features.encoder import Encoder
+from captioning.features.hashes import hash_images
 from captioning.features.shards import encode_shards, ids_array
 
 PER_SHARD = 65_536  # pictures; 268 MB of a ResNet50's pooled features
@@ -65,13 +66,8 @@ class FeatureStore:
         self.encoder: dict = manifest["encoder"]
         self.unreadable: dict[str, str] = manifest["unreadable"]
         self.shape: tuple[int, ...] = tuple(map(int, manifest["shape"]))
-        if "image_ids" in manifest:  # as it was before there were shards: one file, ids in JSON
-            self.ids = ids_array(manifest["image_ids"])
-            self.per_shard = max(1, self.shape[0])
-            self._opened[0] = np.load(self.folder / "features.npy", mmap_mode="r")
-        else:
-            self.ids = self._array("ids.npy", manifest.get("ids_crc32"))
-            self.per_shard = int(manifest["per_shard"])
+        self.ids = self._array("ids.npy", manifest.get("ids_crc32"))
+        self.per_shard = int(manifest["per_shard"])
         if self.ids.shape != self.shape[:1] or (len(self.ids) and self.ids.dtype.kind != "S"):
             raise DamagedError(self.folder, "ids.npy is of another store")
         if "checksums_crc32" in manifest:
@@ -172,16 +168,21 @@ def build_store(
     A build that was killed goes on where it stopped. Of many processes, on one machine or on many
     that share `root`, each encodes what no other has taken: a shard of `per_shard` images at a
     time. Pictures that cannot be read get a row of zeros and are named in `unreadable`. A store
-    that is damaged is encoded again as far as it is.
+    that is damaged is encoded again as far as it is, and images that change meanwhile are, too.
     """
     records = sorted(records)
-    key = _key(encoder, records)
-    folder = Path(root) / "-".join((encoder.identity["name"], encoder.identity["features"], key))
-    folder.mkdir(parents=True, exist_ok=True)
+
+    def images_key() -> str:
+        return _key(encoder, records, root)
+
     for again in (False, True):
+        key = images_key()
+        name = "-".join((encoder.identity["name"], encoder.identity["features"], key))
+        folder = Path(root) / name
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             if not (folder / "manifest.json").exists():
-                encode_shards(folder, encoder, records, device, batch_size, per_shard, key)
+                encode_shards(folder, encoder, records, device, batch_size, per_shard, images_key)
             return FeatureStore(folder, key)
         except (DamagedError, FileNotFoundError) as error:  # or taken by who repairs it
             if again:
@@ -204,21 +205,11 @@ def _let_go(folder: Path, key: str) -> None:
         forget(folder, damaged)
 
 
-def _key(encoder: Encoder, records: Sequence[Record]) -> str:
-    """Hash the encoder's identity and the id and size of each picture, one at a time."""
+def _key(encoder: Encoder, records: Sequence[Record], root: str | Path) -> str:
+    """Hash the encoder's identity, the id of each image and the SHA-256 of its bytes."""
     identity = json.dumps(encoder.identity, sort_keys=True)
     key = hashlib.sha256(f'{{"encoder": {identity}, "images": ['.encode())
-    for number, record in enumerate(records):
-        image = json.dumps([record.image_id, _size(record.path)])
-        key.update(f"{', ' if number else ''}{image}".encode())
-    key.update(b"]}")
+    for record in records:
+        key.update(f"{json.dumps(record.image_id)}, ".encode())
+    key.update(hash_images([record.path for record in records], root).tobytes())
     return key.hexdigest()[:16]
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be opened ({error.strerror}); is data.root right?"
-        ) from None

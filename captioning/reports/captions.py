@@ -37,6 +37,7 @@ class Table:
         self.json_lines = self.path.suffix == ".jsonl"
         self.curated = self.json_lines or self.path.name == "metadata.csv"
         self.columns = ("file_name", "text") if self.curated else ("image", "caption")
+        # The file stays: whoever opened it before it was removed would lock what has no name.
         self._lock = FileLock(f"{path}.lock")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ class Table:
         try:
             self._file = self._opened(job, overwrite)
         except BaseException:
-            self._unlock()
+            self._lock.release()
             raise
 
     def todo(self, pictures: Sequence[str]) -> list[str]:
@@ -68,11 +69,7 @@ class Table:
     def close(self) -> None:
         """Let others write."""
         self._file.close()
-        self._unlock()
-
-    def _unlock(self) -> None:
         self._lock.release()
-        Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def _opened(self, job: dict[str, Any], overwrite: bool) -> io.RawIOBase:
         beside = Path(f"{self.path}.job.json")

@@ -16,6 +16,7 @@ from captioning.data.records import Record, UserError
 from captioning.data.vocabulary import Vocabulary
 from captioning.features.datamodule import open_store
 from captioning.features.store import FeatureStore
+from captioning.features.weights import weights_sha256
 from captioning.models.ensemble import Ensemble
 
 LONGEST = 40  # letters of a label
@@ -83,16 +84,17 @@ def load_entrants(
             opened[key] = open_store(records, encoder, features_root, device, skip_unreadable)
         store = opened[key][1]
         vocabulary = Vocabulary(contents["vocabulary"])
+        decoder = load_decoder(path, checkpoint, store.shape[-1])
         identity = {
             "path": path,
+            "decoder": weights_sha256(decoder),
             "epoch": checkpoint["epoch"],
             "vocabulary_sha256": vocabulary.sha256,
             "model": contents["config"]["model"],
             "seed": contents["config"]["seed"],
             "encoder": contents["encoder"],
         }
-        decoder = load_decoder(path, checkpoint, store.shape[-1]).to(device)
-        entrants.append(Entrant(label, decoder, vocabulary, store, [identity]))
+        entrants.append(Entrant(label, decoder.to(device), vocabulary, store, [identity]))
     return next(iter(opened.values()))[0], entrants
 
 

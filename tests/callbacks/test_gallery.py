@@ -80,6 +80,15 @@ def test_thumbnails_are_small_jpegs_made_once(tmp_path, row):
     assert (tmp_path / source).stat().st_mtime_ns == made
 
 
+def test_another_picture_of_the_same_name_has_its_own_thumbnail(tmp_path, row):
+    for colour in ("red", "blue"):
+        Image.new("RGB", (1000, 500), colour).save(row.record.path)
+        write_gallery(tmp_path / "gallery.html", "run", {}, [row])
+        (source,) = [image["src"] for image in Page(tmp_path / "gallery.html").all("img")]
+        with Image.open(tmp_path / source) as image, Image.new("RGB", (1, 1), colour) as wanted:
+            assert image.getpixel((9, 9)) == pytest.approx(wanted.getpixel((0, 0)), abs=9)
+
+
 def test_a_picture_of_several_rows_is_made_once(tmp_path, row, monkeypatch):
     made = []
 

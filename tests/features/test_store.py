@@ -1,5 +1,3 @@
-import hashlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -10,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
+from PIL import Image
 
 from captioning.data.image_files import load_image
 from captioning.data.records import UserError
@@ -49,10 +49,68 @@ def test_another_set_of_images_has_a_folder_of_its_own(tmp_path, records, encode
     assert build_store(tmp_path, encoder, records[1:]).folder != all_of_them.folder
 
 
-def test_a_changed_picture_is_encoded_again(tmp_path, records, encoder):
+def test_pictures_that_change_places_are_encoded_again(tmp_path, records, encoder):
+    """The same names, numbers of bytes and times of modification, in another order."""
+    paths = [record.path for record in records[:2]]
+    for path in paths:
+        Image.open(path).save(path, "BMP")
+        os.utime(path, ns=(10**18, 10**18))
+    before = build_store(tmp_path / "features", encoder, records).of(records[:2])
+    os.rename(paths[0], tmp_path / "other")
+    os.rename(paths[1], paths[0])
+    os.rename(tmp_path / "other", paths[1])
+    after = build_store(tmp_path / "features", encoder, records).of(records[:2])
+    assert torch.equal(after, before.flip(0))
+    assert not torch.equal(after, before)
+
+
+def test_pictures_that_moved_or_were_touched_are_not_encoded_again(
+    tmp_path, records, encoder, monkeypatch
+):
     before = build_store(tmp_path / "features", encoder, records)
-    load_image(records[0].path).resize((77, 77)).save(records[0].path)
-    assert build_store(tmp_path / "features", encoder, records).folder != before.folder
+    monkeypatch.setattr(store_module, "encode_shards", None)
+    os.utime(records[0].path)
+    assert build_store(tmp_path / "features", encoder, records).folder == before.folder
+    (tmp_path / "moved").mkdir()
+    moved = [
+        record._replace(path=shutil.move(record.path, tmp_path / "moved")) for record in records
+    ]
+    assert build_store(tmp_path / "features", encoder, moved).folder == before.folder
+
+
+def test_a_picture_that_changes_while_others_are_encoded_is_encoded_again(
+    tmp_path, records, encoder, monkeypatch
+):
+    first, *_, last = [record.path for record in sorted(records)]
+
+    def replaced_meanwhile(path):
+        if path == last:
+            shutil.copy(last, first)
+        return load_image(path)
+
+    monkeypatch.setattr(images_module, "load_image", replaced_meanwhile)
+    changed = build_store(tmp_path / "features", encoder, records, batch_size=1)
+    monkeypatch.undo()
+    assert build_store(tmp_path / "features", encoder, records).folder == changed.folder
+    sound = build_store(tmp_path / "sound", encoder, records, batch_size=1)
+    assert np.array_equal(changed.load(), sound.load())
+
+
+def test_a_shard_that_somebody_has_is_nobody_elses_when_the_store_is_whole(
+    tmp_path, records, encoder, monkeypatch
+):
+    """One waits for a shard's lock, and gets it, just before the other makes the store whole."""
+    late, merge = FileLock(tmp_path / "store" / "shard-00000.lock"), shards_module._merge
+
+    def with_another(*arguments):
+        late.acquire()
+        merge(*arguments)
+
+    monkeypatch.setattr(shards_module, "_merge", with_another)
+    (tmp_path / "store").mkdir()
+    shards_module.encode_shards(tmp_path / "store", encoder, sorted(records), "cpu", 2, 4)
+    with pytest.raises(Timeout):
+        FileLock(tmp_path / "store" / "shard-00000.lock", timeout=0).acquire()
 
 
 @pytest.mark.parametrize("per_shard", [3, 100])
@@ -110,28 +168,6 @@ def test_who_comes_later_takes_the_shards_that_nobody_has(tmp_path, records, enc
     shards_module.encode_shards(*arguments)
     second.join()
     assert FeatureStore(folder).shape == (8, 512)
-
-
-def test_a_store_from_before_there_were_shards_is_read(tmp_path, records, encoder, monkeypatch):
-    records = sorted(records)
-    images = [(record.image_id, os.stat(record.path).st_size) for record in records]
-    identity = {"encoder": encoder.identity, "images": images}
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    folder = tmp_path / f"resnet18-pooled-{key}"
-    folder.mkdir()
-    features = np.arange(8 * 512, dtype=np.float16).reshape(8, 512)
-    np.save(folder / "features.npy", features)
-    manifest = {
-        "encoder": encoder.identity,
-        "shape": features.shape,
-        "dtype": "float16",
-        "unreadable": {},
-        "image_ids": [record.image_id for record in records],
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    monkeypatch.setattr(store_module, "encode_shards", None)
-    store = build_store(tmp_path, encoder, records)
-    assert torch.equal(store.of([records[5]])[0], torch.from_numpy(features[5]).float())
 
 
 def test_rows_are_found_by_any_id(tmp_path, records, encoder):

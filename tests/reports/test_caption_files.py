@@ -85,7 +85,6 @@ def test_a_table_of_nobodys_is_not_touched(tmp_path, content):
         ):
             Table(str(path), JOB)
         assert path.read_text() == content
-        assert not (tmp_path / "out.csv.lock").exists()
     written(path, ["a.jpg"], overwrite=True)
     assert read(path) == [("a.jpg", "a a caption")]
 
@@ -131,6 +130,22 @@ def test_only_one_process_writes(tmp_path):
         Table(str(tmp_path / "out.csv"), JOB)
     first.close()
     Table(str(tmp_path / "out.csv"), JOB).close()
+
+
+def test_one_that_begins_while_another_ends_is_the_only_one(tmp_path, monkeypatch):
+    """The second opens the table when the first has let go of it, but has not quite ended."""
+    first, second = Table(str(tmp_path / "out.csv"), JOB), []
+    release = first._lock.release
+
+    def let_in(*arguments, **options):
+        release(*arguments, **options)
+        second.append(Table(str(tmp_path / "out.csv"), JOB))
+
+    monkeypatch.setattr(first._lock, "release", let_in)
+    first.close()
+    with pytest.raises(UserError, match="another process"):
+        Table(str(tmp_path / "out.csv"), JOB)
+    second[0].close()
 
 
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path):

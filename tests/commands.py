@@ -1,0 +1,128 @@
+"""Runs commands of the documents on tiny data, one after another in this process.
+
+`python commands.py FOLDER COMMANDS.json RESULTS.json`: a list of commands enters; for each "" or
+what went wrong leaves. What takes minutes is cut short by options that are added; what a reader
+puts in (PATH, FOLDER, …) is there.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import sys
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+DATA = ("data/flickr8k", "FOLDER", "DIR", "mine", "flickr30k", "coco")
+RUNS = ("outputs/runs/lstm/TIME", "outputs/runs/mine/TIME", "outputs/runs/flickr8k_best/TIME")
+SWEEPS = [
+    f"outputs/sweeps/{name}/{job}" for name in ("NAME", "best", "ablation/base") for job in "ab"
+]
+ENCODER = ["encoder.name=resnet18", "encoder.weights=none", "encoder.image_size=32"]
+SHORT = [*ENCODER, "datamodule.min_count=1", "trainer.gpus=0"]
+LONGER = re.compile("every_n_epoch|experiment=(ablation|flickr8k_best)|training=risk|last.ckpt")
+
+
+def write_data(folder):
+    """Write four images of each split, no two alike, with two captions each."""
+    folder.mkdir(parents=True)
+    with open(folder / "captions.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "caption", "split"])
+        for at, split in enumerate(("train", "val", "test")):
+            for colour in ("red", "green", "blue", "white"):
+                name = f"{split}-{colour}.png"
+                Image.new("RGB", (40 + at, 32), colour).save(folder / name)
+                for caption in (f"a {colour} square", f"there is a {colour} square"):
+                    table.writerow([name, caption, split])
+
+
+def prepare():
+    """Write what the commands find: data, images, and the checkpoints of a training."""
+    for folder in DATA:
+        write_data(Path(folder))
+    Path("holiday").mkdir()
+    for colour in ("red", "blue"):
+        shutil.copy(f"FOLDER/val-{colour}.png", f"holiday/{colour}.png")
+    options = ["data=folder", "data.root=FOLDER", "text_encoder=minilm", "hydra.run.dir=run"]
+    if wrong := attempt("captioning.train", [*options, *SHORT, "trainer.max_epochs=2"]):
+        raise RuntimeError(wrong)
+    for folder in (*RUNS, *SWEEPS):
+        shutil.copytree("run", folder)
+    for name in ("PATH", "A", "B", "C"):
+        shutil.copy("run/best.ckpt", name)
+
+
+def shortened(verb, arguments):
+    """Return the arguments with what cuts them short; of each list only the first value."""
+    put_in = {
+        "model=yours": "model=lstm",
+        "name=best": "name=best/again",
+    }  # best/a, best/b are there
+    arguments = [re.sub("^docs/", f"{ROOT}/docs/", put_in.get(one, one)) for one in arguments]
+    if verb not in ("captioning.train", "captioning.tune", "captioning.encode"):
+        return arguments
+    arguments = [re.sub(r"^([\w.]+=[^,\[]*),.*", r"\1", one) for one in arguments]
+    if verb == "captioning.encode":
+        return [*arguments, *ENCODER]
+    given = {one.partition("=")[0] for one in arguments}
+    groups = {one.split("=")[1] for one in arguments if one.startswith("experiment=")}
+    if "text_encoder" not in given and not groups - {"flickr8k_best"}:
+        arguments.append("text_encoder=minilm")
+    longer = LONGER.search(" ".join(arguments))
+    added = [*SHORT, f"trainer.max_epochs={3 if longer else 1}"]
+    if {"training=risk", "experiment=flickr8k_best"} & {*arguments}:
+        added.append("training.risk_epochs=1")
+    if {"data=scenes", "experiment=demo"} & {*arguments}:
+        added.append("data.images=40")
+    if "sweep=capacity" in arguments:
+        added += ["model=lstm", "model.hidden_dim=8", "seed=1"]
+    if verb == "captioning.tune":
+        added.append("trials=1")
+    return [*arguments, *added]
+
+
+def attempt(verb, arguments):
+    """Do what `python -m VERB ARGUMENTS` does; return "" where it ended well, or what it said."""
+    output, given = io.StringIO(), sys.argv
+    sys.argv = [verb, *arguments]
+    try:
+        with redirect_stdout(output), redirect_stderr(output):
+            runpy.run_module(verb, run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException:
+        code = traceback.format_exc()
+    finally:
+        sys.argv = given
+    return f"{code}\n{output.getvalue()[-3000:]}" if code else ""
+
+
+def main(folder, commands, results):
+    """Run them all in `folder`."""
+    commands = json.loads(Path(commands).read_text())
+    os.chdir(folder)
+    prepare()
+    found = {}
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        at = words.index("-m")
+        variables = dict(one.split("=", 1) for one in words[: at - 1])
+        os.environ |= variables
+        found[command] = attempt(words[at + 1], shortened(words[at + 1], words[at + 2 :]))
+        for name in variables:
+            del os.environ[name]
+    Path(results).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
