@@ -82,8 +82,8 @@ def test_what_is_left_out_is_counted(ckpt, pictures, capsys):
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 2
     assert printed.err == (
-        "left out: hidden files and folders, thumbnails and bins: 1 (.thumbnails); files of "
-        "unknown kind: 1 (.mp4)\n"
+        "left out: hidden files and folders, thumbnails and bins (1): .thumbnails; left out: "
+        "files of unknown kind (1): film.mp4\n"
     )
 
 

@@ -87,8 +87,8 @@ def test_what_is_left_out_of_the_samples_is_told(tmp_path, capsys):
     assert _samples(str(tmp_path), "") == [str(tmp_path / "a.jfif")]
     told = capsys.readouterr().err
     assert told.startswith("left out: ")
-    assert "1 (.eps)" in told
-    assert "1 (.thumbnails)" in told
+    assert "(1): b.eps" in told
+    assert "(1): .thumbnails" in told
 
 
 def test_without_samples_scenes_are_drawn(tmp_path):

@@ -5,20 +5,20 @@ layouts.py reads a single file. Tables that share the captions of a data set by 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from captioning.data.layouts import READERS, SPLIT_LISTS, SPLIT_NAMES, Row, read_split_lists
-from captioning.data.names import split_name
 from captioning.data.records import UserError
 
 LAYOUTS = {  # where the captions of each are; the first pattern that is there counts
     "flickr8k": ("Flickr8k_text/Flickr8k.token.txt", "Flickr8k.token.txt"),
     "kaggle": ("captions.txt",),
     "karpathy": ("dataset.json", "dataset_*.json"),
-    "csv": ("captions.csv", "*.csv"),
+    "csv": ("captions.csv", "*.csv", "*/captions.csv", "*/*.csv"),
 }
 EXPLAINED = """A folder is read that holds pictures (in Flicker8k_Dataset/, Images/ or itself) and
   flickr8k  Flickr8k_text/: Flickr8k.token.txt and Flickr_8k.{train,dev,test}Images.txt
@@ -90,50 +90,36 @@ def _in_split(row: Row, split: str, folder: str) -> Row:
             f"{row.where}: the split is {row.split}, but the table is of {split} by its name: "
             "take the row to another table or leave its split empty"
         )
-    below = folder and not split_name(row.image)[2]
-    return row._replace(split=split, image=f"{folder}/{row.image}" if below else row.image)
+    return row._replace(split=split, image=os.path.join(folder, row.image))
 
 
 def _tables(root: Path, layout: str) -> dict[Path, str | None]:
     """Return the files that would be read in a layout, with the splits of their names."""
-    files = _caption_files(root, layout)
-    if layout != "csv" or len(files) == 1:
+    files = next(filter(None, (_visible(root, pattern) for pattern in LAYOUTS[layout])), [])
+    if layout != "csv":
         return dict.fromkeys(files)
-    if files:
-        return _split_tables(files) or dict.fromkeys(files)
-    return _split_folders(root)
+    return _split_tables(root, files) or dict.fromkeys(f for f in files if f.parent == root)
 
 
-def _split_tables(files: Sequence[Path]) -> dict[Path, str | None]:
-    """Return those files whose names differ in the split only, of two splits or more; or none."""
+def _split_tables(root: Path, files: Sequence[Path]) -> dict[Path, str | None]:
+    """Return the tables whose paths differ in the split only, of two splits or more; or none."""
     sets: dict[str, dict[Path, str | None]] = {}
     for file in files:
-        words = SPLIT_WORD.findall(file.stem)
-        if len(words) == 1:
-            rest = SPLIT_WORD.sub("*", file.stem).lower()
-            sets.setdefault(rest, {})[file] = SPLIT_NAMES[words[0].lower()]
+        name = str(file.relative_to(root)).lower()
+        splits = {SPLIT_NAMES[word] for word in SPLIT_WORD.findall(name)}
+        if len(splits) == 1:
+            sets.setdefault(SPLIT_WORD.sub("*", name), {})[file] = splits.pop()
     several = [tables for tables in sets.values() if len(set(tables.values())) > 1]
     return several[0] if len(several) == 1 else {}
 
 
-def _split_folders(root: Path) -> dict[Path, str | None]:
-    """Return the tables of the folders that are called as splits, of two splits or more."""
-    tables = {}
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        split = SPLIT_NAMES.get(folder.name.lower())
-        if split and folder.is_dir():
-            files = _caption_files(folder, "csv") or _caption_files(folder, "kaggle")
-            tables |= dict.fromkeys(files, split if len(files) == 1 else None)
-    return tables if len(set(tables.values())) > 1 else {}
-
-
 def _unread(root: Path, layout: str, found: dict[str, dict[Path, str | None]]) -> list[str]:
+    """Return the other tables of a folder, each with how to read it."""
     read = found[layout]
     names = ", ".join(str(path.relative_to(root)) for path in read)
     patterns = [pattern for patterns in LAYOUTS.values() for pattern in patterns]
     patterns += ["*.tsv", "*.jsonl", *([] if layout in WITH_LISTS else SPLIT_LISTS)]
     others = {path for pattern in patterns for path in _visible(root, pattern)}
-    others |= found.get("csv", {}).keys() | _split_folders(root).keys()
     unread = []
     for path in sorted(others - read.keys()):
         other = next((name for name, tables in found.items() if path in tables), layout)
@@ -146,13 +132,6 @@ def _visible(folder: Path, pattern: str) -> list[Path]:
     return [file for file in sorted(folder.glob(pattern)) if not file.name.startswith(".")]
 
 
-def _caption_files(root: Path, layout: str) -> list[Path]:
-    for pattern in LAYOUTS[layout]:
-        if files := _visible(root, pattern):
-            return files
-    return []
-
-
 def _nothing_found(root: Path, layout: str) -> str:
     if root.is_dir():
         entries = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
@@ -160,7 +139,7 @@ def _nothing_found(root: Path, layout: str) -> str:
         known = "any known layout" if layout == "auto" else f"the layout {layout}"
         found = f"{root} is not in {known}; it holds {', '.join(entries[:8]) or 'nothing'}{more}"
         for path in sorted(path for path in root.iterdir() if path.is_dir()):
-            if any(_caption_files(path, name) for name in LAYOUTS):
+            if any(_tables(path, name) for name in LAYOUTS):
                 found += f"; is it {path}?"
                 break
     else:

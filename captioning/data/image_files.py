@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import math
-import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,8 +36,8 @@ def load_image(path: str | Path) -> Image.Image:
             try:
                 return _decode(file)
             except Exception:
-                if sound := _without_metadata(file):
-                    return _decode(sound)
+                if pixels := _without_metadata(file):
+                    return _decode(pixels)
                 raise
     except Exception as error:  # Pillow's readers of formats have no common class of errors
         reason = getattr(error, "strerror", None) or error or type(error).__name__
@@ -79,10 +78,9 @@ def _reads_heic() -> bool:
 
 
 def _without_metadata(file: io.BufferedIOBase) -> io.BufferedIOBase | None:
-    """Return a PNG without its profile, texts and damaged extras; None where there is nothing.
+    """Return a PNG with nothing but what its pixels need, or None for another format.
 
-    Pillow refuses texts and profiles above a limit, and any chunk with a wrong checksum; like
-    libpng, this gives up what the pixels do not need.
+    Pillow refuses texts and profiles above a limit, and any chunk with a wrong checksum.
     """
     file.seek(0)
     if file.read(len(PNG)) != PNG:
@@ -90,14 +88,11 @@ def _without_metadata(file: io.BufferedIOBase) -> io.BufferedIOBase | None:
     content, kept, start = file.read(), [PNG], 0
     while start < len(content):
         end = start + 12 + int.from_bytes(content[start : start + 4])
-        kind, chunk = content[start + 4 : start + 8], content[start:end]
-        text = kind in (b"iCCP", b"iTXt", b"tEXt", b"zTXt")
-        damaged = zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:])
-        if not (text or (damaged and kind[:1].islower())):
-            kept.append(chunk)
+        kind = content[start + 4 : start + 8]
+        if kind[:1].isupper() or kind in (b"tRNS", b"eXIf"):
+            kept.append(content[start:end])
         start = end
-    less = b"".join(kept)
-    return io.BytesIO(less) if len(less) < len(PNG) + len(content) else None
+    return io.BytesIO(b"".join(kept))
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

@@ -7,12 +7,11 @@ Next: image_files.py reads them.
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from captioning.data.records import UserError
@@ -34,7 +33,7 @@ UNKNOWN = "left out: files of unknown kind"
 LINKS = "left out: links that lead nowhere or upwards"
 CLOSED = "left out: folders that cannot be opened"
 LEFT_OUT = (HIDDEN, UNKNOWN, LINKS, CLOSED)
-LeftOut = dict[str, list[str]]  # the paths, by reason
+LeftOut = dict[str, list[str]]  # the paths, by those of `LEFT_OUT` that are there
 
 
 def find_pictures(
@@ -70,64 +69,71 @@ def find_pictures(
     return paths, left_out
 
 
-def list_images(*roots: str | Path, spelt: Sequence[str] = ()) -> tuple[list[str], LeftOut]:
-    """List the images below folders, at any depth, and what else is there by `LEFT_OUT`.
+def list_images(*roots: str | Path) -> tuple[list[str], LeftOut]:
+    """List the images below folders, at any depth, and what is left out of them."""
+    left_out: LeftOut = {}
+    folders = _walk(map(str, roots), left_out)
+    files = [str(Path(folder, name)) for folder, names in folders for name in names]
+    spelt = {part for root in roots for part in Path(root).parts}
+    return _sort_out(files, spelt, image_suffixes(), left_out), left_out
 
-    Linked folders come last, and no folder is looked into twice, whatever leads to it. Text files
-    are not counted. Hidden names in `spelt` are not left out.
+
+def _walk(roots: Iterable[str], left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
+    """Yield folders and the names of their files; linked folders last, no folder twice."""
+
+    def leave_out(error: OSError) -> None:
+        left_out.setdefault(CLOSED, []).append(error.filename)
+
+    tops, visited = list(roots), set()
+    for top in tops:  # which grows by links
+        for folder, subfolders, files in os.walk(top, onerror=leave_out):
+            real = os.path.realpath(folder)
+            inner, subfolders[:] = sorted(subfolders), []
+            if real in visited:
+                continue
+            visited.add(real)
+            yield folder, sorted(files)
+            for name in inner:
+                path = os.path.join(folder, name)
+                if LITTER.fullmatch(name):
+                    left_out.setdefault(HIDDEN, []).append(path)
+                elif not os.path.islink(path):
+                    subfolders.append(name)
+                elif (target := os.path.realpath(path)) not in visited:
+                    upwards = real.startswith(os.path.join(target, ""))
+                    (left_out.setdefault(LINKS, []) if upwards else tops).append(path)
+
+
+def _sort_out(
+    files: Iterable[str], spelt: Container[str], suffixes: Container[str], left_out: LeftOut
+) -> list[str]:
+    """Return the images among files, and add the others to `left_out`, but for texts.
+
+    `spelt` are names that are not left out where they are hidden.
     """
-    paths, links, visited = [], [], set()
-    left_out: LeftOut = {kind: [] for kind in LEFT_OUT}
+    images = []
+    for path in files:
+        suffix = os.path.splitext(path)[1].strip().lower()
+        hidden = any(LITTER.fullmatch(part) for part in Path(path).parts if part not in spelt)
+        if suffix in suffixes and not hidden:
+            images.append(path)
+        elif suffix in suffixes:
+            left_out.setdefault(HIDDEN, []).append(path)
+        elif not hidden and suffix not in TEXTS:  # captions and the like are no loss
+            left_out.setdefault(UNKNOWN if os.path.exists(path) else LINKS, []).append(path)
+    return images
 
-    def walk(folder: str) -> None:
-        if (real := os.path.realpath(folder)) in visited:
-            return
-        visited.add(real)
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
-            left_out[CLOSED].append(folder)
-            return
-        subfolders = []
-        for entry in entries:
-            path, hidden = str(Path(folder, entry.name)), _is_hidden(entry.name, spelt)
-            is_link = entry.is_symlink()
-            if not (os.path.isdir(path) if is_link else entry.is_dir()):
-                _sort_file(path, hidden, paths, left_out)
-            else:
-                (left_out[HIDDEN] if hidden else links if is_link else subfolders).append(path)
-        for path in subfolders:
-            walk(path)
 
-    for root in roots:
-        walk(str(root))
-    for link in links:  # which grows
-        real, places = (
-            os.path.realpath(link),
-            map(os.path.realpath, (os.path.dirname(link), *roots)),
-        )
-        upwards = any(place.startswith(os.path.join(real, "")) for place in places)
-        if upwards and real not in visited:
-            left_out[LINKS].append(link)
-        else:
-            walk(link)
-    return paths, left_out
+def count(kind: str, examples: Sequence[str]) -> str:
+    """Say how many there are of a kind, with the first five."""
+    more = ", …" if len(examples) > 5 else ""
+    return f"{kind} ({len(examples):,}): {', '.join(examples[:5])}{more}"
 
 
 def summarize_left_out(left_out: LeftOut) -> str:
     """Say in one line how many files and folders were left out and why; "" where none was."""
-    parts = []
-    for kind, paths in left_out.items():
-        names = map(os.path.basename, paths)
-        if kind == UNKNOWN:
-            names = (os.path.splitext(name)[1] or name for name in names)
-        shown = list(dict.fromkeys(names))
-        if shown:
-            more = ", …" if len(shown) > 5 else ""
-            parts.append(
-                f"{kind.removeprefix('left out: ')}: {len(paths):,} ({', '.join(shown[:5])}{more})"
-            )
-    return f"left out: {'; '.join(parts)}" if parts else ""
+    parts = left_out.items()
+    return "; ".join(count(kind, list(map(os.path.basename, paths))) for kind, paths in parts)
 
 
 @functools.cache
@@ -150,41 +156,17 @@ def _names(text: bytes) -> list[str]:
 
 def _match(pattern: str) -> tuple[list[str], LeftOut]:
     """Return the images that a pattern matches; a name or an ending that it spells out counts."""
-    parts, ending = Path(pattern).parts, os.path.splitext(pattern)[1]
+    left_out: LeftOut = {}
+    parts, ending = Path(pattern).parts, os.path.splitext(pattern)[1].lower()
+    folders = [""]
     if "**" in parts:  # not by glob, which follows two links that lead back 2 ** 40 times
-        head = parts[: parts.index("**")]
-        roots = filter(os.path.isdir, glob.glob(os.path.join(*head))) if head else ["."]
-        paths, left_out = list_images(*sorted(roots), spelt=parts)
-        paths = [path for path in paths if _fits(Path(path).parts, parts)]
-        others = [path for path in left_out[UNKNOWN] if _fits(Path(path).parts, parts)]
-    else:
-        paths, left_out = [], {kind: [] for kind in LEFT_OUT}
-        for path in sorted(glob.glob(pattern)):
-            if not os.path.isdir(path):
-                hidden = any(_is_hidden(part, parts) for part in Path(path).parts)
-                _sort_file(path, hidden, paths, left_out)
-        others = left_out[UNKNOWN]
-    if ending and not glob.has_magic(ending):
-        paths, others = sorted(paths + others), []
-    return paths, left_out | {UNKNOWN: others}
-
-
-def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    if not pattern or not parts:
-        return not parts and set(pattern) <= {"**"}
-    if pattern[0] == "**":
-        return _fits(parts, pattern[1:]) or _fits(parts[1:], pattern)
-    return fnmatch.fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
-
-
-def _sort_file(path: str, hidden: bool, paths: list[str], left_out: LeftOut) -> None:
-    suffix = os.path.splitext(path)[1].strip().lower()
-    if suffix in image_suffixes():
-        (left_out[HIDDEN] if hidden else paths).append(path)
-    elif not hidden and suffix not in TEXTS:  # captions and the like are no loss
-        dangling = os.path.islink(path) and not os.path.exists(path)
-        left_out[LINKS if dangling else UNKNOWN].append(path)
-
-
-def _is_hidden(name: str, spelt: Sequence[str]) -> bool:
-    return LITTER.fullmatch(name) is not None and name not in spelt
+        at = parts.index("**")
+        roots = glob.glob(os.path.join("", *parts[:at], "")) if at else ["."]
+        folders = [glob.escape(folder) for folder, _ in _walk(sorted(roots), left_out)]
+        pattern = os.path.join("", *parts[at + 1 :]) or "*"
+    found = [
+        path for folder in folders for path in sorted(glob.glob(os.path.join(folder, pattern)))
+    ]
+    files = [str(Path(path)) for path in found if not os.path.isdir(path)]
+    suffixes = image_suffixes() | ({ending} if ending and not glob.has_magic(ending) else set())
+    return _sort_out(files, parts, suffixes, left_out), left_out

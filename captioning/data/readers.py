@@ -7,17 +7,18 @@ wrong with them. Next: verify.py reports that, vocabulary.py counts the words.
 from __future__ import annotations
 
 import hashlib
+import html
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from captioning.data.caption_files import find_captions
 from captioning.data.layouts import Row
 from captioning.data.names import Match, NameIndex, canonical
-from captioning.data.pictures import LEFT_OUT, list_images, summarize_left_out
+from captioning.data.pictures import LEFT_OUT, count, list_images
 from captioning.data.records import Record, UserError
-from captioning.data.tokenizer import has_word, unsegmented
 
 PICTURE_FOLDERS = (
     "Flicker8k_Dataset",  # sic
@@ -45,6 +46,10 @@ NO_IMAGE = "ids that name no picture"
 UNREAD = "tables that are not read"
 MATCHED = "image names that differ from the name of their file"
 NOTES = (UNREAD, MATCHED, NO_IMAGE, "captions of such ids", "pictures without caption")
+
+SYLLABLES = {"CJK": 1.0, "HIRAGANA": 1.0} | dict.fromkeys(  # a letter, by script without blanks
+    ("KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"), 0.5
+)
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +90,9 @@ class CaptionFolder:
         for kind in (NO_IMAGE, NEAR, NO_FILE):
             if findings[kind]:
                 log.warning("%s: left out: %s", self.root, count(kind, findings[kind]))
-        for kind in (UNREAD, MATCHED):
-            if findings[kind]:
+        for kind in (UNREAD, MATCHED, *LEFT_OUT):
+            if findings.get(kind):
                 log.warning("%s: %s", self.root, count(kind, findings[kind]))
-        if line := summarize_left_out({kind: findings.get(kind, []) for kind in LEFT_OUT}):
-            log.warning("%s: %s", self.root, line)
         return records
 
     def read(self) -> tuple[list[Record], dict[str, list[str]]]:
@@ -103,12 +106,6 @@ class CaptionFolder:
         return records, findings | {UNREAD: files.unread} | pictures.left_out
 
 
-def count(kind: str, examples: Sequence[str]) -> str:
-    """Say how many there are of a kind, with the first five."""
-    more = ", …" if len(examples) > 5 else ""
-    return f"{kind} ({len(examples):,}): {', '.join(examples[:5])}{more}"
-
-
 def fold(
     rows: Iterable[Row], pictures: Pictures, seed: int
 ) -> tuple[list[Record], dict[str, list[str]]]:
@@ -120,25 +117,26 @@ def fold(
     for row in rows:
         by_name.setdefault(row.image, []).append(row)
     seeded = not any(row.split for group in by_name.values() for row in group)
-    findings: dict[str, list[str]] = {kind: [] for kind in (*ERRORS, *NOTES)}
     matches = pictures.match(by_name)
     by_image: dict[str, list[Row]] = {}
     for name, group in by_name.items():
         by_image.setdefault(matches[name].path or name, []).extend(group)
+    captions = [row for group in by_name.values() for row in group if row.caption is not None]
+    findings = {kind: [] for kind in (*ERRORS, *NOTES)} | check_captions(captions)
     records = []
     for group in by_image.values():
         image = group[0].image
         path, reason = matches[image]
         written = [row for row in group if row.caption is not None]
-        splits = {row.split: row for row in group if row.split}
-        named = f"{image} ({', '.join(_places(image, splits)) or group[0].where})"
+        splits = {row.split: row.where for row in group if row.split}
+        wheres = ", ".join(f"{split}: {where}" for split, where in splits.items())
+        named = f"{image} ({wheres or group[0].where})"
         if len(splits) > 1:
             findings["pictures in two splits"].append(named)
-        empty = [row for row in written if not has_word(row.caption)]
-        findings["empty captions"] += [_shown(row) for row in empty]
-        if path is None and (splits or seeded):
-            kind = NEAR if reason else NO_FILE
-            findings[kind].append(f"{named}: {reason}" if reason else named)
+        if path is None and reason and (splits or seeded):
+            findings[NEAR].append(f"{named}: {reason}")
+        elif path is None and (splits or seeded):
+            findings[NO_FILE].append(named)
         elif path is None:
             findings[NO_IMAGE].append(image)
             findings["captions of such ids"] += [row.where for row in written]
@@ -149,10 +147,11 @@ def fold(
             findings["pictures of a split without caption"].append(named)
         else:
             findings["pictures without caption"].append(path)
-    captions = [row for group in by_name.values() for row in group if row.caption is not None]
-    joined = unsegmented([row.caption for row in captions])
-    findings[NO_BLANKS] = [_shown(captions[at]) for at in joined]
-    findings[MATCHED] = pictures.described(matches)
+    findings[MATCHED] = [
+        f"{name} is {pictures.below(path)} ({reason})"
+        for name, (path, reason) in matches.items()
+        if path and reason
+    ]
     findings["pictures without caption"] += sorted(pictures.paths - by_image.keys())
     if not any(record.split == "train" for record in records):
         folders = " and ".join(str(folder) for folder in pictures.folders)
@@ -160,14 +159,30 @@ def fold(
     return records, findings
 
 
-def _places(image: str, splits: Mapping[str, Row]) -> Iterator[str]:
-    for split, row in splits.items():
-        yield f"{split}: {row.where}" + (f" as {row.image}" if row.image != image else "")
+def check_captions(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the captions without a word, and those whose words are not apart."""
+    empty = [row for row in rows if not has_word(row.caption)]
+    joined = [row for row in rows if lacks_blanks(row.caption)]
+    if 20 * len(joined) < len(rows):
+        joined = []  # a stray caption among many, or a long word, is no fault
+    return {
+        kind: [f"{row.where} ({row.image}): {row.caption[:60]!r}" for row in wrong]
+        for kind, wrong in (("empty captions", empty), (NO_BLANKS, joined))
+    }
 
 
-def _shown(row: Row) -> str:
-    text = row.caption.strip()
-    return f"{row.where} ({row.image})" + (f": {text[:60]!r}" if text else "")
+def has_word(caption: str) -> bool:
+    """Return whether a caption holds a letter or a digit: "!!", "&nbsp;" and emoji are no words."""
+    return any(map(str.isalnum, html.unescape(caption.lower())))
+
+
+def lacks_blanks(caption: str) -> bool:
+    """Return whether a caption has more than four syllables a word, in scripts without blanks."""
+    if caption.isascii():
+        return False
+    scripts = (unicodedata.name(letter, "").split(" ")[0] for letter in caption)
+    syllables = sum(SYLLABLES.get(script, 0) for script in scripts)
+    return syllables > 4 * len(caption.replace("\u200b", " ").split())
 
 
 def seeded_split(image: str, seed: int) -> str:
@@ -187,8 +202,7 @@ class Pictures:
         subfolders = [root / name for name in PICTURE_FOLDERS if name in names]
         self.folders = [root, *subfolders]
         listed = [root] if layout == "csv" or not subfolders else subfolders
-        paths, left_out = list_images(*listed)
-        self.left_out = {kind: others for kind, others in left_out.items() if others}
+        paths, self.left_out = list_images(*listed)
         self.paths = set(map(os.path.normpath, paths))
 
     def find(self, image: str) -> str | None:
@@ -210,7 +224,7 @@ class Pictures:
         form, stays with the one that has it exactly: an image of the other may be missing.
         """
         matches = {name: Match(self.find(name)) for name in rows}
-        missing = {name for name, match in matches.items() if match.path is None}
+        missing = [name for name, match in matches.items() if match.path is None]
         if not missing:
             return matches
         index = NameIndex(str(self.root), self.paths, PICTURE_FOLDERS)
@@ -220,26 +234,16 @@ class Pictures:
             if path and any(row.caption is not None for row in rows[name]):
                 sharing.setdefault(path, []).append(name)
         for path, names in sharing.items():
-            first = {canonical(name): name for name in reversed(names)}
-            sure = {canonical(name) for name in names if name not in missing}
-            for name in names if len(first) > 1 else ():
-                if canonical(name) not in sure:
-                    other = next(one for form, one in first.items() if form != canonical(name))
-                    reason = f"which differs in {matches[name].reason} and is named {other} at"
-                    where = rows[other][0].where
-                    matches[name] = Match(None, f"near is {self.below(path)}, {reason} {where}")
+            sure = {canonical(name) for name in names if not matches[name].reason}
+            for name in names:
+                others = (other for other in names if canonical(other) != canonical(name))
+                other = next(others, None)
+                if other and canonical(name) not in sure:
+                    near = f"near is {self.below(path)}, which differs in {matches[name].reason}"
+                    where = f"is named {other} at {rows[other][0].where}"
+                    matches[name] = Match(None, f"{near} and {where}")
         return matches
 
     def below(self, path: str) -> str:
         """Return the path of a file as seen from the data folder."""
         return os.path.relpath(path, self.root)
-
-    def described(self, matches: Mapping[str, Match]) -> list[str]:
-        """Return the names that differ from their file's, one of each kind and its count first."""
-        by_reason: dict[str, list[str]] = {}
-        for name, (path, reason) in matches.items():
-            if path and reason:
-                by_reason.setdefault(reason, []).append(f"{name} is {self.below(path)}")
-        groups = by_reason.items()
-        heads = [f"{one[0]} ({reason}: {len(one):,} names)" for reason, one in groups]
-        return heads + [f"{each} ({reason})" for reason, one in groups for each in one[1:]]

@@ -6,7 +6,6 @@ kept because scores depend on them: "(" becomes "-lrb-" and stays, "!!" stays, "
 word, "a." at the end of a sentence stays an initial. Next: vocabulary.py.
 """
 
-import html
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -88,21 +87,6 @@ TOKEN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
-# Captions of which every run of letters is a word, or two of `SPLIT`: most English ones.
-PLAIN = re.compile(r"[A-Za-z ,]+\.?")
-LETTERS = re.compile(r"[a-z]+")
-
-# Scripts that put no blank between words: Han, kana and Yi, of which a letter is a syllable or a
-# word; and Thai, Lao, Tibetan, Burmese, Khmer and their kin, of which it takes about two.
-SYLLABLES = "\u3005-\u3007\u3040-\u309f\u3400-\u4dbf\u4e00-\ua4cf\uf900-\ufaff\U00020000-\U0003ffff"
-ALPHABETS = (
-    "\u0e00-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u1b00-\u1b7f\ua980-\ua9ff\uaa60-\uaadf"
-    "\u30a0-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # katakana: foreign words, often long
-)
-UNSPACED = re.compile(rf"[{SYLLABLES}{ALPHABETS}]+")
-ALPHABETIC = re.compile(rf"[{ALPHABETS}]")
-LONGEST_MEAN = 4.0  # syllables a word in one caption; segmented Chinese and Japanese have about 1.8
-
 
 def tokenize(caption: str) -> list[str]:
     """Return the words of one caption as coco-caption would count them; [] where none is left."""
@@ -113,49 +97,6 @@ def tokenize(caption: str) -> list[str]:
         token = BRACKETS.get(token, token.lower())
         words += SPLIT.get(token, [token])
     return [word for word in words if word not in PUNCTUATION and word.strip('-."')]
-
-
-def count_words(caption: str) -> int:
-    """Return `len(tokenize(caption))`, for plain English in a fraction of the time."""
-    if PLAIN.fullmatch(caption):
-        words = LETTERS.findall(caption.lower())
-        return len(words) + sum(map(SPLIT.__contains__, words))
-    return len(tokenize(caption))
-
-
-def has_word(caption: str) -> bool:
-    """Return whether a letter or a digit is left by `tokenize`; "!!" and "♥" are no words."""
-    if "&" in caption:  # `&nbsp;` and `&#160;` are written with letters and digits
-        caption = html.unescape(caption) if tokenize(caption) else ""
-    return any(map(str.isalnum, caption))
-
-
-def lacks_blanks(caption: str) -> bool | None:
-    """Return whether a caption is in a script without blanks, with none put between its words.
-
-    None for a caption that is mostly in other scripts, a foreign name among its words or not. A
-    single caption may mislead, since a word can be long and a sentence short: see `unsegmented`.
-    """
-    if caption.isascii():
-        return None
-    runs = UNSPACED.findall(caption)
-    letters = [char for run in runs for char in run if char.isalpha()]
-    if 2 * len(letters) <= sum(map(str.isalpha, caption)):
-        return None
-    syllables = len(letters) - len(ALPHABETIC.findall("".join(letters))) / 2
-    return syllables > LONGEST_MEAN * len(runs)
-
-
-def unsegmented(captions: Sequence[str]) -> list[int]:
-    """Return which captions lack blanks between words, if that is how the data are written.
-
-    So it is where more than a third of the captions in scripts without blanks lack them, and these
-    are a twentieth of all or more: long words, or a stray caption among many, are no fault.
-    """
-    lacking = [lacks_blanks(caption) for caption in captions]
-    found = [at for at, lacks in enumerate(lacking) if lacks]
-    judged = len(captions) - lacking.count(None)
-    return found if 3 * len(found) > judged and 20 * len(found) >= len(captions) else []
 
 
 def detokenize(words: Sequence[str]) -> str:

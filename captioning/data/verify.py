@@ -15,7 +15,7 @@ from typing import NamedTuple
 from captioning.data.pictures import LEFT_OUT
 from captioning.data.readers import ERRORS, NOTES, CaptionFolder
 from captioning.data.records import SPLITS, Record, UserError
-from captioning.data.tokenizer import count_words
+from captioning.data.tokenizer import tokenize
 
 FEW_VAL = "pictures in the val split, which needs two"
 UNREADABLE = "pictures that cannot be decoded"
@@ -89,7 +89,7 @@ def verify(source: CaptionFolder | str | Path, images: bool = True) -> Report:
     findings[FEW_VAL] = [few] if counts["val"][0] < 2 else []
     if images:
         findings |= check_pictures(records)
-    words = sorted(count_words(caption) for record in records for caption in record.captions)
+    words = sorted(len(tokenize(caption)) for record in records for caption in record.captions)
     return Report(str(folder.root), counts, words, findings)
 
 

@@ -167,8 +167,9 @@ def test_what_is_left_out_is_a_line(tree):
         (tree / name).touch()
     (tree / "gone").symlink_to("nowhere")
     assert summarize_left_out(pictures.find_pictures("trip")[1]) == (
-        "left out: hidden files and folders, thumbnails and bins: 1 (._a.jpg); files of unknown "
-        "kind: 4 (.mp4, .xyz, noending); links that lead nowhere or upwards: 1 (gone)"
+        "left out: files of unknown kind (4): a.mp4, b.mp4, c.xyz, noending; left out: links that "
+        "lead nowhere or upwards (1): gone; left out: hidden files and folders, thumbnails and "
+        "bins (1): ._a.jpg"
     )
 
 
@@ -182,7 +183,7 @@ def test_where_there_is_no_image_what_else_is_there_is_named(tree):
     (tree / "films").mkdir()
     (tree / "films" / "a.mp4").touch()
     with pytest.raises(
-        UserError, match=r"none is there; left out: files of unknown kind: 1 \(\.mp4"
+        UserError, match=r"none is there; left out: files of unknown kind \(1\): a.mp4"
     ):
         find_pictures("trip/films")
 

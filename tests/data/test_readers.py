@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from captioning.data.layouts import read_csv, read_flickr8k, read_karpathy
-from captioning.data.readers import CaptionFolder, seeded_split
+from captioning.data.readers import NO_BLANKS, CaptionFolder, has_word, lacks_blanks, seeded_split
 from captioning.data.records import SPLITS, Record, UserError
+from captioning.data.tokenizer import tokenize
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg")
 CAPTIONS = {name: (f"{name} one", f'{name} "two", two') for name in NAMES}
@@ -367,7 +368,7 @@ def test_several_tables_and_no_captions_csv(tmp_path):
         ("train.csv", "dev.csv", "Test.csv"),
         ("captions_train.csv", "captions_validation.csv", "captions_test.csv"),
         ("train/captions.csv", "valid/captions.csv", "test/captions.csv"),
-        ("train/captions.txt", "val/mine.csv", "test/captions.csv"),
+        ("train/metadata.csv", "val/metadata.csv", "test/metadata.csv"),
     ],
 )
 def test_a_table_a_split_is_one_data_set(tmp_path, names):
@@ -416,12 +417,6 @@ def test_tables_that_are_no_set_of_splits_are_not_read_as_one(tmp_path, names):
     assert "as the others are not read then, first join what belongs together" in message
 
 
-def test_two_tables_in_the_folder_of_a_split(tmp_path):
-    for name in ("train/a.csv", "train/b.csv", "val/captions.csv"):
-        table(tmp_path / name, [("a.jpg", "x")])
-    assert "holds train/a.csv, train/b.csv, val/captions.csv: " in error(tmp_path)
-
-
 UNREAD = {
     "kaggle's table first": (
         ["captions.txt"],
@@ -440,7 +435,7 @@ UNREAD = {
     ),
     "not folders below": (
         ["captions.csv"],
-        ["train/mine.csv", "val/captions.csv"],
+        ["train/captions.csv", "val/captions.csv"],
         "captions.csv is read instead",
     ),
     "no lists": (
@@ -638,6 +633,90 @@ def test_no_picture_at_all_says_where_they_were_looked_for(tmp_path):
     (tmp_path / "Images").mkdir()
     message = error(tmp_path)
     assert f"3 named, 0 found in {tmp_path} and {tmp_path / 'Images'}" in message
+
+
+# Which captions hold words
+
+
+ENTITIES = st.sampled_from(["&nbsp;", "&NBSP;", "&amp;", "&#160;", "&ouml;", "½"])
+
+
+WORDLESS = ("", " ", "...", "👍", "-", "?", "\u200b", "&nbsp;", '""', "--", "!!!", "♥", "❤️", "()",
+            "&#160;", "&#8203;", "\u00ad", "。", "* * *", "_")  # fmt: skip
+
+
+@pytest.mark.parametrize("caption", WORDLESS)
+def test_captions_without_a_word(caption):
+    assert not has_word(caption)
+
+
+@pytest.mark.parametrize("caption", ["a", "5", "½", "狗", "a&nbsp;b", "é!", "&ouml;", "개"])
+def test_captions_with_a_word(caption):
+    assert has_word(caption)
+
+
+@settings(max_examples=300)
+@given(st.one_of(st.text(), st.lists(st.one_of(st.text(), ENTITIES)).map("".join)))
+def test_a_word_is_what_the_tokenizer_leaves(caption):
+    if not tokenize(caption):
+        assert not has_word(caption)
+
+
+SENTENCES = {  # a bar where a segmenter puts a blank
+    "Chinese": ("一个|穿着|泳装|的|女人|躺在|海水|里。", "两|只|狗|在|草地|上面|玩耍"),
+    "Japanese": ("黒い|犬|が|芝生|の|上|を|走っ|て|いる", "スケートボード|を|し|て|いる|男性"),
+    "Thai": ("หมา|สี|ดำ|กำลัง|วิ่ง|บน|สนามหญ้า", "ผู้หญิง|คน|หนึ่ง|นั่ง|อยู่|บน|ม้านั่ง"),
+    "Lao": ("ໝາ|ສີ|ດຳ|ກຳລັງ|ແລ່ນ|ຢູ່|ເທິງ|ຫຍ້າ",),
+    "Khmer": ("ឆ្កែ|ពណ៌|ខ្មៅ|កំពុង|រត់|លើ|ស្មៅ",),
+    "Burmese": ("ခွေး|တစ်|ကောင်|သည်|မြက်ခင်း|ပေါ်တွင်|ပြေးနေသည်",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", SENTENCES)
+def test_scripts_without_blanks(language):
+    assert all(lacks_blanks(sentence.replace("|", "")) for sentence in SENTENCES[language])
+
+
+@pytest.mark.parametrize("blank", [" ", "\u200b", "\u3000"])
+@pytest.mark.parametrize("language", SENTENCES)
+def test_scripts_without_blanks_whose_words_are_segmented(language, blank):
+    assert not any(lacks_blanks(sentence.replace("|", blank)) for sentence in SENTENCES[language])
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "a sign that says 北京欢迎你们大家 above a door",
+        "검은 개가 잔디밭 위를 달리고 있다",
+        "một con chó đen chạy trên bãi cỏ",
+        "كلب أسود يركض على العشب",
+        "एक काला कुत्ता घास पर दौड़ रहा है",
+        "чёрная собака бежит по траве",
+        "Donaudampfschifffahrtsgesellschaftskapitän",
+    ],
+)
+def test_scripts_with_blanks(caption):
+    assert not lacks_blanks(caption)
+
+
+HAN = "一个女人在水里狗草地玩耍红色的车"
+
+
+@given(st.lists(st.text(HAN, min_size=1, max_size=4), min_size=1).map(" ".join))
+def test_words_of_one_to_four_characters_are_words(caption):
+    assert not lacks_blanks(caption)
+
+
+@given(st.text(HAN, min_size=5))
+def test_a_sentence_without_blanks_is_none(caption):
+    assert lacks_blanks(caption)
+
+
+@pytest.mark.parametrize("others", [0, 30])
+def test_a_stray_caption_among_many_is_no_fault_of_the_data(tmp_path, others):
+    rows = [("a.jpg", "a dog runs", "train")] * others
+    own(tmp_path, ("a.jpg", "一个女人躺在海水里", "train"), *rows)
+    assert len(CaptionFolder(str(tmp_path)).read()[1][NO_BLANKS]) == (not others)
 
 
 # Speed

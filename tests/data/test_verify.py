@@ -136,7 +136,7 @@ def test_what_is_left_out_is_reported_and_logged(folder, capsys, caplog):
     assert f"  1  {HIDDEN}\n               {folder / '.thumbnails'}\n" in printed
     assert f"  1  {UNKNOWN}\n               {folder / 'film.mp4'}\n" in printed
     CaptionFolder(str(folder)).records()
-    assert "left out: hidden files and folders, thumbnails and bins: 1 (.thumbnails)" in caplog.text
+    assert f"{HIDDEN} (1): {folder / '.thumbnails'}" in caplog.text
 
 
 def test_a_linked_folder_holds_images(folder, tmp_path_factory):
@@ -187,7 +187,7 @@ def test_findings_are_printed_with_count_place_and_advice(folder, capsys):
     printed = capsys.readouterr().out
     table = folder / "captions.csv"
     assert "ERROR       1  empty captions: write them or delete their lines\n" in printed
-    assert f" {table}:3 (b.png)\n" in printed
+    assert f" {table}:3 (b.png): ''\n" in printed
     assert "note        1  ids that name no picture\n               gone.png\n" in printed
     assert f"note        2  captions of such ids\n               {table}:4\n" in printed
     assert (
