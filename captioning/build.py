@@ -62,8 +62,6 @@ def check_config(config: Mapping[str, Any]) -> None:
 
     Raises UserError for the first key whose name or value cannot be.
     """
-    if "mode" in config:
-        raise UserError(f"mode={config['mode']}: mode follows from monitor; leave it out")
     kinds = {"seed": int, "monitor": str, "trainer": dict}
     kinds |= {"run_dir": str, "ckpt_path": str | None}
     for key, hint in kinds.items():
@@ -141,8 +139,8 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     Raises UserError where none of them logs what `cfg.monitor` names, and where one needs another
     that was dropped.
     """
-    nodes = {name: node for name, node in (cfg.get("callbacks") or {}).items() if node}
-    named = {name: build(node) for name, node in nodes.items()}
+    nodes = (cfg.get("callbacks") or {}).items()
+    named = {name: build(node) for name, node in nodes if node}
     callbacks = list(named.values())
     if not any(isinstance(each, ValidationCaptions) for each in callbacks):
         for name, each in named.items():
@@ -158,10 +156,7 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     if not hasattr(locate(cfg.data._target_), "is_true"):
         known = [key for key in known if key != "val/true"]
     if cfg.monitor not in known:
-        raise UserError(
-            f"nothing logs monitor={cfg.monitor}{_closest(cfg.monitor, known)}; "
-            f"it can be one of {', '.join(known)}"
-        )
+        raise UserError(f"nothing logs monitor={cfg.monitor}; it can be one of {', '.join(known)}")
     return callbacks
 
 
@@ -201,7 +196,9 @@ def devices(trainer: Mapping[str, Any]) -> dict[str, Any]:
     hints = get_type_hints(pl.Trainer.__init__)
     for key in trainer:
         if key not in known:
-            raise UserError(f"the trainer has no key {key}{_closest(str(key), sorted(known))}")
+            close = difflib.get_close_matches(str(key), sorted(known), 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UserError(f"the trainer has no key {key}{hint}")
         check_value(f"trainer.{key}", trainer[key], hints.get(key, Any))
     gpus = trainer.get("gpus")
     if gpus is None:
@@ -231,8 +228,3 @@ def plain(cfg: DictConfig) -> dict[Any, Any]:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(sentence(error)) from None
-
-
-def _closest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {close[0]}?" if close else ""

@@ -26,7 +26,7 @@ class ClaimFolder(Callback):
     """Holds the folder of a plain run from before Hydra writes there until the process ends."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Take the folder, or end with a sentence."""
+        """Claim the folder, or end with a sentence."""
         if "trials" in config:  # the workers of a search share a folder; its trials have their own
             return
         HydraConfig.instance().set_config(config)  # as Hydra does next, to name the folder

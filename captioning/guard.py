@@ -39,7 +39,7 @@ TYPED = (  # keys of Hydra that end in a shell, an interpreter, or another machi
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.launcher.submitit_folder")
 NAMES = ("hydra.output_subdir", "hydra.job.name")  # within those places
 WRITTEN = ("run_dir", "features_root", "folder", "dirpath", "save_dir", "filename")
-OWN = ("claim._target_", "captioning.claim.ClaimFolder")  # the one callback of Hydra in conf/
+OWN = "captioning.claim.ClaimFolder"  # the one callback of Hydra in conf/
 LOGGING = {f"logging.{name}" for name in ("StreamHandler", "FileHandler", "NullHandler")}
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
@@ -129,9 +129,8 @@ def _check_plain(node: Any, where: str, logs: bool) -> None:
     for path, value in _leaves(node):
         key = path.rpartition(".")[2]
         text = str(value)
-        if path == "_target_" and where != "hydra.callbacks":
-            continue  # launcher and sweeper: Hydra takes none but its registered plug-ins
-        if where == "hydra.callbacks" and (path, text) == OWN:
+        # Of launcher and sweeper Hydra takes none but its registered plug-ins.
+        if text == OWN or (path == "_target_" and where != "hydra.callbacks"):
             continue
         if key == "_target_" or (logs and _is_foreign(key, text)):
             raise UserError(f"{where}.{path}={text} could run code; no config file may say it")

@@ -6,8 +6,6 @@ restarts. Next: tune.py, the verb.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import re
 import time
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 IN_A_ROW = 3  # trials that may fail before a worker gives up
-CONFIG = "config "  # begins the attribute of a study that holds what all its trials share
 SURPLUS = "another worker has this trial already"
 
 log = logging.getLogger(__name__)
@@ -96,36 +93,24 @@ def _join(name: str, storage: str, mode: str, heartbeat: int, sampler: Any, prun
     return study
 
 
-def claim(study: Study, config: dict[str, Any]) -> None:
-    """Keep in a study what all its trials share, in plain types.
+def store_config(study: Study, config: dict[str, Any]) -> None:
+    """Store in a study what all its trials share, in plain types.
 
     Raises UserError where they share something else, and where that is not known.
     """
-    text = json.dumps(config, sort_keys=True)
-    own = CONFIG + hashlib.sha256(text.encode()).hexdigest()[:16]
-    kept = _configs(study)
-    is_first = not kept
-    if is_first:
-        if alive(study):
+    if "config" not in study.user_attrs:
+        if trials := alive(study):
             raise UserError(
-                f"what the {len(alive(study))} trials of {study.study_name} were trained with was "
-                "not noted by the version that made them; type name=NEW for a search of its own"
+                f"what the {len(trials)} trials of {study.study_name} were trained with was not "
+                "noted by the version that made them; type name=NEW for a search of its own"
             )
-        study.set_user_attr(own, config)
-        kept = _configs(study)
-    changed = [line for key in kept if key != own for line in differences(kept[key], config)]
-    if changed:
-        if is_first:  # another worker, with another config, began at the same time
-            study.set_user_attr(own, None)
+        study.set_user_attr("config", config)
+    if changed := differences(study.user_attrs["config"], config):
         lines = "".join(f"\n  {line}" for line in changed)
         raise UserError(
             f"the trials of {study.study_name} had another config:{lines}\n"
             "type name=NEW for a search of its own"
         )
-
-
-def _configs(study: Study) -> dict[str, Any]:
-    return {key: one for key, one in study.user_attrs.items() if key.startswith(CONFIG) and one}
 
 
 def search(study: Study, objective: Callable[[Trial], float], trials: int, heartbeat: int) -> None:

@@ -93,38 +93,28 @@ def train(
     It goes on from `ckpt_path`, or from the config's. `callbacks` are more than the config's: a
     search watches its trial.
     """
-    from captioning.fit import command
-
-    go_on = "the same command" if callbacks or in_sweep() else command()
-    with disk_errors(go_on):
-        return _train(cfg, callbacks, ckpt_path, go_on)
-
-
-def _train(
-    cfg: DictConfig, callbacks: Sequence[Callback], ckpt_path: str | None, go_on: str
-) -> float | None:
     launcher = HydraConfig.get().launcher
     if HydraConfig.get().mode == RunMode.MULTIRUN and "n_jobs" in launcher:
         from captioning.slots import take_slot
 
         take_slot(launcher.n_jobs, str(os.getppid()))
-    import torch
-
     from captioning.build import check_config, plain
-    from captioning.fit import hush
+    from captioning.fit import command
 
-    hush()
-    torch.set_float32_matmul_precision("high")
     config = plain(cfg)  # which is what is said, whatever it was put together from
     check_config(config)
     check_places(config)
-    ckpt_path = ckpt_path or first_checkpoint(cfg)
+    folder = Path(cfg.run_dir)
+    if not ckpt_path:
+        ckpt_path = last_checkpoint(folder) if cfg.ckpt_path == "last" else cfg.ckpt_path
+    go_on = "the same command" if callbacks or in_sweep() else command()
     # A sweep holds the folders of its jobs, and knows what is in them.
-    with nullcontext() if in_sweep() else claim_folder(Path(cfg.run_dir), cfg.ckpt_path):
-        return _fit(cfg, config, callbacks, ckpt_path, go_on)
+    claim = nullcontext() if in_sweep() else claim_folder(folder, cfg.ckpt_path)
+    with disk_errors(go_on), claim:
+        return _train(cfg, config, callbacks, ckpt_path, go_on)
 
 
-def _fit(
+def _train(
     cfg: DictConfig,
     config: dict[str, Any],
     callbacks: Sequence[Callback],
@@ -134,13 +124,15 @@ def _fit(
     import pytorch_lightning as pl
     import torch
 
-    from captioning.build import build, build_data, build_decoder, build_trainer, plain
+    from captioning.build import build, build_data, build_decoder, build_trainer
     from captioning.callbacks.best_checkpoint import BestCheckpoint
     from captioning.callbacks.run_folder import RunFolder
     from captioning.callbacks.whole_files import keep_metrics
     from captioning.captioner import read_checkpoint
-    from captioning.fit import fit, is_over, report, watchers
+    from captioning.fit import fit, hush, is_over, report, watchers
 
+    hush()
+    torch.set_float32_matmul_precision("high")
     checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
     trainer = build_trainer(cfg, [*callbacks, *watchers(cfg.run_dir)])
     if cfg.ckpt_path and cfg.ckpt_path != "last" and is_over(checkpoint, trainer.max_epochs):
@@ -149,9 +141,6 @@ def _fit(
             f"{2 * trainer.max_epochs} to train it for longer"
         )
     check_processes(trainer, in_search=bool(callbacks))
-    kept = BestCheckpoint.of(trainer)
-    if callbacks and not kept:
-        raise UserError("a search needs callbacks.best, whose score it compares; leave it in")
     if in_sweep() and not any(isinstance(each, RunFolder) for each in trainer.callbacks):
         raise UserError("a sweep needs callbacks.run_folder, whose run.json its table is of")
     data = build_data(cfg, device=str(trainer.strategy.root_device))
@@ -162,7 +151,7 @@ def _fit(
 
     # Here, so that neither imports nor the text encoder nor the store's state move what follows.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    decoder = build_decoder(plain(cfg.model), len(data.vocabulary), data.feature_dim)
+    decoder = build_decoder(config["model"], len(data.vocabulary), data.feature_dim)
     contents = {
         "vocabulary": data.vocabulary.words,
         "encoder": data.encoder.identity,
@@ -176,16 +165,12 @@ def _fit(
         return None
     # The gallery and what is printed are of best.ckpt; metrics.csv ends with the last epoch.
     trainer.loggers = []
-    best, metrics = (kept and kept.best_model_path) or None, dict(trainer.callback_metrics)
+    kept, metrics = BestCheckpoint.of(trainer), dict(trainer.callback_metrics)
+    best = (kept and kept.best_model_path) or None
     trainer.validate(module, data, ckpt_path=best, verbose=False, weights_only=True)
     report(trainer, best)
     score = kept.best_score if best else (metrics | trainer.callback_metrics).get(cfg.monitor)
     return None if score is None else float(score)
-
-
-def first_checkpoint(cfg: DictConfig) -> str | None:
-    """Return the checkpoint to go on from; "last" is the run folder's own, once it has one."""
-    return last_checkpoint(Path(cfg.run_dir)) if cfg.ckpt_path == "last" else cfg.ckpt_path
 
 
 def check_processes(trainer: Trainer, in_search: bool = False) -> None:

@@ -21,7 +21,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from captioning.compose import checked_configs
+from captioning.compose import checked_configs, key_of
 from captioning.train import CONF, told, train
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def tune(cfg: DictConfig) -> None:
         import optuna  # noqa: F401
     except ImportError:
         raise UserError("a search needs Optuna: pip install 'captioning[tune]'") from None
-    from captioning.study import claim, finished, hidden, open_study, search
+    from captioning.study import finished, hidden, open_study, search, store_config
 
     options = plain(cfg.tune)
     space = options["space"]
@@ -68,7 +68,7 @@ def tune(cfg: DictConfig) -> None:
     tools = {key: build(options[key]) for key in ("sampler", "pruner")}
     config = shared_config(fixed, space)
     study = open_study(cfg.name, cfg.storage, mode_of(config["monitor"]), cfg.heartbeat, **tools)
-    claim(study, {"space": space, **config})
+    store_config(study, {"space": space, **config})
     done = len(finished(study))
     log.info("%s: %d of %d trials so far", hidden(cfg.storage), done, cfg.trials)
     folder = Path(cfg.run_dir)
@@ -99,23 +99,19 @@ def shared_config(fixed: Sequence[str], space: Mapping[str, Any]) -> dict[str, A
     drawn = suggest(optuna.create_study().ask(), space)
     check_config(plain(hydra.compose("config", [*fixed, *written(drawn)])))
     cfg = hydra.compose("config", list(fixed))
-    # Unresolved, it does not depend on where this machine has its folders.
-    config = OmegaConf.to_container(cfg)
-    for path in ELSEWHERE:
-        *above, key = path.split(".")
-        node = config
-        for part in above:
-            node = node.get(part) or {}
-        node.pop(key, None)
+    records = None
     if not any(key_of(key).split(".")[0] == "data" for key in space):
         source = build(cfg.data)
         source.prepare()
-        records = sorted((one.image_id, one.split, one.captions) for one in split_records(source))
-        captions = sum(len(one[2]) for one in records)
-        digest = hashlib.sha256(json.dumps(records).encode()).hexdigest()[:8]
-        config["records"] = f"{len(records):,} images, {captions:,} captions ({digest})"
-        config["data"].pop("root", None)
-    return config
+        images = sorted((one.image_id, one.split, one.captions) for one in split_records(source))
+        captions = sum(len(one[2]) for one in images)
+        digest = hashlib.sha256(json.dumps(images).encode()).hexdigest()[:8]
+        records = f"{len(images):,} images, {captions:,} captions ({digest})"
+        cfg.data.root = None
+    for path in ELSEWHERE:
+        OmegaConf.update(cfg, path, None, force_add=True)
+    # Unresolved, it does not depend on where this machine has its folders.
+    return OmegaConf.to_container(cfg) | {"records": records}
 
 
 def run_trial(
@@ -138,13 +134,8 @@ def run_trial(
     with (own / "report.txt").open("w", encoding="utf-8") as report, redirect_stdout(report):
         score = train(cfg, callbacks=[Pruning(trial, cfg.monitor)])
     if score is None:
-        raise UserError(f"no checkpoint was chosen by {cfg.monitor}: a search needs callbacks.best")
+        raise UserError(f"the trial ended without {cfg.monitor}")
     return score
-
-
-def key_of(override: str) -> str:
-    """Return what a command-line override sets."""
-    return override.lstrip("+~").partition("=")[0]
 
 
 def is_own(override: str) -> bool:

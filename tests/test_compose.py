@@ -31,6 +31,8 @@ from captioning.train import CONF
         ("callbacks.galery=null", "no key callbacks.galery; did you mean callbacks.gallery?"),
         ("hydra.run.dirr=x", "no key hydra.run.dirr; did you mean hydra.run.dir?"),
         ("'callbacks.x={_target_: pytorch_lightning.callbacks.Timer, duraton: 1}'", "x.duration?"),
+        ("mode=min", "mode=min: mode follows from monitor; leave it out"),
+        ("gallery=null", "did you mean callbacks.gallery?"),
         ("nonsense=1", "no key nonsense; --help lists the keys"),
     ],
 )
@@ -64,7 +66,7 @@ def test_other_commands_refuse_it_too(config, typed, told):
     ("key", "value"),
     [
         ("trainer.fast_dev_run", True),
-        ("callbacks.best.save_top_k", 2),
+        ("callbacks.last.save_weights_only", True),
         ("text_encoder.max_length", 9),
         ("callbacks.early._target_", "pytorch_lightning.callbacks.EarlyStopping"),
     ],

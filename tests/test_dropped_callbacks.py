@@ -4,7 +4,6 @@ import csv
 import json
 
 import pytest
-import pytorch_lightning as pl
 from composing import composed
 from omegaconf import OmegaConf
 from verbs import TINY
@@ -22,11 +21,11 @@ def drop(folder, tmp_path, monkeypatch):
     """Return a function that trains one batch without the given callbacks, and more options."""
     monkeypatch.chdir(folder)
 
-    def run(*names, callbacks=(), **options):
+    def run(*names, **options):
         options = {"data.root": "data", "trainer": "debug", "search": "greedy"} | options
         options |= {"run_dir": tmp_path / "run"} | {f"callbacks.{name}": "null" for name in names}
         cfg = composed(*TINY, *(f"{key}={value}" for key, value in options.items()))
-        train(cfg, callbacks)
+        train(cfg)
         return tmp_path / "run"
 
     return run
@@ -88,10 +87,7 @@ def test_what_others_need_is_said_before_pictures_are_encoded(drop, names, optio
         drop(*names, **options, **places)
 
 
-def test_a_sweep_without_run_json_and_a_search_without_best_are_refused(drop, monkeypatch):
-    places = {"datamodule.features_root": "nowhere"}
-    with pytest.raises(UserError, match=r"a search needs callbacks\.best"):
-        drop("best", callbacks=[pl.Callback()], **places)
+def test_a_sweep_without_run_json_is_refused(drop, monkeypatch):
     monkeypatch.setattr("captioning.train.in_sweep", lambda: True)
     with pytest.raises(UserError, match=r"a sweep needs callbacks\.run_folder"):
-        drop("run_folder", **places)
+        drop("run_folder", **{"datamodule.features_root": "nowhere"})

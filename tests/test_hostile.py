@@ -254,7 +254,6 @@ def test_no_variable_of_the_environment_gets_into_a_run(monkeypatch):
         ("training.learning_rate=-1", "training.learning_rate=-1: it is 1e-12 or more"),
         ("seed=x", "seed=x: it is a whole number"),
         ("search.width=1.5", "search.width=1.5: it is a whole number"),
-        ("+mode=min", "mode=min: mode follows from monitor; leave it out"),
         ("encoder.crop=maybe", "encoder.crop=maybe: it is true or false"),
         ("text_encoder.path=3", "text_encoder.path=3: it is text"),
     ],

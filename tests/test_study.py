@@ -11,7 +11,7 @@ from postgres import PASSWORD, postgresql
 
 from captioning import study as study_module
 from captioning.data.records import UserError
-from captioning.study import alive, claim, finished, hidden, open_study, search, suggest
+from captioning.study import alive, finished, hidden, open_study, search, store_config, suggest
 from captioning.tune import tune
 
 WORKER = """
@@ -135,39 +135,23 @@ def shared(tmp_path):
 
 def test_a_study_goes_on_with_the_config_of_its_trials_only(shared):
     first = {"space": {"x": [1, 2]}, "data": {"name": "a"}, "epochs": 1}
-    claim(shared(), first)
+    store_config(shared(), first)
     search(shared(), lambda trial: 1.0, 1, heartbeat=60)
-    claim(shared(), dict(reversed(first.items())))
+    store_config(shared(), dict(reversed(first.items())))
     other = {"space": {"x": [1, 2, 3]}, "data": {"name": "b"}, "epochs": 1}
     with pytest.raises(UserError) as refused:
-        claim(shared(), other)
+        store_config(shared(), other)
     assert str(refused.value) == (
         "the trials of shared had another config:\n  space.x: [1, 2] → [1, 2, 3]\n"
         "  data.name: a → b\ntype name=NEW for a search of its own"
     )
-    claim(shared(), first)
-
-
-def test_of_two_configs_that_claim_a_study_at_once_the_later_gives_way(shared, monkeypatch):
-    with monkeypatch.context() as patch:
-        real, looks = study_module._configs, iter([{}])
-
-        def looked_too_early(study):
-            seen = next(looks, None)
-            if seen is not None:
-                claim(shared(), {"x": 1})  # meanwhile, by another worker
-            return real(study) if seen is None else seen
-
-        patch.setattr(study_module, "_configs", looked_too_early)
-        with pytest.raises(UserError, match="x: 1 → 2"):
-            claim(shared(), {"x": 2})
-    claim(shared(), {"x": 1})
+    store_config(shared(), first)
 
 
 def test_a_study_without_a_config_takes_no_more_trials(shared):
     search(shared(), lambda trial: 1.0, 1, heartbeat=60)
     with pytest.raises(UserError, match=r"the 1 trials of shared .* type name=NEW"):
-        claim(shared(), {"x": 1})
+        store_config(shared(), {"x": 1})
 
 
 def test_values_come_from_the_space():

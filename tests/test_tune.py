@@ -15,7 +15,7 @@ from verbs import TINY, run
 from captioning.build import plain
 from captioning.compose import checked_configs
 from captioning.data.records import UserError
-from captioning.study import claim, open_study
+from captioning.study import open_study, store_config
 from captioning.sweeps.jobs import differences
 from captioning.train import CONF
 from captioning.tune import shared_config, tune
@@ -145,7 +145,7 @@ def test_a_full_search_says_that_it_trained_nothing(started, folder, capsys):
     options = plain(cfg.tune)
     study = open_study("full", cfg.storage, "max", heartbeat=60)
     shared = shared_config([*options["overrides"], *OPTIONS], options["space"])
-    claim(study, {"space": options["space"], **shared})
+    store_config(study, {"space": options["space"], **shared})
     study.add_trial(optuna.trial.create_trial(value=0.5))
     tune(cfg)
     said = capsys.readouterr().out

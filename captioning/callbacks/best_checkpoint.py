@@ -29,11 +29,6 @@ log = logging.getLogger(__name__)
 class PortableCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint of one fixed file name that stores no path, and restores none."""
 
-    @property
-    def state_key(self) -> str:
-        """Lightning's own key, under which checkpoints of earlier releases have their state."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
-
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the file in `dirpath` is all there is to know."""
         return {}
@@ -89,22 +84,24 @@ class BestCheckpoint(PortableCheckpoint):
         self.scores = self._scores_in(checkpoint)
         best = None
         if trainer.is_global_zero:
-            best = self._take_along(Path(trainer.ckpt_path), checkpoint)
+            best = self._copy_best(Path(trainer.ckpt_path), checkpoint["epoch"])
         best = trainer.strategy.broadcast(best)
         if best is None:
             return
-        self.best_epoch, self.best_score = best
+        self.best_score, self.best_epoch = best
         self.best_model_path = self.kth_best_model_path = str(self.path)
         self.best_model_score = self.current_score = self.kth_value = torch.tensor(self.best_score)
         self.best_k_models = {str(self.path): self.best_model_score}
 
-    def _take_along(self, source: Path, checkpoint: dict[str, Any]) -> tuple[int, float] | None:
-        """Make best.ckpt the best of the checkpoints at hand; return its epoch and score."""
-        epoch = checkpoint["epoch"]
-        at_hand = []  # score, epoch, path
-        for path in dict.fromkeys([self.path, source.absolute().parent.resolve() / self.path.name]):
-            other = read(path)
-            if other is None:
+    def _copy_best(self, source: Path, epoch: int) -> tuple[float, int] | None:
+        """Make best.ckpt the best of the checkpoints at hand; return its score and epoch.
+
+        They are best.ckpt in `dirpath`, the one beside `source`, and `source`, of `epoch`.
+        """
+        at_hand = {}
+        beside = source.absolute().parent.resolve() / self.path.name
+        for path in dict.fromkeys([self.path, beside]):
+            if (other := read(path)) is None:
                 continue
             scores, its_epoch = self._scores_in(other), other["epoch"]
             same_run = its_epoch in scores and all(
@@ -117,33 +114,25 @@ class BestCheckpoint(PortableCheckpoint):
                 )
             # In its own folder it may be later, where the run was killed before last.ckpt.
             if same_run and (path == self.path or its_epoch in self.scores):
-                at_hand.append((scores[its_epoch], its_epoch, path))
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        if progress["is_last_batch"] and epoch in self.scores:
-            at_hand.append((self.scores[epoch], epoch, source))
-        best = self._better(at_hand, key=lambda each: each[0]) if at_hand else None
-        if best and best[2] != self.path:
+                at_hand[path] = (scores[its_epoch], its_epoch)
+        if epoch in self.scores:
+            at_hand[source] = (self.scores[epoch], epoch)
+        path = self._better(at_hand, key=lambda each: at_hand[each][0], default=None)
+        best = at_hand.get(path)
+        top = self._better(self.scores, key=self.scores.get, default=None)
+        if top is not None and (best is None or self._better(best[0], self.scores[top]) != best[0]):
+            log.warning(
+                "no best.ckpt beside %s has the weights of epoch %d, the best so far: %s %.4f",
+                source,
+                top,
+                self.monitor,
+                self.scores[top],
+            )
+        if path not in (None, self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with whole(self.path) as temporary:
-                shutil.copyfile(best[2], temporary)
-        self._warn_of_lost(source, best)
-        return (best[1], best[0]) if best else None
-
-    def _warn_of_lost(self, source: Path, best: tuple[float, int, Path] | None) -> None:
-        """Warn where the weights of the best epoch so far are gone."""
-        if not self.scores:
-            return
-        epoch = self._better(self.scores, key=self.scores.get)
-        if best is None or self._better(best[0], self.scores[epoch]) != best[0]:
-            log.warning(
-                "epoch %d had the best %s so far, %.4f, but no best.ckpt with its weights lies "
-                "beside %s: best.ckpt is %s until an epoch is better",
-                epoch,
-                self.monitor,
-                self.scores[epoch],
-                source,
-                f"epoch {best[1]}, {best[0]:.4f}," if best else "not there",
-            )
+                shutil.copyfile(path, temporary)
+        return best
 
     def _scores_in(self, checkpoint: dict[str, Any]) -> dict[int, float]:
         """Return the monitored score by epoch; RunFolder knows those of another `monitor`, too."""

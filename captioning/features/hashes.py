@@ -11,8 +11,8 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,6 @@ from captioning.data.whole import whole
 
 ENTRY = np.dtype([("file", "S16"), ("sha256", "S32")])
 CLOCK_TICK = 2_000_000_000  # nanoseconds, of the coarsest file system: FAT
-SAVE_EVERY = 65_536  # images; what a kill costs at most
 
 log = logging.getLogger(__name__)
 
@@ -58,19 +57,14 @@ def hash_images(paths: Sequence[str], root: str | Path) -> Shaped[np.ndarray, " 
         is_settled = max(stat.st_mtime_ns, stat.st_ctime_ns) < start - CLOCK_TICK
         return _digest(path[len(folder) :], stat) if is_settled else b"", digest
 
-    with _lock(kept), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _lock(kept), ThreadPool(os.cpu_count()) as pool:
         hashes = _look_up(states, _load(kept))  # another process may have hashed them meanwhile
         missing = np.flatnonzero(hashes == b"")
-        bar = tqdm(total=len(missing), unit="img", desc="hashing", mininterval=1, delay=2)
-        for at in range(0, len(missing), SAVE_EVERY):
-            places, entries = missing[at : at + SAVE_EVERY], []
-            for entry in pool.map(hash_file, places.tolist()):
-                entries.append(entry)
-                bar.update()
-            new = np.array(entries, dtype=ENTRY)
-            hashes[places] = new["sha256"]
-            _save(kept, new[new["file"] == states[places]])
-        bar.close()
+        entries = pool.imap(hash_file, missing.tolist(), chunksize=16)
+        bar = tqdm(entries, "hashing", len(missing), unit="img", mininterval=1, delay=2)
+        new = np.array(list(bar), dtype=ENTRY)
+        hashes[missing] = new["sha256"]
+        _save(kept, new[new["file"] == states[missing]])
     return hashes
 
 

@@ -125,7 +125,7 @@ def test_where_only_last_came_along_it_counts_and_a_loss_is_told(train, tmp_path
     with caplog.at_level(logging.WARNING, "captioning"):
         new = train("new", epochs=4, ckpt_path=old / "last.ckpt")
     check(new, *{2: (1, 0.9), 3: (3, 0.7)}[epochs])
-    assert ("epoch 1 had the best val/cider so far, 0.9000" in caplog.text) is (epochs == 3)
+    assert ("weights of epoch 1, the best so far: val/cider 0.9000" in caplog.text) is (epochs == 3)
 
 
 @pytest.mark.parametrize("what", ["another run", "damaged"])
@@ -138,7 +138,7 @@ def test_a_best_checkpoint_that_is_not_of_this_run_is_not_taken(train, caplog, w
         content[len(content) // 2] ^= 4
         (old / "best.ckpt").write_bytes(content)
     check(train("new", epochs=4, ckpt_path=old / "last.ckpt"), 3, 0.7)
-    assert "epoch 1 had the best" in caplog.text
+    assert "weights of epoch 1, the best so far" in caplog.text
 
 
 def test_the_best_checkpoint_of_another_run_is_not_overwritten(train):

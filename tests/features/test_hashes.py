@@ -161,25 +161,6 @@ def test_of_several_at_once_one_reads(tmp_path, paths, reads):
     assert sorted(reads) == paths
 
 
-def test_hashes_are_saved_as_it_goes(tmp_path, paths, reads, monkeypatch):
-    monkeypatch.setattr(hashes_module, "SAVE_EVERY", 2)
-    digest, left = hashes_module.hashlib.file_digest, [3]
-
-    def killed(file, name):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return digest(file, name)
-
-    monkeypatch.setattr(hashes_module.hashlib, "file_digest", killed)
-    with pytest.raises(KeyboardInterrupt):
-        hash_images(paths, tmp_path / "features")
-    monkeypatch.setattr(hashes_module.hashlib, "file_digest", digest)
-    reads.clear()
-    hash_images(paths, tmp_path / "features")
-    assert sorted(reads) == paths[2:]
-
-
 @settings(max_examples=20)
 @given(st.lists(st.binary(max_size=9), min_size=1, max_size=9), st.randoms())
 def test_any_files_in_any_order_have_their_own_hashes(tmp_path_factory, contents, random):
