@@ -107,7 +107,8 @@ class Captioner:
 
     def captions(self, pictures: Iterable[Picture]) -> list[str]:
         """Return one caption a picture, all in one batch. Raises UserError for a bad file."""
-        return self.captions_of(torch.cat([self._image(one) for one in pictures]))
+        images = [self._image(one) for one in pictures]
+        return self.captions_of(torch.cat(images)) if images else []
 
     def captions_of(self, images: Float[Tensor, "batch 3 height width"]) -> list[str]:
         """Return one caption an image of a preprocessed batch."""

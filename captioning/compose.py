@@ -114,6 +114,8 @@ class CheckedLoader(ConfigLoaderImpl):
                     raise UserError(f"mode={node[key]}: mode follows from monitor; leave it out")
                 close = self.closest(path, node, key, known)
                 hint = f"did you mean {close}?" if close else "--help lists the keys"
+                if close == path + key:  # a group, whose file says in which package it is
+                    hint = f"a file in {key}/ begins with # @package _global_"
                 raise UserError(f"there is no key {path}{key}; {hint}")
 
     def arguments(self, path: str, node: Mapping[str, Any]) -> set[str]:

@@ -42,7 +42,6 @@ def open_study(
     import optuna
     import sqlalchemy
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since 2.9
     try:
         if storage.startswith("sqlite:///"):

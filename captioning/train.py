@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,7 +24,7 @@ from captioning.compose import checked_configs
 from captioning.data.records import UserError
 from captioning.flags import check_flags, disk_errors, quoted
 from captioning.guard import check_places
-from captioning.sweeps.jobs import last_checkpoint
+from captioning.sweeps.jobs import differences, last_checkpoint
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
@@ -135,15 +135,18 @@ def _train(
     torch.set_float32_matmul_precision("high")
     checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
     trainer = build_trainer(cfg, [*callbacks, *watchers(cfg.run_dir)])
-    if cfg.ckpt_path and cfg.ckpt_path != "last" and is_over(checkpoint, trainer.max_epochs):
+    if ckpt_path and ckpt_path == cfg.ckpt_path and is_over(checkpoint, trainer.max_epochs):
+        done = checkpoint["epoch"] + 1
         raise UserError(
-            f"{ckpt_path} has had its {trainer.max_epochs} epochs; type trainer.max_epochs="
-            f"{2 * trainer.max_epochs} to train it for longer"
+            f"{ckpt_path} has had {done} epochs; type trainer.max_epochs={2 * done} to train it "
+            "for longer"
         )
     check_processes(trainer, in_search=bool(callbacks))
     if in_sweep() and not any(isinstance(each, RunFolder) for each in trainer.callbacks):
         raise UserError("a sweep needs callbacks.run_folder, whose run.json its table is of")
     data = build_data(cfg, device=str(trainer.strategy.root_device))
+    if checkpoint:
+        check_same(ckpt_path, "encoder", checkpoint["captioning"]["encoder"], data.encoder.identity)
     # A decoder that cannot be, or that these features are not for, says so before they are made.
     shape = data.encoder.feature_shape
     build_decoder(config["model"], 8, shape[-1]).eval().begin(torch.zeros(1, *shape))
@@ -152,6 +155,8 @@ def _train(
     # Here, so that neither imports nor the text encoder nor the store's state move what follows.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     decoder = build_decoder(config["model"], len(data.vocabulary), data.feature_dim)
+    if checkpoint and shapes(checkpoint["state_dict"]) != shapes(decoder.state_dict(), "decoder."):
+        check_same(ckpt_path, "model", checkpoint["captioning"]["config"]["model"], config["model"])
     contents = {
         "vocabulary": data.vocabulary.words,
         "encoder": data.encoder.identity,
@@ -171,6 +176,20 @@ def _train(
     report(trainer, best)
     score = kept.best_score if best else (metrics | trainer.callback_metrics).get(cfg.monitor)
     return None if score is None else float(score)
+
+
+def check_same(path: str, key: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise UserError where a checkpoint was trained with another encoder or model."""
+    if changed := differences(theirs, ours, f"{key}."):
+        raise UserError(
+            f"{path} was trained with another {key} ({'; '.join(changed)}); type its settings to "
+            "go on, or leave out ckpt_path= to train from the start"
+        )
+
+
+def shapes(state_dict: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the shape of each tensor by name."""
+    return {f"{prefix}{key}": value.shape for key, value in state_dict.items()}
 
 
 def check_processes(trainer: Trainer, in_search: bool = False) -> None:

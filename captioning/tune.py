@@ -53,9 +53,10 @@ def tune(cfg: DictConfig) -> None:
     from captioning.metrics.table import mode_of
 
     try:
-        import optuna  # noqa: F401
+        import optuna
     except ImportError:
         raise UserError("a search needs Optuna: pip install 'captioning[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     from captioning.study import finished, hidden, open_study, search, store_config
 
     options = plain(cfg.tune)
@@ -65,6 +66,8 @@ def tune(cfg: DictConfig) -> None:
     both = sorted({key_of(one) for one in fixed} & set(map(key_of, space)))
     if both:
         raise UserError(f"{both[0]} is in the search space, and given: leave it out of one")
+    if "ckpt_path" in map(key_of, fixed):
+        raise UserError("the trials of a search begin at the start: leave out ckpt_path=")
     tools = {key: build(options[key]) for key in ("sampler", "pruner")}
     config = shared_config(fixed, space)
     study = open_study(cfg.name, cfg.storage, mode_of(config["monitor"]), cfg.heartbeat, **tools)
@@ -72,6 +75,10 @@ def tune(cfg: DictConfig) -> None:
     done = len(finished(study))
     log.info("%s: %d of %d trials so far", hidden(cfg.storage), done, cfg.trials)
     folder = Path(cfg.run_dir)
+    if not study.get_trials(deepcopy=False) and any(folder.glob("trial-*/run.json")):
+        raise UserError(
+            f"{folder} holds trials of another search; type name=NEW for one of its own"
+        )
     objective = partial(run_trial, space=space, fixed=fixed, name=cfg.name, folder=folder)
     try:
         search(study, objective, cfg.trials, cfg.heartbeat)

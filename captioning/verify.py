@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 
 from captioning.data.caption_files import LAYOUTS
 from captioning.data.readers import CaptionFolder
@@ -28,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    with suppress(AttributeError):  # names of files may hold what a terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     print(report)
     needed = len(report.errors)
     print(f"\n{needed} of these need your hand (ERROR)" if needed else "\nready to train on")

@@ -157,6 +157,14 @@ def test_neighbours_may_choose_the_captions_of_validation(folder):
         (["text_encoder.path=nobody/nothing"], "text_encoder=minilm"),
         (["ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
         (["ckpt_path=run/last.ckpt", "trainer.max_epochs=2"], "type trainer.max_epochs=4"),
+        (
+            ["ckpt_path=run/last.ckpt", "trainer.max_epochs=3", "encoder.image_size=64"],
+            "trained with another encoder (encoder.image_size: 32 → 64)",
+        ),
+        (
+            ["ckpt_path=run/last.ckpt", "trainer.max_epochs=3", "model.hidden_dim=32"],
+            "trained with another model (model.hidden_dim: 16 → 32)",
+        ),
         (["+trainer.max_epoch=3"], "max_epochs"),
         (["datamodule.min_count=99"], "datamodule.min_count"),
         (["logger=wandb"], "captioning[offline,tensorboard,wandb]"),

@@ -58,6 +58,7 @@ def test_no_file_and_no_line_holds_the_storages_password(searched, folder):
 @pytest.mark.parametrize(
     ("option", "told"),
     [
+        ("ckpt_path=last", "the trials of a search begin at the start"),
         ("model.hidden_dim=16", "model.hidden_dim is in the search space, and given"),
         (
             "storage=mysql+nothing://me:secret@host/x",

@@ -47,11 +47,21 @@ class BestCheckpoint(PortableCheckpoint):
 
     def __init__(self, dirpath: str, monitor: str):
         mode = mode_of(monitor)
-        super().__init__(dirpath, "best", monitor, mode=mode, enable_version_counter=False)
+        super().__init__(
+            dirpath,
+            "best",
+            monitor,
+            mode=mode,
+            enable_version_counter=False,
+            # A loss in training is known after the epoch, not at a validation within it.
+            save_on_train_epoch_end=monitor.startswith("train/") or None,
+        )
         self.path = Path(self.dirpath, "best.ckpt")
         self.best_epoch: int | None = None
         self.best_score: float | None = None
         self.scores: dict[int, float] = {}  # of all epochs so far
+        self.best_metrics: dict[str, float] = {}
+        self.last: list[float] = []  # the step of the last validation, and its score
         self._better = max if mode == "max" else min
 
     @staticmethod
@@ -62,18 +72,21 @@ class BestCheckpoint(PortableCheckpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the score of each epoch, by which best.ckpt is known to be of the same run."""
-        return {"scores": self.scores}
+        return {"scores": self.scores, "last": self.last, "metrics": self.best_metrics}
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
         """Record the score of this epoch, the better one of two, and say whether it is the best."""
         if current is not None and not torch.isnan(current):
             score, epoch = float(current), trainer.current_epoch
+            self.last = [trainer.global_step, score]
             self.scores[epoch] = self._better(score, self.scores.get(epoch, score))
         return super().check_monitor_top_k(trainer, current)
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         super()._save_checkpoint(trainer, filepath)  # where a disk is full, the file before stays
         self.best_epoch, self.best_score = trainer.current_epoch, float(self.current_score)
+        logged = trainer.callback_metrics.items()
+        self.best_metrics = {key: float(value) for key, value in logged if key.startswith("val/")}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -84,19 +97,21 @@ class BestCheckpoint(PortableCheckpoint):
         self.scores = self._scores_in(checkpoint)
         best = None
         if trainer.is_global_zero:
-            best = self._copy_best(Path(trainer.ckpt_path), checkpoint["epoch"])
+            best = self._copy_best(Path(trainer.ckpt_path), checkpoint)
         best = trainer.strategy.broadcast(best)
         if best is None:
             return
         self.best_score, self.best_epoch = best
+        metrics = self._state_in(checkpoint).get("metrics", {})
+        self.best_metrics = metrics if metrics.get(self.monitor) == self.best_score else {}
         self.best_model_path = self.kth_best_model_path = str(self.path)
         self.best_model_score = self.current_score = self.kth_value = torch.tensor(self.best_score)
         self.best_k_models = {str(self.path): self.best_model_score}
 
-    def _copy_best(self, source: Path, epoch: int) -> tuple[float, int] | None:
+    def _copy_best(self, source: Path, checkpoint: dict[str, Any]) -> tuple[float, int] | None:
         """Make best.ckpt the best of the checkpoints at hand; return its score and epoch.
 
-        They are best.ckpt in `dirpath`, the one beside `source`, and `source`, of `epoch`.
+        They are best.ckpt in `dirpath`, the one beside `source`, and the `checkpoint` in `source`.
         """
         at_hand = {}
         beside = source.absolute().parent.resolve() / self.path.name
@@ -115,8 +130,12 @@ class BestCheckpoint(PortableCheckpoint):
             # In its own folder it may be later, where the run was killed before last.ckpt.
             if same_run and (path == self.path or its_epoch in self.scores):
                 at_hand[path] = (scores[its_epoch], its_epoch)
-        if epoch in self.scores:
-            at_hand[source] = (self.scores[epoch], epoch)
+        step, score = self._state_in(checkpoint).get("last") or (
+            checkpoint["global_step"],
+            self.scores.get(checkpoint["epoch"]),
+        )
+        if score is not None and step == checkpoint["global_step"]:
+            at_hand[source] = (score, checkpoint["epoch"])
         path = self._better(at_hand, key=lambda each: at_hand[each][0], default=None)
         best = at_hand.get(path)
         top = self._better(self.scores, key=self.scores.get, default=None)
@@ -134,12 +153,14 @@ class BestCheckpoint(PortableCheckpoint):
                 shutil.copyfile(path, temporary)
         return best
 
+    def _state_in(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        return checkpoint.get("callbacks", {}).get(self.state_key, {})
+
     def _scores_in(self, checkpoint: dict[str, Any]) -> dict[int, float]:
         """Return the monitored score by epoch; RunFolder knows those of another `monitor`, too."""
-        states = checkpoint.get("callbacks", {})
-        if "scores" in states.get(self.state_key, {}):
-            return dict(states[self.state_key]["scores"])
-        history = states.get("RunFolder", {}).get("history", {})
+        if state := self._state_in(checkpoint):
+            return dict(state["scores"])
+        history = checkpoint.get("callbacks", {}).get("RunFolder", {}).get("history", {})
         scores = {epoch: row.get(self.monitor, math.nan) for epoch, row in history.items()}
         return {epoch: score for epoch, score in scores.items() if not math.isnan(score)}
 

@@ -143,7 +143,7 @@ class RunFolder(pl.Callback):
     def _write(self, trainer: pl.Trainer, status: str) -> None:
         if not trainer.is_global_zero:
             return
-        best = self._best(trainer)
+        kept, best = BestCheckpoint.of(trainer), self._best(trainer)
         shown = self.history.get(best["best_epoch"], self.history.get(max(self.history, default=0)))
         pace = round(statistics.median(self._seconds), 2) if self._seconds else None
         content = {
@@ -153,7 +153,7 @@ class RunFolder(pl.Callback):
             "seconds": round(time.monotonic() - self._start, 2),
             "seconds_per_epoch": pace,
             **best,
-            "metrics": finite(shown or {}),
+            "metrics": finite((shown or {}) | (kept.best_metrics if kept else {})),
             "history": [{"epoch": at} | finite(self.history[at]) for at in sorted(self.history)],
         }
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from captioning.data.layouts import READERS, SPLIT_LISTS, SPLIT_NAMES, Row, read_split_lists
+from captioning.data.layouts import READERS, SPLIT_LIST, SPLIT_NAMES, Row, read_split_lists
 from captioning.data.records import UserError
 
 LAYOUTS = {  # where the captions of each are; the first pattern that is there counts
@@ -27,6 +28,7 @@ EXPLAINED = """A folder is read that holds pictures (in Flicker8k_Dataset/, Imag
   csv       captions.csv with the columns image,caption and, if wanted, split; or such a table
             a split: train.csv, val.csv and test.csv, or one in each of train/, val/ and test/"""
 SPLIT_WORD = re.compile(r"(?<![a-z])(train|val|dev|valid|validation|test)(?![a-z])", re.IGNORECASE)
+TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl")
 WITH_LISTS = ("flickr8k", "kaggle")  # the layouts to which the official split lists belong
 
 
@@ -59,7 +61,8 @@ def find_captions(root: Path, layout: str) -> CaptionFiles:
     """
     if layout not in ("auto", *LAYOUTS):
         raise UserError(f"no layout is called {layout!r}: type data.layout=auto")
-    found = {name: tables for name in LAYOUTS if (tables := _tables(root, name))}
+    files = _list_tables(root)
+    found = {name: tables for name in LAYOUTS if (tables := _tables(root, name, files))}
     chosen = {name: tables for name, tables in found.items() if layout in ("auto", name)}
     if len(chosen) > 1:
         chosen.pop("csv", None)
@@ -80,7 +83,7 @@ def find_captions(root: Path, layout: str) -> CaptionFiles:
             f"{root} holds {names}: rename the one to read {LAYOUTS[layout][0]}; as the others are "
             "not read then, first join what belongs together, or call it train.csv and val.csv"
         )
-    return CaptionFiles(root, layout, tables, _unread(root, layout, found))
+    return CaptionFiles(root, layout, tables, _unread(root, layout, found, files))
 
 
 def _in_split(row: Row, split: str, folder: str) -> Row:
@@ -93,9 +96,22 @@ def _in_split(row: Row, split: str, folder: str) -> Row:
     return row._replace(split=split, image=os.path.join(folder, row.image))
 
 
-def _tables(root: Path, layout: str) -> dict[Path, str | None]:
+def _list_tables(root: Path) -> list[Path]:
+    """Return the files of a folder and of those in it that may hold captions, by their endings."""
+    folders = [root, *(path for path in root.iterdir() if path.is_dir())] if root.is_dir() else []
+    return [
+        Path(folder, entry.name)
+        for folder in folders
+        if os.access(folder, os.R_OK) and not folder.name.startswith(".")
+        for entry in os.scandir(folder)
+        if entry.name.lower().endswith(TABLES) and entry.name[0] != "." and entry.is_file()
+    ]
+
+
+def _tables(root: Path, layout: str, files: Sequence[Path]) -> dict[Path, str | None]:
     """Return the files that would be read in a layout, with the splits of their names."""
-    files = next(filter(None, (_visible(root, pattern) for pattern in LAYOUTS[layout])), [])
+    matching = (_matching(root, pattern, files) for pattern in LAYOUTS[layout])
+    files = next(filter(None, matching), [])
     if layout != "csv":
         return dict.fromkeys(files)
     return _split_tables(root, files) or dict.fromkeys(f for f in files if f.parent == root)
@@ -113,23 +129,30 @@ def _split_tables(root: Path, files: Sequence[Path]) -> dict[Path, str | None]:
     return several[0] if len(several) == 1 else {}
 
 
-def _unread(root: Path, layout: str, found: dict[str, dict[Path, str | None]]) -> list[str]:
+def _unread(
+    root: Path, layout: str, found: dict[str, dict[Path, str | None]], files: Sequence[Path]
+) -> list[str]:
     """Return the other tables of a folder, each with how to read it."""
     read = found[layout]
     names = ", ".join(str(path.relative_to(root)) for path in read)
-    patterns = [pattern for patterns in LAYOUTS.values() for pattern in patterns]
-    patterns += ["*.tsv", "*.jsonl", *([] if layout in WITH_LISTS else SPLIT_LISTS)]
-    others = {path for pattern in patterns for path in _visible(root, pattern)}
     unread = []
-    for path in sorted(others - read.keys()):
+    for path in sorted(set(files) - read.keys()):
+        is_list = layout not in WITH_LISTS and SPLIT_LIST.fullmatch(path.name)
+        is_table = not path.name.lower().endswith((".txt", ".json")) or is_list
+        if not is_table and not re.search("captions|token|dataset", path.stem.lower()):
+            continue  # a text beside an image, or a list that is read
         other = next((name for name, tables in found.items() if path in tables), layout)
         how = f"; data.layout={other} (verify: --layout {other}) reads it" * (other != layout)
         unread.append(f"{path.relative_to(root)}: {names} is read instead{how}")
     return unread
 
 
-def _visible(folder: Path, pattern: str) -> list[Path]:
-    return [file for file in sorted(folder.glob(pattern)) if not file.name.startswith(".")]
+def _matching(root: Path, pattern: str, files: Sequence[Path]) -> list[Path]:
+    parts = pattern.lower().split("/")
+    own = {file: str(file.relative_to(root)).lower().split(os.sep) for file in files}
+    return sorted(
+        f for f in files if len(own[f]) == len(parts) and all(map(fnmatch, own[f], parts))
+    )
 
 
 def _nothing_found(root: Path, layout: str) -> str:
@@ -139,7 +162,7 @@ def _nothing_found(root: Path, layout: str) -> str:
         known = "any known layout" if layout == "auto" else f"the layout {layout}"
         found = f"{root} is not in {known}; it holds {', '.join(entries[:8]) or 'nothing'}{more}"
         for path in sorted(path for path in root.iterdir() if path.is_dir()):
-            if any(_tables(path, name) for name in LAYOUTS):
+            if any(_tables(path, name, _list_tables(path)) for name in LAYOUTS):
                 found += f"; is it {path}?"
                 break
     else:

@@ -98,13 +98,13 @@ def _without_metadata(file: io.BufferedIOBase) -> io.BufferedIOBase | None:
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Turn a copy as its EXIF orientation says, and convert it to 8-bit sRGB on white."""
     profile, is_grey = image.info.get("icc_profile"), Image.getmodebase(image.mode) == "L"
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+        raise ValueError("its pixels are numbers of unknown range; save it as PNG")
     image.load()
     with suppress(Exception):  # which a broken EXIF raises, though the pixels are sound
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to white
         image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range; save it as PNG")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

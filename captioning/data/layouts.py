@@ -8,15 +8,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from captioning.data.records import UserError
+from captioning.data.records import SPLITS, UserError
 
 SPLIT_NAMES = {"": None, "train": "train", "restval": "train", "test": "test"}
-SPLIT_LISTS = {f"Flickr_8k.{name}Images.txt": name for name in ("train", "dev", "test")}
 SPLIT_NAMES |= dict.fromkeys(("val", "dev", "valid", "validation"), "val")
+SPLIT_LIST = re.compile(
+    r"flickr_?8k\.(train|val|dev|valid|validation|test)images\.txt", re.IGNORECASE
+)
 
 
 class Row(NamedTuple):
@@ -40,10 +43,12 @@ def read_flickr8k(path: Path) -> Iterator[Row]:
 
 def read_split_lists(root: Path) -> Iterator[Row]:
     """Read those of Flickr_8k.{train,dev,test}Images.txt that are there: one image a line."""
-    for file, name in SPLIT_LISTS.items():
-        paths = [path for path in (root / "Flickr8k_text" / file, root / file) if path.is_file()]
-        for where, line in lines(paths[0]) if paths else ():
-            yield Row(line.strip(), None, SPLIT_NAMES[name], where)
+    paths = sorted([*(root / "Flickr8k_text").glob("*.txt"), *root.glob("*.txt")])
+    named = ((path, SPLIT_LIST.fullmatch(path.name)) for path in paths)
+    splits = [(path, SPLIT_NAMES[found[1].lower()]) for path, found in named if found]
+    for path, split in sorted(splits, key=lambda pair: SPLITS.index(pair[1])):
+        for where, line in lines(path):
+            yield Row(line.strip(), None, split, where)
 
 
 def read_csv(path: Path) -> Iterator[Row]:
@@ -59,6 +64,8 @@ def read_csv(path: Path) -> Iterator[Row]:
                 f"{path}:1: the columns are not image,caption[,split]: {header}; name them so, "
                 "with one caption a row"
             )
+        if twice := [name for name in ("image", "caption", "split") if header.count(name) > 1]:
+            raise UserError(f"{path}:1: two columns are called {twice[0]}: leave one of them out")
         line = table.line_num + 1
         for cells in table:
             where, line = f"{path}:{line}", table.line_num + 1

@@ -32,7 +32,8 @@ HIDDEN = "left out: hidden files and folders, thumbnails and bins"
 UNKNOWN = "left out: files of unknown kind"
 LINKS = "left out: links that lead nowhere or upwards"
 CLOSED = "left out: folders that cannot be opened"
-LEFT_OUT = (HIDDEN, UNKNOWN, LINKS, CLOSED)
+MATCHED = "left out: folders that the pattern names; end it with /** for their images"
+LEFT_OUT = (HIDDEN, UNKNOWN, LINKS, CLOSED, MATCHED)
 LeftOut = dict[str, list[str]]  # the paths, by those of `LEFT_OUT` that are there
 
 
@@ -168,5 +169,7 @@ def _match(pattern: str) -> tuple[list[str], LeftOut]:
         path for folder in folders for path in sorted(glob.glob(os.path.join(folder, pattern)))
     ]
     files = [str(Path(path)) for path in found if not os.path.isdir(path)]
+    if "**" not in parts and (inner := [path for path in found if os.path.isdir(path)]):
+        left_out[MATCHED] = inner
     suffixes = image_suffixes() | ({ending} if ending and not glob.has_magic(ending) else set())
     return _sort_out(files, parts, suffixes, left_out), left_out

@@ -6,14 +6,14 @@ wrong with them. Next: verify.py reports that, vocabulary.py counts the words.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import html
 import logging
 import os
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from captioning.data.caption_checks import EMPTY, NO_BLANKS, check_captions
 from captioning.data.caption_files import find_captions
 from captioning.data.layouts import Row
 from captioning.data.names import Match, NameIndex, canonical
@@ -32,24 +32,22 @@ PICTURE_FOLDERS = (
 NO_TRAIN = "no picture in the train split"
 NO_FILE = "pictures of a split that are not there"
 NEAR = "image names that match no file for certain"
-NO_BLANKS = "captions that are one word, in a script without blanks"
 ERRORS = {  # what no run goes on with, and the way out
     NEAR: "write the name of the file, or go on without with data.skip_unreadable=true",
     NO_BLANKS: "put blanks between the words first, with a segmenter (jieba, MeCab, PyThaiNLP, …)",
     NO_TRAIN: "name pictures that are there, in a train list or with the split train",
     "pictures in two splits": "leave each in one",
-    "empty captions": "write them or delete their lines",
+    EMPTY: "write them or delete their lines",
     "pictures of a split without caption": "give them captions or take them out of the split",
     NO_FILE: "add them, or go on without with data.skip_unreadable=true",
 }
 NO_IMAGE = "ids that name no picture"
 UNREAD = "tables that are not read"
 MATCHED = "image names that differ from the name of their file"
-NOTES = (UNREAD, MATCHED, NO_IMAGE, "captions of such ids", "pictures without caption")
-
-SYLLABLES = {"CJK": 1.0, "HIRAGANA": 1.0} | dict.fromkeys(  # a letter, by script without blanks
-    ("KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"), 0.5
-)
+DRAWN = "images whose split is drawn, 80/10/10 by a hash of the name, as no file names any"
+NO_SPLIT = "images in no split, which are not used"
+NOTES = (UNREAD, MATCHED, DRAWN, NO_SPLIT, NO_IMAGE, "captions of such ids")
+NOTES += ("pictures without caption",)
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +88,7 @@ class CaptionFolder:
         for kind in (NO_IMAGE, NEAR, NO_FILE):
             if findings[kind]:
                 log.warning("%s: left out: %s", self.root, count(kind, findings[kind]))
-        for kind in (UNREAD, MATCHED, *LEFT_OUT):
+        for kind in (UNREAD, MATCHED, DRAWN, NO_SPLIT, *LEFT_OUT):
             if findings.get(kind):
                 log.warning("%s: %s", self.root, count(kind, findings[kind]))
         return records
@@ -152,37 +150,13 @@ def fold(
         for name, (path, reason) in matches.items()
         if path and reason
     ]
+    findings[DRAWN] = [record.image_id for record in records] if seeded else []
+    findings[NO_SPLIT] = [record.image_id for record in records if not record.split]
     findings["pictures without caption"] += sorted(pictures.paths - by_image.keys())
     if not any(record.split == "train" for record in records):
         folders = " and ".join(str(folder) for folder in pictures.folders)
         findings[NO_TRAIN] = [f"{len(by_image):,} named, {len(records):,} found in {folders}"]
     return records, findings
-
-
-def check_captions(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Return the captions without a word, and those whose words are not apart."""
-    empty = [row for row in rows if not has_word(row.caption)]
-    joined = [row for row in rows if lacks_blanks(row.caption)]
-    if 20 * len(joined) < len(rows):
-        joined = []  # a stray caption among many, or a long word, is no fault
-    return {
-        kind: [f"{row.where} ({row.image}): {row.caption[:60]!r}" for row in wrong]
-        for kind, wrong in (("empty captions", empty), (NO_BLANKS, joined))
-    }
-
-
-def has_word(caption: str) -> bool:
-    """Return whether a caption holds a letter or a digit: "!!", "&nbsp;" and emoji are no words."""
-    return any(map(str.isalnum, html.unescape(caption.lower())))
-
-
-def lacks_blanks(caption: str) -> bool:
-    """Return whether a caption has more than four syllables a word, in scripts without blanks."""
-    if caption.isascii():
-        return False
-    scripts = (unicodedata.name(letter, "").split(" ")[0] for letter in caption)
-    syllables = sum(SYLLABLES.get(script, 0) for script in scripts)
-    return syllables > 4 * len(caption.replace("\u200b", " ").split())
 
 
 def seeded_split(image: str, seed: int) -> str:
@@ -201,21 +175,23 @@ class Pictures:
         names = os.listdir(root)  # not is_dir(): on a Mac, Images/ is images/ too
         subfolders = [root / name for name in PICTURE_FOLDERS if name in names]
         self.folders = [root, *subfolders]
-        listed = [root] if layout == "csv" or not subfolders else subfolders
-        paths, self.left_out = list_images(*listed)
+        paths, self.left_out = list_images(root)
         self.paths = set(map(os.path.normpath, paths))
 
     def find(self, image: str) -> str | None:
         """Return the path of the file that has exactly this name, or None."""
         paths = [os.path.normpath(os.path.join(folder, image)) for folder in self.folders]
-        for path in paths:
-            if path in self.paths:  # spares most calls of isfile
-                return path
-        for path in filter(os.path.isfile, paths):
-            linked = os.path.relpath(os.path.realpath(path), os.path.realpath(self.root))
-            target = os.path.normpath(os.path.join(self.root, linked))
-            return target if target in self.paths else path
-        return None
+        known = next((path for path in paths if path in self.paths), None)  # spares most isfile
+        path = known or next(filter(os.path.isfile, paths), None)
+        if path and (not known or os.path.islink(path)):
+            return self.by_target.get(os.path.realpath(path), path)
+        return path
+
+    @functools.cached_property
+    def by_target(self) -> dict[str, str]:
+        """The images by what they are links to: of several the file itself, or the first link."""
+        paths = sorted(self.paths, key=lambda path: (os.path.islink(path), path), reverse=True)
+        return {os.path.realpath(path): path for path in paths}
 
     def match(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, Match]:
         """Return for each image name the file it means, by exactly that name or nearly so.

@@ -17,12 +17,12 @@ from captioning.data.readers import ERRORS, NOTES, CaptionFolder
 from captioning.data.records import SPLITS, Record, UserError
 from captioning.data.tokenizer import tokenize
 
-FEW_VAL = "pictures in the val split, which needs two"
+FEW = "pictures in the train or val split, which need two each"
 UNREADABLE = "pictures that cannot be decoded"
 LEAKED = "sets of equal picture files across splits"
 REPEATED = "sets of equal picture files within a split"
 ADVICE = ERRORS | {  # the kinds that need the user's hand
-    FEW_VAL: "name some in a column split, or try another data.split_seed",
+    FEW: "name some in a column split, or try another data.split_seed",
     UNREADABLE: "replace them, or go on without with data.skip_unreadable=true",
     LEAKED: "scores would count what was trained on; keep each in one split",
 }
@@ -85,10 +85,13 @@ def verify(source: CaptionFolder | str | Path, images: bool = True) -> Report:
     for split in (*SPLITS, None):
         captions = [len(record.captions) for record in records if record.split == split]
         counts[split] = len(captions), sum(captions)
-    few = f"{counts['val'][0]} of {len(records):,} pictures"
-    findings[FEW_VAL] = [few] if counts["val"][0] < 2 else []
+    findings[FEW] = [
+        f"{split}: {counts[split][0]} of {len(records):,} pictures"
+        for split in ("train", "val")
+        if counts[split][0] < 2
+    ]
     if images:
-        findings |= check_pictures(records)
+        findings |= check_pictures([record for record in records if record.split])
     words = sorted(len(tokenize(caption)) for record in records for caption in record.captions)
     return Report(str(folder.root), counts, words, findings)
 

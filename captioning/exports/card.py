@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from captioning.metrics.table import factor_of
+from captioning.metrics.table import factor_of, mode_of
 
 Contents = Mapping[str, Any]
 
@@ -96,13 +96,16 @@ def model_card(
         name=config["name"],
         encoder=encoder["name"],
         model=config["model"]["_target_"].rpartition(".")[2],
-        parameters=sum(one.numel() for one in trained if one.is_floating_point()),
+        # By their places in memory: tied weights count once.
+        parameters=sum(
+            {one.data_ptr(): one.numel() for one in trained if one.is_floating_point()}.values()
+        ),
         words=len(contents["vocabulary"]) - 4,
         origin=origin,
         use=USE[kind].replace("{size}", str(encoder["image_size"])),
     )
     parts = {
-        "Data": _data(config, data),
+        "Data": _data(checkpoint, data),
         "Scores": _scores(kind, checkpoint, evaluation),
         "Known failures": _failures(checkpoint, captions),
         "Encoder": _encoder(encoder),
@@ -117,7 +120,17 @@ def history_of(checkpoint: Contents) -> Mapping[str, float]:
     return recorded.get(checkpoint["epoch"], {})
 
 
-def _data(config: Contents, choice: str | None) -> str:
+def _is_best(checkpoint: Contents) -> bool:
+    """Say whether no epoch before a checkpoint's had a better monitored score."""
+    monitor = checkpoint["captioning"]["config"]["monitor"]
+    recorded = checkpoint.get("callbacks", {}).get("RunFolder", {}).get("history", {})
+    scores = {epoch: row[monitor] for epoch, row in recorded.items() if monitor in row}
+    own = scores.get(checkpoint["epoch"])
+    return own is None or own == (max if mode_of(monitor) == "max" else min)(scores.values())
+
+
+def _data(checkpoint: Contents, choice: str | None) -> str:
+    config = checkpoint["captioning"]["config"]
     source = config["data"]
     if source["_target_"].endswith(".Scenes"):
         text = SCENES
@@ -126,9 +139,9 @@ def _data(config: Contents, choice: str | None) -> str:
     else:
         text = UNKNOWN.format(root=Path(source["root"]).name)
     return (
-        f"{text}\n\nSplit: trained on `train`, the epoch chosen on `val` by "
-        f"`{config['monitor']}`. The vocabulary is of the words that `train` has at least "
-        f"{config['datamodule']['min_count']} times."
+        f"{text}\n\nSplit: trained on `train`, the epoch {'' if _is_best(checkpoint) else 'not '}"
+        f"chosen on `val` by `{config['monitor']}`. The vocabulary is of the words that `train` "
+        f"has at least {config['datamodule']['min_count']} times."
     )
 
 
@@ -141,7 +154,8 @@ def _scores(kind: str, checkpoint: Contents, evaluation: Contents | None) -> str
         text = NOT_SCORED
     if scores:
         text += (
-            f"Of epoch {checkpoint['epoch']}, on the `val` split, which also chose the epoch, with "
+            f"Of epoch {checkpoint['epoch']}, on the `val` split"
+            f"{', which also chose the epoch' * _is_best(checkpoint)}, with "
             f"{_named(kind, searches[0])}; {SHARES}. Written by the training command above.\n\n"
             f"{_table({k.removeprefix('val/'): _shown(k, v) for k, v in scores.items()})}\n"
         )

@@ -16,7 +16,8 @@ State = tuple[Tensor, ...]
 class Decoder(nn.Module):
     """Every part of its state has a picture or a sentence a row: search only reorders rows.
 
-    A part that grows with the words read does so along its second axis.
+    A part that grows with the words read does so along its second axis. No part is changed in
+    place: what `read` returns as it was is taken to be equal for all sentences of an image.
     """
 
     shared_parts = 0

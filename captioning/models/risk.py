@@ -63,7 +63,8 @@ class RiskModule(CaptioningModule):
             raise UserError(
                 f"training.risk_epochs={self.risk_epochs} must leave some of the "
                 f"trainer.max_epochs={self.trainer.max_epochs} to cross entropy; type "
-                f"training.risk_epochs={max(1, self.trainer.max_epochs // 3)}"
+                f"training.risk_epochs={max(1, self.trainer.max_epochs // 3)} "
+                f"trainer.max_epochs={max(2, self.trainer.max_epochs)}"
             )
 
     def on_train_start(self) -> None:

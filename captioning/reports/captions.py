@@ -107,15 +107,24 @@ class Table:
             return file.read(size + 1)
 
     def _whole(self) -> int:
-        """Return where the last complete row ends; a line within quotes is part of a CSV row."""
-        end = at = quotes = 0
+        """Return where the last complete row ends; a line within quotes is part of a CSV row.
+
+        Raises csv.Error where more would be lost than the row that a kill tore.
+        """
         with self.path.open("rb") as file:
-            for line in file:
-                at += len(line)
-                quotes += 0 if self.json_lines else line.count(b'"')
-                if line.endswith(b"\n") and quotes % 2 == 0:
-                    end = at
-        return end
+            lines = file.readlines()
+        rows = lines[:-1] if not lines[-1].endswith(b"\n") else lines
+        if not self.json_lines:
+            reader = csv.reader((line.decode("utf-8") for line in rows), strict=True)
+            complete = 0
+            try:
+                for _ in reader:
+                    complete = reader.line_num
+            except csv.Error:  # it ends within quotes, or was changed
+                if len(rows) - complete > 1:
+                    raise
+            rows = rows[:complete]
+        return sum(map(len, rows))
 
     def _name(self, path: str) -> str:
         """Return how the table names a picture, a byte that is no UTF-8 as `\\udcff`."""

@@ -5,10 +5,12 @@ Every score has a 95 % interval, every two systems a paired difference (see metr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
+from captioning.data.records import UserError
 from captioning.metrics.bootstrap import interval, p_value
 from captioning.metrics.table import TABLE
 from captioning.reports.scoring import Measured, Scorer, System
@@ -35,6 +37,8 @@ def results(scorer: Scorer, systems: Sequence[System], people: Measured | None) 
 
 def row(label: str, fewest: int, most: int, measured: Measured) -> dict[str, Any]:
     """Return the scores of one system against that many references."""
+    if wrong := [key for key, value in measured.corpus.items() if not math.isfinite(value)]:
+        raise UserError(f"{label}: {wrong[0]} is {measured.corpus[wrong[0]]}, which is no score")
     return {
         "system": label,
         "references": f"{fewest}" if fewest == most else f"{fewest}–{most}",

@@ -114,7 +114,7 @@ def beam_search(
     none = total.isneginf()
     tokens = tokens[:, :, : time + 1].masked_fill(none[..., None], PAD)
     tokens[..., 0] = tokens[..., 0].masked_fill(none, EOS)
-    lengths = (tokens != PAD).sum(-1)
+    lengths = (tokens != PAD).sum(-1).float()
     return Hypotheses(tokens, (total + penalty) / lengths**length_penalty).best_first()
 
 

@@ -34,9 +34,11 @@ def consensus_search(
 ) -> Hypotheses:
     """Draw sentences for each picture and order them by minimum Bayes risk.
 
-    The utility compares words by their ids, as n-gram scores can. Raises UserError as `sample`.
+    All images share their draws, so that an image's caption does not depend on its batch. The
+    utility compares words by their ids, as n-gram scores can. Raises UserError as `sample`.
     """
-    drawn = sample(decoder, features, samples, temperature, top_p, max_length, seed=seed)
+    options = {"seed": seed, "share_draws": True}
+    drawn = sample(decoder, features, samples, temperature, top_p, max_length, **options)
     return minimum_bayes_risk(drawn, utility)
 
 

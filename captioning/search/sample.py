@@ -27,13 +27,15 @@ def sample(
     min_length: int = 1,
     no_repeat_ngram: int = 0,
     seed: int = 0,
+    share_draws: bool = False,
 ) -> Hypotheses:
     """Draw `samples` sentences for each picture, with replacement; most probable first.
 
     `scores` are the model's log-probabilities, whatever `temperature` and `top_p` are.
-    The constraints are those of `next_words`. An image's draws depend on `seed` and on its features
-    alone, whatever else is in the batch, and are the same on any device up to rounding. Raises
-    UserError for a temperature or top_p out of range.
+    The constraints are those of `next_words`. The same call draws the same sentences, on any
+    device up to rounding. An image's draws depend on `seed` and on its place in the batch, the
+    first being what it draws alone; with `share_draws` all images draw as the first, so that
+    a batch changes no image's sentences. Raises UserError for a temperature or top_p out of range.
     """
     if temperature <= 0:
         raise UserError(
@@ -42,7 +44,11 @@ def sample(
     if not 0 < top_p <= 1:
         raise UserError(f"top_p={top_p} must be above 0 and at most 1; type search.top_p=0.9")
     rows, device = len(features) * samples, features.device
-    uniform = uniform_numbers(features, samples, max_length + 1, seed).flatten(0, 1)
+    # One number a word, drawn on the CPU and up front: neither device nor batch size matters.
+    generator = torch.Generator().manual_seed(seed)
+    drawn = samples if share_draws else rows
+    uniform = torch.rand(drawn, max_length + 1, generator=generator).to(device)
+    uniform = uniform.repeat(rows // drawn, 1)
     state = decoder.repeat(decoder.begin(features), samples)
     tokens = torch.full((rows, max_length + 1), PAD, device=device)
     word = torch.full((rows,), BOS, device=device)
@@ -63,24 +69,6 @@ def sample(
 
     tokens = tokens[:, : time + 1].unflatten(0, (-1, samples))
     return Hypotheses(tokens, total.unflatten(0, (-1, samples))).best_first()
-
-
-def uniform_numbers(
-    features: Float[Tensor, "batch *region feature"], samples: int, time: int, seed: int
-) -> Float[Tensor, "batch sample time"]:
-    """Return random numbers from 0 to 1 that depend on `seed` and an image's own features alone.
-
-    All images share the draws, and each rotates them by shifts of its own (Cranley and Patterson
-    1976): a random projection of its features, scaled so that two images get unrelated shifts, and
-    two encodings of one image, equal up to rounding, the same.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    shared = torch.rand(samples, time, generator=generator)
-    # On the CPU and in double precision: neither device nor batch size changes the shifts.
-    pooled = (features if features.dim() == 2 else features.mean(1)).double().cpu()
-    projection = torch.randn(pooled.shape[1], time, generator=generator, dtype=torch.double)
-    shift = 30 * torch.nn.functional.normalize(pooled) @ projection
-    return ((shared + shift[:, None]) % 1).float().to(features.device)
 
 
 def draw(

@@ -184,3 +184,40 @@ def test_a_checkpoint_that_was_not_written_is_not_the_best(train, tmp_path, monk
     with pytest.raises(OSError, match="No space left"):
         train("new")
     check(tmp_path / "new", 0, 0.5)
+
+
+class ScoreOfEachValidation(pl.Callback):
+    def __init__(self, *scores):
+        self.scores = iter(scores)
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        if not trainer.sanity_checking:
+            pl_module.log("val/bleu1", next(self.scores))
+
+
+def test_of_several_validations_an_epoch_the_best_is_kept(fit, tmp_path, caplog):
+    def train(name, epochs, *scores, ckpt_path=None):
+        best = BestCheckpoint(str(tmp_path / name), "val/bleu1")
+        last = PortableCheckpoint(tmp_path / name, "last", enable_version_counter=False)
+        callbacks = [RunFolder(str(tmp_path / name), "val/bleu1"), best, last]
+        options = {"enable_checkpointing": True, "epochs": epochs, "val_check_interval": 0.5}
+        fit(ScoreOfEachValidation(*scores), *callbacks, ckpt_path=ckpt_path, **options)
+        return tmp_path / name
+
+    folder = train("one", 2, 0.9, 0.2, 0.3, 0.4)
+    check(folder, 0, 0.9, "val/bleu1")
+    new = tmp_path / "two"
+    new.mkdir()
+    shutil.copy(folder / "last.ckpt", new / "last.ckpt")
+    train("two", 3, 0.6, 0.5, ckpt_path=str(new / "last.ckpt"))
+    assert "has the weights of epoch 0, the best so far: val/bleu1 0.9" in caplog.text
+    check(new, 2, 0.6, "val/bleu1")
+
+
+def test_a_loss_in_training_is_that_of_the_epoch(fit, tmp_path):
+    best = BestCheckpoint(str(tmp_path), "train/loss")
+    run_folder = RunFolder(str(tmp_path), "train/loss")
+    options = {"enable_checkpointing": True, "check_val_every_n_epoch": 2}
+    fit(run_folder, best, epochs=4, **options)
+    history = json.loads((tmp_path / "run.json").read_text())["history"]
+    assert best.scores == {row["epoch"]: pytest.approx(row["train/loss"]) for row in history}

@@ -272,3 +272,9 @@ def test_the_profile_of_an_image_that_is_passed_in_is_followed(tmp_path):
     preprocess = Preprocess(8, None, [0.0] * 3, [1.0] * 3, "bilinear")
     with Image.open(tmp_path / "a.png") as image:
         assert (preprocess(image) == preprocess(load_image(tmp_path / "a.png"))).all()
+
+
+def test_whole_numbers_of_unknown_range_are_refused(tmp_path):
+    Image.fromarray(np.full((4, 4), 200, np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match="numbers of unknown range"):
+        load_image(tmp_path / "a.tif")

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from captioning.data.caption_checks import NO_BLANKS, has_word, lacks_blanks
 from captioning.data.layouts import read_csv, read_flickr8k, read_karpathy
-from captioning.data.readers import NO_BLANKS, CaptionFolder, has_word, lacks_blanks, seeded_split
+from captioning.data.readers import CaptionFolder, seeded_split
 from captioning.data.records import SPLITS, Record, UserError
 from captioning.data.tokenizer import tokenize
 
@@ -702,12 +703,12 @@ def test_scripts_with_blanks(caption):
 HAN = "一个女人在水里狗草地玩耍红色的车"
 
 
-@given(st.lists(st.text(HAN, min_size=1, max_size=4), min_size=1).map(" ".join))
-def test_words_of_one_to_four_characters_are_words(caption):
+@given(st.lists(st.text(HAN, min_size=1, max_size=3), min_size=1).map(" ".join))
+def test_words_of_one_to_three_characters_are_words(caption):
     assert not lacks_blanks(caption)
 
 
-@given(st.text(HAN, min_size=5))
+@given(st.text(HAN, min_size=4))
 def test_a_sentence_without_blanks_is_none(caption):
     assert lacks_blanks(caption)
 
@@ -731,3 +732,60 @@ def test_eight_thousand_pictures_are_read_in_under_two_seconds(tmp_path):
     start = time.process_time()  # of this process alone: others may keep the machine busy
     assert len(CaptionFolder(str(tmp_path)).records()) == 8000
     assert time.process_time() - start < 2
+
+
+def test_rows_are_of_one_file_below_the_working_folder_too(tmp_path, monkeypatch):
+    own(tmp_path, ("a.JPG", "x", "train"), ("a.jpg", "y", "val"), ("b.jpg", "z", "train"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"differs in case|pictures in two splits"):
+        CaptionFolder(".").records()
+
+
+def test_links_to_one_file_are_one_image(tmp_path):
+    pictures(tmp_path / "pics")
+    root = tmp_path / "data"
+    root.mkdir()
+    for link in ("one", "two"):
+        (root / link).symlink_to(tmp_path / "pics")
+    (root / "again.jpg").symlink_to(tmp_path / "pics" / "b.jpg")
+    rows = [("one/a.jpg", "x", "train"), ("two/a.jpg", "x", "val"), ("one/b.jpg", "x", "train")]
+    table(root / "captions.csv", [*rows, ("again.jpg", "x", "val")], ("image", "caption", "split"))
+    assert "pictures in two splits (2): one/a.jpg" in error(root)
+
+
+@pytest.mark.parametrize("name", ["more.CSV", "captions2.txt", "annotations/captions.csv", "b.tsv"])
+def test_every_table_that_is_not_read_is_named(name, tmp_path, caplog):
+    own(tmp_path, ("a.jpg", "x", "train"), ("b.jpg", "x", "val"))
+    write(tmp_path / name, "image,caption", "c.jpg,y")
+    write(tmp_path / "a.txt", "a text beside an image")
+    CaptionFolder(str(tmp_path)).records()
+    assert f"tables that are not read (1): {name}: captions.csv is read instead" in caplog.text
+
+
+def test_split_lists_are_known_by_nearly_their_names(tmp_path):
+    flickr8k(tmp_path)
+    folder = tmp_path / "Flickr8k_text"
+    (folder / "Flickr_8k.trainImages.txt").rename(folder / "Flickr8k.trainimages.txt")
+    (folder / "Flickr_8k.devImages.txt").rename(folder / "Flickr_8k.valImages.txt")
+    assert [one.split for one in CaptionFolder(str(tmp_path)).records()] == [*SPLITS]
+
+
+def test_splits_that_are_drawn_are_told(tmp_path, caplog):
+    pictures(tmp_path)
+    table(tmp_path / "captions.csv", [(name, "x") for name in NAMES])
+    with caplog.at_level(logging.WARNING):
+        _, findings = CaptionFolder(str(tmp_path)).read()
+    assert findings[
+        "images whose split is drawn, 80/10/10 by a hash of the name, as no file names any"
+    ]
+
+
+def test_a_column_that_is_there_twice_is_an_error(tmp_path):
+    pictures(tmp_path)
+    table(tmp_path / "captions.csv", [("a.jpg", "x", "y")], ("image", "caption", "caption"))
+    assert "captions.csv:1: two columns are called caption" in error(tmp_path)
+
+
+def test_a_folder_called_as_a_table_is_none(tmp_path):
+    (tmp_path / "captions.csv").mkdir()
+    assert "is not in any known layout" in error(tmp_path)

@@ -12,12 +12,13 @@ from PIL import Image, PngImagePlugin
 from captioning import verify as verb
 from captioning.data.image_files import load_image
 from captioning.data.pictures import HIDDEN, UNKNOWN
-from captioning.data.readers import CaptionFolder
+from captioning.data.readers import NO_SPLIT, CaptionFolder
 from captioning.data.records import Record, UserError
-from captioning.data.verify import LEAKED, REPEATED, UNREADABLE, check_pictures, verify
+from captioning.data.verify import FEW, LEAKED, REPEATED, UNREADABLE, check_pictures, verify
+from captioning.features.datamodule import by_split
 
-COLOURS = {"a.png": "red", "b.png": "green", "c.png": "blue", "d.png": "white"}
-SPLITS = {"a.png": "train", "b.png": "val", "c.png": "test", "d.png": "val"}
+COLOURS = {"a.png": "red", "b.png": "green", "c.png": "blue", "d.png": "white", "e.png": "black"}
+SPLITS = {"a.png": "train", "b.png": "val", "c.png": "test", "d.png": "val", "e.png": "train"}
 
 
 @pytest.fixture
@@ -66,12 +67,12 @@ def test_captions_without_a_word_are_empty(folder, capsys):
 def test_sentences_without_blanks_are_an_error(folder, capsys):
     captions(folder, *((name, "一个女人躺在海水里。") for name in COLOURS))
     assert verb.main([str(folder), "--fast"]) == 1
-    assert "ERROR       4  captions that are one word, in a script" in capsys.readouterr().out
+    assert "ERROR       5  captions that are one word, in a script" in capsys.readouterr().out
 
 
 def test_a_source_is_verified_with_its_own_arguments(folder):
     report = verify(CaptionFolder(str(folder), layout="csv"), images=False)
-    assert report.counts["train"] == (1, 1)
+    assert report.counts["train"] == (2, 2)
 
 
 def test_truncated_and_false_pictures(folder):
@@ -153,7 +154,7 @@ def test_a_table_finds_what_a_folder_hides(folder):
     (folder / "a.png").rename(folder / ".cache" / "a.png")
     (folder / "b.png").rename(folder / "b.odd")
     names = (".cache/a.png", "b.odd", "c.png", "d.png")
-    splits = dict(zip(names, ("train", "val", "val", "test"), strict=True))
+    splits = dict(zip(names, ("train", "val", "val", "train"), strict=True))
     captions(folder, *((name, "x") for name in names), splits=splits)
     assert verify(folder).errors == []
 
@@ -167,7 +168,7 @@ def test_equal_pictures_across_splits_are_an_error(folder):
 
 def test_equal_pictures_within_a_split_are_a_note(folder):
     (folder / "b.png").write_bytes((folder / "c.png").read_bytes())
-    splits = {"a.png": "train", "b.png": "val", "c.png": "val"}
+    splits = {"a.png": "train", "b.png": "val", "c.png": "val", "d.png": "train"}
     captions(folder, *((name, "x") for name in COLOURS), splits=splits)
     report = verify(folder)
     assert report.findings[REPEATED] == ["b.png (val), c.png (val)"]
@@ -182,7 +183,7 @@ def test_fast_opens_no_picture(folder, capsys):
 
 def test_findings_are_printed_with_count_place_and_advice(folder, capsys):
     rows = [("a.png", "x"), ("b.png", ""), ("gone.png", "x"), ("gone.png", "y"), ("d.png", "x")]
-    captions(folder, *rows)
+    captions(folder, *rows, ("e.png", "x"))
     assert verb.main([str(folder)]) == 1
     printed = capsys.readouterr().out
     table = folder / "captions.csv"
@@ -204,8 +205,10 @@ def test_five_examples_at_most(folder):
 
 
 def test_empty_validation_split_needs_a_hand(folder):
-    captions(folder, ("a.png", "x"))
-    assert verify(folder, images=False).errors == ["pictures in the val split, which needs two"]
+    captions(folder, ("a.png", "x"), ("e.png", "x"))
+    report = verify(folder, images=False)
+    assert report.findings[FEW] == ["val: 0 of 2 pictures"]
+    assert report.errors == [FEW]
 
 
 def test_folder_without_captions(folder):
@@ -246,7 +249,29 @@ def test_the_real_corpus():
     assert report.errors == []
 
 
-def test_one_validation_picture_is_too_few(folder, capsys):
+def test_one_image_in_train_or_val_is_too_few_as_in_training(folder):
     captions(folder, ("a.png", "x"), ("b.png", "x"))
-    assert verb.main([str(folder), "--fast"]) == 1
-    assert "pictures in the val split, which needs two" in capsys.readouterr().out
+    report = verify(folder, images=False)
+    assert report.findings[FEW] == ["train: 1 of 2 pictures", "val: 1 of 2 pictures"]
+    with pytest.raises(UserError, match="the train split has 1 of the 2 pictures"):
+        by_split(CaptionFolder(str(folder)).records())
+
+
+def test_a_broken_image_in_no_split_is_no_fault_as_in_training(folder):
+    (folder / "f.png").write_text("broken")
+    captions(folder, *((name, "x") for name in (*COLOURS, "f.png")))
+    report = verify(folder)
+    assert report.errors == []
+    assert report.findings[NO_SPLIT] == ["f.png"]
+
+
+def test_names_that_a_terminal_cannot_show_are_escaped(folder):
+    with (folder / "captions.csv").open("a", encoding="utf-8") as table:
+        table.write("gone-ä.png,x,train\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "captioning.verify", str(folder), "--fast"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii:strict"},
+    )
+    assert done.returncode == 1
+    assert b"gone-\\xe4.png" in done.stdout

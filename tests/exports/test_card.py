@@ -56,6 +56,22 @@ def test_scores_are_the_checkpoints_own_of_its_epoch():
     assert "train" not in text.partition("## Scores")[2].partition("Written")[0]
     assert "beam_search width=5" in text
     assert "of 100 captions of validation pictures, 60 differ" in text
+    assert "the epoch not chosen on `val`" in text
+    assert "which also chose the epoch" not in text
+
+
+def test_the_best_epoch_is_the_chosen_one():
+    text = card(callbacks={"RunFolder": {"history": {6: {"val/cider": 0.1}, 7: SCORES}}})
+    assert "the epoch chosen on `val`" in text
+    assert "which also chose the epoch" in text
+
+
+def test_tied_weights_count_once():
+    weight = torch.zeros(6, 5)
+    tied = {"decoder.embedding.weight": weight, "decoder.output.weight": weight}
+    assert "30 trained" in model_card(
+        "safetensors", checkpoint(state_dict=tied), None, None, None, None
+    )
 
 
 def test_a_score_that_was_added_is_in_the_card(added):

@@ -66,6 +66,20 @@ def read_bytes(tmp_path, name, content):
     return read(tmp_path / f"whole-{name}")
 
 
+def test_a_corrected_row_is_not_lost_by_a_quote_in_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "out.csv", ["1.jpg", "2.jpg", "3.jpg"])
+    text = (tmp_path / "out.csv").read_text().replace("a 1 caption", 'a 5" disc')
+    (tmp_path / "out.csv").write_text(text)
+    written(tmp_path / "out.csv", ["1.jpg", "2.jpg", "3.jpg", "4.jpg"])
+    assert (tmp_path / "out.csv").read_text() == f"{text}4.jpg,a 4 caption\n"
+    open_quote = text.replace('a 5" disc', '"a disc')
+    (tmp_path / "out.csv").write_text(open_quote)
+    with pytest.raises(UserError, match="has been changed"):
+        written(tmp_path / "out.csv", ["4.jpg"])
+    assert (tmp_path / "out.csv").read_text() == open_quote
+
+
 def test_metadata_names_pictures_from_its_own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     written(tmp_path / "trip" / "metadata.jsonl", ["trip/a.jpg", "trip/x/a.jpg", "else/a.jpg"])

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from captioning.data.records import UserError
 from captioning.reports.results import difference, markdown, p_text, row
 from captioning.reports.scoring import Measured, System
 
@@ -27,6 +28,11 @@ def test_two_systems_come_with_their_difference():
     # The same noise moved both: none is left.
     assert found["interval"] == pytest.approx((0.03, 0.03))
     assert "| ours − theirs | +3.0 [+3.0, +3.0] p < 0.001 |" in markdown(measured)
+
+
+def test_a_score_that_is_no_number_is_an_error():
+    with pytest.raises(UserError, match="ours: cider is nan"):
+        table(system("ours", float("nan")))
 
 
 def test_one_system_has_no_difference():

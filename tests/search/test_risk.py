@@ -90,5 +90,5 @@ def test_an_image_has_its_consensus_whatever_the_batch(utility):
 
 def test_consensus_search_orders_samples_by_their_agreement():
     found = consensus_search(decoder(), features(), shared_words, samples=6, max_length=3)
-    drawn = sample(decoder(), features(), samples=6, top_p=0.9, max_length=3)
+    drawn = sample(decoder(), features(), 6, top_p=0.9, max_length=3, share_draws=True)
     assert torch.equal(found.tokens, minimum_bayes_risk(drawn, shared_words).tokens)

@@ -10,7 +10,7 @@ from tiny import decoder, every_sentence, features, log_probability, sentence
 from captioning.data.records import UserError
 from captioning.data.vocabulary import BOS, PAD, UNK
 from captioning.search.beam import greedy_search
-from captioning.search.sample import draw, nucleus, sample, uniform_numbers
+from captioning.search.sample import draw, nucleus, sample
 
 MANY = 20_000
 
@@ -112,30 +112,12 @@ def test_sampling_leaves_the_global_generator_alone():
 
 def test_an_image_draws_what_it_draws_alone():
     model, rows = decoder(), features(8)
-    together = sample(model, rows, 8, max_length=6).tokens
+    together = sample(model, rows, 8, max_length=6, share_draws=True).tokens
     for at, row in enumerate(rows):
         alone = sample(model, row[None], 8, max_length=6).tokens[0]
         time = alone.shape[-1]
         assert torch.equal(together[at, :, :time], alone)
         assert (together[at, :, time:] == PAD).all()
-
-
-def test_images_draw_by_random_numbers_of_their_own():
-    """Uniform over images, too, and of any two places in a sentence independent."""
-    torch.manual_seed(0)
-    images = 1 + 0.2 * torch.rand(4000, 2, 16)  # far more alike than encoded photographs
-    drawn = uniform_numbers(images, 2, 3, seed=1)
-    assert ((drawn >= 0) & (drawn <= 1)).all()
-    for column in (*drawn[:, 0].T, (drawn[:, 0, 0] - drawn[:, 0, 1]) % 1):
-        share = column.histc(20, 0, 1) / len(column)
-        torch.testing.assert_close(share, torch.full((20,), 0.05), atol=0.02, rtol=0)
-
-
-def test_two_encodings_of_an_image_draw_alike():
-    image = torch.rand(1, 1280)
-    numbers = uniform_numbers(image, 4, 20, seed=1)
-    apart = (uniform_numbers(image * (1 + 1e-6 * torch.randn(1280)), 4, 20, seed=1) - numbers).abs()
-    assert apart.minimum(1 - apart).max() < 1e-3
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.5}])
