@@ -104,6 +104,8 @@ def train(
     config = plain(cfg)  # which is what is said, whatever it was put together from
     check_config(config)
     check_places(config)
+    if in_sweep() and not (config.get("callbacks") or {}).get("run_folder"):
+        raise UserError("a sweep needs callbacks.run_folder, whose run.json its table is of")
     folder = Path(cfg.run_dir)
     if not ckpt_path:
         ckpt_path = last_checkpoint(folder) if cfg.ckpt_path == "last" else cfg.ckpt_path
@@ -126,7 +128,6 @@ def _train(
 
     from captioning.build import build, build_data, build_decoder, build_trainer
     from captioning.callbacks.best_checkpoint import BestCheckpoint
-    from captioning.callbacks.run_folder import RunFolder
     from captioning.callbacks.whole_files import keep_metrics
     from captioning.captioner import read_checkpoint
     from captioning.fit import fit, hush, is_over, report, watchers
@@ -142,8 +143,6 @@ def _train(
             "for longer"
         )
     check_processes(trainer, in_search=bool(callbacks))
-    if in_sweep() and not any(isinstance(each, RunFolder) for each in trainer.callbacks):
-        raise UserError("a sweep needs callbacks.run_folder, whose run.json its table is of")
     data = build_data(cfg, device=str(trainer.strategy.root_device))
     if checkpoint:
         check_same(ckpt_path, "encoder", checkpoint["captioning"]["encoder"], data.encoder.identity)
