@@ -6,6 +6,7 @@ import socket
 import pytest
 from hypothesis import settings
 from PIL import Image
+from tallies import faults, inputs_tried
 from verbs import TINY, run
 
 from captioning.data.records import Record
@@ -94,3 +95,30 @@ def added():
     yield
     TABLE.clear()
     TABLE.update(before)
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of the processes of pytest-xdist
+        session.config.workeroutput |= {"faults": dict(faults), "inputs_tried": inputs_tried}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    faults.update(node.workeroutput["faults"])
+    inputs_tried.update(node.workeroutput["inputs_tried"])
+
+
+def pytest_terminal_summary(terminalreporter):
+    if inputs_tried:
+        terminalreporter.section("inputs tried")
+    for name, text in inputs_tried.items():
+        terminalreporter.line(f"{name}: {text} at the highest")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """Say after everything else how many faults there were, and that nothing was lost."""
+    if faults and not hasattr(config, "workeroutput"):
+        losses = ("checkpoints lost", "half-written files read", "features of another image")
+        counts = "; ".join(f"{loss}: {faults[loss]}" for loss in losses)
+        print(f"faults injected: {faults['faults injected']}; {counts}")

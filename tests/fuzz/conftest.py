@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from mutations import mutated
+from tallies import inputs_tried
 
 from captioning.data.records import UserError
 
 SECONDS = 20  # for one input
-TRIED: dict[str, str] = {}
 
 
 class Hang(BaseException):
@@ -61,14 +61,9 @@ def fuzz():
             signal.signal(signal.SIGALRM, before)
         grown = _memory("VmHWM") - resident
         seconds = time.monotonic() - start
-        TRIED[name] = f"{inputs:,} inputs, {refused:,} refused, {seconds:.0f} s, {grown:.0f} MB"
+        inputs_tried[name] = (
+            f"{inputs:,} inputs, {refused:,} refused, {seconds:.0f} s, {grown:.0f} MB"
+        )
         assert grown < megabytes
 
     return run
-
-
-def pytest_terminal_summary(terminalreporter):
-    if TRIED:
-        terminalreporter.section("inputs tried")
-    for name, told in TRIED.items():
-        terminalreporter.line(f"{name}: {told} at the highest")
