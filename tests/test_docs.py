@@ -224,9 +224,10 @@ def test_what_is_run_elsewhere_is_there(pattern):
 
 
 def make(folder, *arguments):
-    """Run make with the programs of this interpreter's environment."""
+    """Run make with the programs of this interpreter's environment, within `make test`, too."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     command = ["make", "-o", ".venv/.installed", f"BIN={Path(sys.executable).parent}", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def typed(target):
