@@ -28,7 +28,10 @@ EXPLAINED = """A folder is read that holds pictures (in Flicker8k_Dataset/, Imag
   csv       captions.csv with the columns image,caption and, if wanted, split; or such a table
             a split: train.csv, val.csv and test.csv, or one in each of train/, val/ and test/"""
 SPLIT_WORD = re.compile(r"(?<![a-z])(train|val|dev|valid|validation|test)(?![a-z])", re.IGNORECASE)
-TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl")
+TABLE = re.compile(
+    rf".*\.(csv|tsv|jsonl)|.*(captions|token|dataset).*\.(txt|json)|{SPLIT_LIST.pattern}",
+    re.I | re.S,
+)
 WITH_LISTS = ("flickr8k", "kaggle")  # the layouts to which the official split lists belong
 
 
@@ -97,14 +100,17 @@ def _in_split(row: Row, split: str, folder: str) -> Row:
 
 
 def _list_tables(root: Path) -> list[Path]:
-    """Return the files of a folder and of those in it that may hold captions, by their endings."""
+    """Return the files of a folder and of those in it that may hold captions, by their names.
+
+    Not the texts beside images, of which there may be as many as images.
+    """
     folders = [root, *(path for path in root.iterdir() if path.is_dir())] if root.is_dir() else []
     return [
         Path(folder, entry.name)
         for folder in folders
         if os.access(folder, os.R_OK) and not folder.name.startswith(".")
         for entry in os.scandir(folder)
-        if entry.name.lower().endswith(TABLES) and entry.name[0] != "." and entry.is_file()
+        if TABLE.fullmatch(entry.name) and entry.name[0] != "." and entry.is_file()
     ]
 
 
@@ -137,10 +143,8 @@ def _unread(
     names = ", ".join(str(path.relative_to(root)) for path in read)
     unread = []
     for path in sorted(set(files) - read.keys()):
-        is_list = layout not in WITH_LISTS and SPLIT_LIST.fullmatch(path.name)
-        is_table = not path.name.lower().endswith((".txt", ".json")) or is_list
-        if not is_table and not re.search("captions|token|dataset", path.stem.lower()):
-            continue  # a text beside an image, or a list that is read
+        if layout in WITH_LISTS and SPLIT_LIST.fullmatch(path.name):
+            continue
         other = next((name for name, tables in found.items() if path in tables), layout)
         how = f"; data.layout={other} (verify: --layout {other}) reads it" * (other != layout)
         unread.append(f"{path.relative_to(root)}: {names} is read instead{how}")
