@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # What on the command line is of the search; the rest is of training.
 OWN = ("tune", "storage", "trials", "heartbeat", "name")
 # What decides no score, and may be another one on another machine or the next day.
-ELSEWHERE = ("name", "run_dir", "ckpt_path", "logger", "callbacks.progress", "callbacks.gallery")
+ELSEWHERE = ("name", "run_dir", "logger", "callbacks.progress", "callbacks.gallery")
 ELSEWHERE += ("datamodule.features_root", "datamodule.resident")
 ELSEWHERE += tuple(
     f"trainer.{key}" for key in ("gpus", "accelerator", "devices", "log_every_n_steps")

@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from captioning.callbacks.whole_files import read_history
 from captioning.data.records import UserError
 from captioning.data.whole import whole
 from captioning.metrics.table import mode_of
@@ -160,8 +161,8 @@ class BestCheckpoint(PortableCheckpoint):
         """Return the monitored score by epoch; RunFolder knows those of another `monitor`, too."""
         if state := self._state_in(checkpoint):
             return dict(state["scores"])
-        history = checkpoint.get("callbacks", {}).get("RunFolder", {}).get("history", {})
-        scores = {epoch: row.get(self.monitor, math.nan) for epoch, row in history.items()}
+        history = read_history(checkpoint).items()
+        scores = {epoch: row.get(self.monitor, math.nan) for epoch, row in history}
         return {epoch: score for epoch, score in scores.items() if not math.isnan(score)}
 
 

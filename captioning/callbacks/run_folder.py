@@ -132,19 +132,20 @@ class RunFolder(pl.Callback):
         self._run = {}  # what the trainer does after the fit is not this run
 
     def _best(self, trainer: pl.Trainer) -> dict[str, Any]:
-        best = BestCheckpoint.of(trainer)
+        """Return what run.json says of best.ckpt: of none, the metrics of the last epoch."""
+        best, last = BestCheckpoint.of(trainer), self.history.get(max(self.history, default=0), {})
         if best is None or best.best_epoch is None:
-            return dict.fromkeys(("best_score", "best_epoch", "best_checkpoint"))
+            none = dict.fromkeys(("best_score", "best_epoch", "best_checkpoint"))
+            return none | {"metrics": finite(last)}
         return finite({"best_score": best.best_score}) | {
             "best_epoch": best.best_epoch,
             "best_checkpoint": os.path.relpath(best.path, self.folder.resolve()),
+            "metrics": finite(self.history.get(best.best_epoch, last) | best.best_metrics),
         }
 
     def _write(self, trainer: pl.Trainer, status: str) -> None:
         if not trainer.is_global_zero:
             return
-        kept, best = BestCheckpoint.of(trainer), self._best(trainer)
-        shown = self.history.get(best["best_epoch"], self.history.get(max(self.history, default=0)))
         pace = round(statistics.median(self._seconds), 2) if self._seconds else None
         content = {
             "status": status,
@@ -152,8 +153,7 @@ class RunFolder(pl.Callback):
             "epochs": len(self.history),
             "seconds": round(time.monotonic() - self._start, 2),
             "seconds_per_epoch": pace,
-            **best,
-            "metrics": finite((shown or {}) | (kept.best_metrics if kept else {})),
+            **self._best(trainer),
             "history": [{"epoch": at} | finite(self.history[at]) for at in sorted(self.history)],
         }
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +106,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return [row for row in csv.DictReader(file) if (row["step"] or "").isdigit()]
 
 
+def read_history(checkpoint: Mapping[str, Any]) -> Mapping[int, Mapping[str, float]]:
+    """Return the metrics by epoch that RunFolder left in a checkpoint; {} where it did not."""
+    return checkpoint.get("callbacks", {}).get("RunFolder", {}).get("history", {})
+
+
 def history_rows(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a row for each epoch in a checkpoint's metrics, as if all had equally many steps."""
-    history = checkpoint.get("callbacks", {}).get("RunFolder", {}).get("history", {})
     steps = checkpoint["global_step"] / (checkpoint["epoch"] + 1)
     rows = [
         {"epoch": epoch, "step": round((epoch + 1) * steps) - 1, **metrics}
-        for epoch, metrics in history.items()
+        for epoch, metrics in read_history(checkpoint).items()
     ]
     return [{key: str(value) for key, value in row.items()} for row in rows]

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from captioning.callbacks.whole_files import read_history
 from captioning.metrics.table import factor_of, mode_of
 
 Contents = Mapping[str, Any]
@@ -116,17 +117,15 @@ def model_card(
 
 def history_of(checkpoint: Contents) -> Mapping[str, float]:
     """Return the metrics of the epoch that a checkpoint is of, {} where it has none."""
-    recorded = checkpoint.get("callbacks", {}).get("RunFolder", {}).get("history", {})
-    return recorded.get(checkpoint["epoch"], {})
+    return read_history(checkpoint).get(checkpoint["epoch"], {})
 
 
 def _is_best(checkpoint: Contents) -> bool:
     """Say whether no epoch before a checkpoint's had a better monitored score."""
     monitor = checkpoint["captioning"]["config"]["monitor"]
-    recorded = checkpoint.get("callbacks", {}).get("RunFolder", {}).get("history", {})
-    scores = {epoch: row[monitor] for epoch, row in recorded.items() if monitor in row}
-    own = scores.get(checkpoint["epoch"])
-    return own is None or own == (max if mode_of(monitor) == "max" else min)(scores.values())
+    scores = [row[monitor] for row in read_history(checkpoint).values() if monitor in row]
+    own = history_of(checkpoint).get(monitor)
+    return own is None or own == (max if mode_of(monitor) == "max" else min)(scores)
 
 
 def _data(checkpoint: Contents, choice: str | None) -> str:
