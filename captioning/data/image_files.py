@@ -1,7 +1,7 @@
-"""Read an image file: a path enters; an upright 8-bit sRGB image leaves, or a UserError.
+"""Read an image file of any kind as an upright 8-bit sRGB image.
 
 Training, captioning, the page and verify.py all read by `load_image`, so that they cannot differ.
-Next: features/images.py makes a network's input of it.
+features/images.py makes a network's input of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Find image files: a file, a folder, a pattern or a list enters; paths leave.
+"""Find the image files that a file, a folder, a pattern or a list names.
 
 One rule for all commands: every format that Pillow decodes by itself, links followed once, hidden
-files and bins left out; and what is left out is counted.
-Next: image_files.py reads them.
+files and bins left out; and what is left out is counted. image_files.py reads them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SHA-256 hashes of the images' bytes, kept on disk so that a second look costs a stat an image.
 
-Image paths enter; a hash for each leaves. store.py names a feature store by them: features belong
-to an image's content, whatever its size, its time or the folder that it lies in.
+store.py names a feature store by them: features belong to an image's content, whatever its size,
+its time or the folder that it lies in.
 """
 
 from __future__ import annotations
