@@ -22,7 +22,7 @@ import torch
 from benchmarks import encoding, memory, searching, startup, training
 from benchmarks.report import plot, table
 from benchmarks.rows import Row
-from captioning.callbacks.provenance import provenance
+from captioning.training.provenance import provenance
 
 REPEATS = {"full": 5, "quick": 2, "smoke": 1}
 SIZES = {  # of a piece, in the order of REPEATS

@@ -80,7 +80,7 @@ def encoding(folder: Path, repeats: int, images: int) -> list[Row]:
     for name, some in (("resnet50", records[: images // 4]), (LITE0, records)):
         encoder = Encoder(name, "package" if name == LITE0 else None)
         many = MANY if images > 8 else images  # getting ONNX Runtime ready takes longer than 8
-        ready = seconds(lambda encoder=encoder, many=many: encoder.expect(many))
+        ready = seconds(lambda encoder=encoder, many=many: encoder.prepare_for(many))
         network, files = plain_network(name), Files(some, encoder)
 
         def ours(encoder=encoder, some=some) -> None:

@@ -30,10 +30,10 @@ import requests
 import torch
 from PIL import Image
 
-from captioning.build import build_decoder
-from captioning.callbacks.provenance import provenance
+from captioning.config.build import build_decoder
 from captioning.data.vocabulary import SPECIALS
 from captioning.features.encoder import Encoder
+from captioning.training.provenance import provenance
 
 EVERY = 2.0  # seconds between two looks at the memory
 

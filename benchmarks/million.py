@@ -45,7 +45,7 @@ class Generated:
         """Stay."""
         return self
 
-    def expect(self, images: int) -> None:
+    def prepare_for(self, images: int) -> None:
         """Need nothing."""
 
     def preprocess(self, image: None) -> torch.Tensor:

@@ -12,9 +12,9 @@ from benchmarks.rows import Row, in_turn
 from benchmarks.training import BATCH, FEATURE, SIZE, Bare
 from captioning.data.vocabulary import BOS, EOS, PAD, SPECIALS, Vocabulary
 from captioning.metrics.bert_similarity import TextEncoder
-from captioning.metrics.captions import caption_scores, compute_statistics
+from captioning.metrics.compute import caption_scores, compute_statistics
+from captioning.metrics.score_table import BERT
 from captioning.metrics.semantic import Corpus
-from captioning.metrics.table import BERT
 from captioning.models.lstm import LSTMDecoder
 from captioning.search.beam import beam_search
 

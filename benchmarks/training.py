@@ -20,7 +20,7 @@ from captioning.features.batches import CaptionDataset, LengthBuckets
 from captioning.models.attention import AttentionDecoder
 from captioning.models.lstm import LSTMDecoder
 from captioning.models.merge import MergeDecoder
-from captioning.models.module import CaptioningModule
+from captioning.training.module import CaptioningModule
 
 SIZE, BATCH, FEATURE, REGIONS = 256, 128, 1280, 49
 
@@ -50,7 +50,7 @@ class Bare:
                 loss = self.module.training_step(batch)
             loss.backward()
             self.optimizer.step()
-            self.words += len(batch.words)
+            self.words += len(batch.target_positions)
             self.pictures += len(batch.features)
 
 

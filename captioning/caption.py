@@ -28,10 +28,12 @@ USAGE = """usage: python -m captioning.caption ckpt=PATH images=PICTURES [key=va
                         from a metadata.jsonl, or a metadata.csv, in the folder of the pictures
   out=sidecar           photo.txt beside photo.jpg; a .txt that is there stays as it is
   overwrite=true        make anew what is there, instead of going on with it
-  width=5               beam width, 50 with search=neighbours; 1 is greedy
-  search=sample         or greedy, beam, diverse, consensus, neighbours; with search.top_p=0.9
-                        and what else conf/search/ has
-  data=FOLDER           for search=neighbours: pictures and captions, as for data.root= in
+  width=5               beam width; 1 is greedy, 50 gives a rerank much to choose from
+  search=sample         or greedy, beam, diverse, consensus; with search.top_p=0.9 and what else
+                        conf/search/ has
+  rerank=neighbours     reorder what the search finds by the captions of training images; with
+                        rerank.ridge=0.3 and what else conf/rerank/ has
+  data=FOLDER           for rerank=neighbours: images and captions, as for data.root= in
                         training; encoded once, into outputs/features
   weights=FILE          the encoder's weights, if not where they were in training
   device=cpu            or cuda
@@ -41,11 +43,21 @@ DEFAULTS = {
     "overwrite": "false",
     "width": "",
     "search": "beam",
+    "rerank": "",
     "data": "",
     "weights": "",
     "device": "cpu",
 }
-POSITIVE = ("width", "samples", "groups", "max_length", "temperature", "top_p", "ridge", "pictures")
+POSITIVE = (
+    "width",
+    "samples",
+    "groups",
+    "max_length",
+    "temperature",
+    "top_p",
+    "ridge",
+    "max_images",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -53,7 +65,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0 if arguments else 2
-    from captioning.data.records import UserError
+    from captioning import UserError
 
     try:
         return caption(**_options(arguments))
@@ -72,6 +84,7 @@ def caption(
     overwrite: str,
     width: str,
     search: str,
+    rerank: str,
     data: str,
     weights: str,
     device: str,
@@ -81,23 +94,30 @@ def caption(
 
     `options` are keys of the search, such as `search.top_p`.
     """
-    from captioning.build import build
-    from captioning.data.pictures import find_pictures, summarize_left_out
-    from captioning.data.records import UserError
+    from captioning import UserError
+    from captioning.config.build import build
+    from captioning.data.image_list import find_pictures, summarize_left_out
     from captioning.features.hashes import hash_images
-    from captioning.reports.captions import Sidecars, Table
-    from captioning.reports.job import captioned, identity, write
+    from captioning.output.caption_job import captioned, identity, write
+    from captioning.output.caption_tables import Sidecars, Table
 
     if out not in ("", "sidecar") and Path(out).suffix not in (".csv", ".jsonl"):
         raise UserError(f"out={out}: it ends with .csv or .jsonl, or is the word sidecar")
     if overwrite not in ("true", "false"):
         raise UserError(f"overwrite={overwrite}: it is true or false")
     anew = overwrite == "true"
-    node = search_node(search, options | ({"search.width": width} if width else {}))
-    if search == "neighbours" and not data:
-        raise UserError("search=neighbours needs data=FOLDER, training pictures and their captions")
-    if data and search != "neighbours":
-        raise UserError(f"data={data} is for search=neighbours; leave it out with search={search}")
+    if width:
+        options["search.width"] = width
+    if rerank and not data:
+        raise UserError(f"rerank={rerank} needs data=FOLDER, training images and their captions")
+    if data and not rerank:
+        raise UserError(
+            f"data={data} is for a rerank; type rerank=neighbours, too, or leave it out"
+        )
+    node, rerank_node = (
+        group_node(group, name, {k: v for k, v in options.items() if k.startswith(f"{group}.")})
+        for group, name in (("search", search), ("rerank", rerank))
+    )
     listed = sys.stdin.buffer.read() if images == "-" else b""
     pictures, left_out = find_pictures(images, listed)
     if line := summarize_left_out(left_out):
@@ -105,12 +125,13 @@ def caption(
     captioner = loaded(ckpt, weights, device)
     captioner.search = build(node)
     if data:
-        training = captioner.use_neighbours(data, captioner.search)
+        training = captioner.fit_rerank(data, build(rerank_node))
         hashes = hash_images([record.path for record in training], "outputs/features")
         said = [
             (one.image_id, one.captions, sha.hex())
             for one, sha in zip(training, hashes, strict=True)
         ]
+        node["rerank"] = rerank_node
         node["training"] = hashlib.sha256(json.dumps(said).encode()).hexdigest()
     failed: list[str] = []
     if not out:
@@ -130,8 +151,8 @@ def loaded(ckpt: str, weights: str, device: str) -> Captioner:
     """Load a checkpoint, or a folder that was exported."""
     import torch
 
+    from captioning import UserError
     from captioning.captioner import Captioner
-    from captioning.data.records import UserError
 
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
         raise UserError(f"device={device} is not here; type device=cpu")
@@ -142,25 +163,26 @@ def loaded(ckpt: str, weights: str, device: str) -> Captioner:
     return Captioner.from_checkpoint(ckpt, weights or None, device)
 
 
-def search_node(name: str, options: dict[str, str]) -> dict[str, Any]:
-    """Return the config of a search in conf/search, with the user's values in it."""
+def group_node(group: str, name: str, options: dict[str, str]) -> dict[str, Any]:
+    """Return a config of conf/search or conf/rerank, with the user's values in it; {} for none."""
     from omegaconf import OmegaConf
 
-    from captioning.build import plain
-    from captioning.data.records import UserError
-    from captioning.train import CONF
+    from captioning import UserError
+    from captioning.config.build import resolve_config
+    from captioning.config.compose import CONF
 
-    known = sorted(path.stem for path in (CONF / "search").glob("*.yaml"))
+    known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    if not name and not options:
+        return {}
     if name not in known:
-        raise UserError(f"search={name}: it is {', '.join(known)}")
-    node = plain(OmegaConf.load(CONF / "search" / f"{name}.yaml"))
+        raise UserError(f"{group}={name}: it is {', '.join(known)}")
+    node = resolve_config(OmegaConf.load(CONF / group / f"{name}.yaml"))
     keys = [key for key, value in node.items() if isinstance(value, int | float) and key[0] != "_"]
     for option, text in options.items():
-        key = option.removeprefix("search.")
+        key = option.removeprefix(f"{group}.")
         if key not in keys:
-            raise UserError(
-                f"search={name} has no {option}, only {', '.join(f'search.{key}' for key in keys)}"
-            )
+            known = ", ".join(f"{group}.{key}" for key in keys)
+            raise UserError(f"{group}={name} has no {option}, only {known}")
         try:
             node[key] = type(node[key])(text)
         except ValueError:
@@ -177,9 +199,11 @@ def printable(text: str) -> str:
 
 
 def _options(arguments: list[str]) -> dict[str, str]:
-    from captioning.flags import key_values
+    from captioning.config.cli import key_values
 
-    return key_values(arguments, "caption", ("ckpt", "images"), DEFAULTS, prefix="search.")
+    return key_values(
+        arguments, "caption", ("ckpt", "images"), DEFAULTS, prefixes=("search.", "rerank.")
+    )
 
 
 if __name__ == "__main__":

@@ -20,19 +20,20 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from captioning.build import build_decoder, build_stored, check_weights
+from captioning import UserError
+from captioning.config.build import build_decoder, build_stored, check_weights
 from captioning.data.image_files import load_image
 from captioning.data.readers import CaptionFolder
-from captioning.data.records import Record, UserError
+from captioning.data.records import Record
 from captioning.data.tokenizer import tokenize
 from captioning.data.vocabulary import EOS, SPECIALS, Vocabulary
-from captioning.exports.folder import LARGEST_IMAGE, read_pretrained
 from captioning.features.datamodule import open_store, split_records
 from captioning.features.encoder import Encoder
 from captioning.metrics.reward import CiderReward
-from captioning.models.module import FORMAT_VERSION
-from captioning.search.beam import beam_search
-from captioning.search.neighbours import Neighbours
+from captioning.output.safetensors_folder import LARGEST_IMAGE, read_pretrained
+from captioning.search.beam import Hypotheses, beam_search
+from captioning.search.rerank import NeighbourRerank, Rerank
+from captioning.training.module import FORMAT_VERSION
 
 Picture = str | Path | Image.Image
 
@@ -40,16 +41,23 @@ Picture = str | Path | Image.Image
 class Captioner:
     """An encoder, a decoder and a vocabulary; in eval mode, on the CPU unless moved.
 
-    `search(decoder, features)` is beam search of width 5 unless another is given.
+    `search(decoder, features)` is beam search of width 5 unless another is given; what it finds is
+    reordered by `rerank(hypotheses, features)`, if any.
     """
 
     def __init__(
-        self, encoder: Encoder, decoder: nn.Module, vocabulary: Vocabulary, search: Any = None
+        self,
+        encoder: Encoder,
+        decoder: nn.Module,
+        vocabulary: Vocabulary,
+        search: Any = None,
+        rerank: Rerank | None = None,
     ):
         self.encoder = encoder
         self.decoder = decoder.eval()
         self.vocabulary = vocabulary
         self.search = search or partial(beam_search, width=5)
+        self.rerank = rerank
 
     @classmethod
     def from_checkpoint(
@@ -81,24 +89,25 @@ class Captioner:
         captioner.decoder.to(device)
         return captioner
 
-    def use_neighbours(
+    def fit_rerank(
         self,
         folder: str | Path,
-        search: Neighbours | None = None,
+        rerank: NeighbourRerank | None = None,
         features_root: str | Path = "outputs/features",
     ) -> list[Record]:
-        """Let a data folder's training pictures choose the captions, as `search=neighbours` does.
+        """Rerank what the search finds by the training captions of a data folder, from now on.
 
-        All its pictures are encoded, unless their features are below `features_root`. Returns those
-        that choose; what cannot be read is left out with a warning. Raises UserError where no
-        captions are found in the folder, or for fewer than two training pictures.
+        As `rerank=neighbours` does; a wide beam gives it most to choose from. All images of the
+        folder are encoded, unless their features are below `features_root`; what cannot be read is
+        left out with a warning. Returns the training images. Raises UserError where no captions are
+        found in the folder, or for fewer than two training images.
         """
         records = split_records(CaptionFolder(str(folder), skip_unreadable=True))
         device = str(next(self.decoder.parameters()).device)
         records, store = open_store(records, self.encoder, str(features_root), device, True)
         training = [record for record in records if record.split == "train"]
-        search = search or Neighbours(CiderReward)
-        self.search = search.among(training, store.of, self.vocabulary)
+        rerank = rerank or NeighbourRerank(CiderReward)
+        self.rerank = rerank.fit(training, store.of, self.vocabulary)
         return training
 
     def __call__(self, picture: Picture) -> str:
@@ -112,8 +121,13 @@ class Captioner:
 
     def captions_of(self, images: Float[Tensor, "batch 3 height width"]) -> list[str]:
         """Return one caption an image of a preprocessed batch."""
-        tokens = self.search(self.decoder, self._encode(images)).tokens[:, 0]
+        tokens = self.hypotheses(self._encode(images)).tokens[:, 0]
         return [self.vocabulary.decode(row) for row in tokens.tolist()]
+
+    def hypotheses(self, features: Float[Tensor, "batch *region feature"]) -> Hypotheses:
+        """Return what search and rerank make of features, best first."""
+        found = self.search(self.decoder, features)
+        return self.rerank(found, features) if self.rerank else found
 
     def features(self, picture: Picture) -> Float[Tensor, "1 *region feature"]:
         """Encode one picture: to ask more than one thing of it and see it once."""
@@ -125,7 +139,7 @@ class Captioner:
         Best first, each text once; a beam of width 5 finds up to five. The first is the caption.
         """
         features = picture if isinstance(picture, Tensor) else self.features(picture)
-        found = self.search(self.decoder, features)
+        found = self.hypotheses(features)
         scores: dict[str, float] = {}
         for row, score in zip(found.tokens[0].tolist(), found.scores[0].tolist(), strict=True):
             if score > -math.inf:  # what fills up a beam for which there are too few sentences

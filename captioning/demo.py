@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ USAGE = """usage: python -m captioning.demo ckpt=PATH [key=value ...]
                         or several, side by side: 'ckpt=[A,B]'
   samples=FOLDER        pictures to pick from, instead of drawn scenes; as for images= of caption
   data=FOLDER           training pictures and captions, which choose the best captions
-                        (search=neighbours); as for data.root= in training
+                        (rerank=neighbours); as for data.root= in training
   port=7860             where the page is, on 127.0.0.1
   weights=FILE          the encoder's weights, if not where they were in training
   device=cpu            or cuda
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0 if arguments else 2
-    from captioning.data.records import UserError
+    from captioning import UserError
 
     try:
         return demo(**_options(arguments))
@@ -55,7 +56,7 @@ def demo(
     import signal
     import tempfile
 
-    from captioning.data.records import UserError
+    from captioning import UserError
 
     paths = _checkpoints(ckpt)
     if not port.isdecimal() or not 0 < int(port) < 65536:
@@ -68,7 +69,7 @@ def demo(
             "GRADIO_TEMP_DIR": folder,
         }
         try:
-            from captioning.page.blocks import build_page, launch_options
+            from captioning.web.demo_page import build_page, launch_options
         except ModuleNotFoundError as error:
             if error.name != "gradio":
                 raise
@@ -98,7 +99,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 def _options(arguments: list[str]) -> dict[str, str | None]:
-    from captioning.flags import key_values
+    from captioning.config.cli import key_values
 
     return key_values(arguments, "demo", ("ckpt",), DEFAULTS)
 
@@ -108,9 +109,9 @@ def _checkpoints(ckpt: str) -> list[str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    from captioning.data.records import UserError
-    from captioning.flags import quoted
-    from captioning.reports.entrants import find_checkpoints
+    from captioning import UserError
+    from captioning.config.cli import quoted
+    from captioning.evaluation.loaded_models import find_checkpoints
 
     try:
         named = OverridesParser.create().parse_override(quoted(f"ckpt={ckpt}")).value()
@@ -129,9 +130,10 @@ def _captioners(
     """Return a captioner a checkpoint, by a short name."""
     import torch
 
+    from captioning import UserError
     from captioning.captioner import Captioner, read_checkpoint
-    from captioning.data.records import UserError
-    from captioning.reports.entrants import labels
+    from captioning.evaluation.loaded_models import labels
+    from captioning.search.beam import beam_search
 
     if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
         raise UserError(f"device={device}: it is cpu, or cuda where torch finds a GPU")
@@ -141,13 +143,14 @@ def _captioners(
         for label, path in zip(labels(paths, names), paths, strict=True)
     }
     for one in captioners.values() if data else ():
-        one.use_neighbours(data)
+        one.search = partial(beam_search, width=50)
+        one.fit_rerank(data)
     return captioners
 
 
 def _samples(samples: str | None, folder: str) -> list[str]:
     """Return the first pictures of a folder, or draw some scenes."""
-    from captioning.data.pictures import find_pictures, summarize_left_out
+    from captioning.data.image_list import find_pictures, summarize_left_out
     from captioning.data.scenes import Scenes
 
     if not samples:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from captioning import UserError
 from captioning.data.fetch import fetch, reason, unpack
-from captioning.data.records import UserError
 
 RELEASE = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 ARCHIVES = {  # archive: its md5, the folder it becomes

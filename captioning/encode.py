@@ -13,27 +13,26 @@ import time
 import hydra
 from omegaconf import DictConfig
 
-from captioning.compose import checked_configs
-from captioning.flags import check_flags
-from captioning.guard import check_places
-from captioning.train import CONF, told
+from captioning.config.cli import check_flags, run_verb
+from captioning.config.compose import CONF, checked_configs
+from captioning.config.trust import check_places
 
 
 @checked_configs()
 @hydra.main(config_path=str(CONF), config_name="encode", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Run one process of an encoding."""
-    told(encode, cfg)
+    run_verb(encode, cfg)
 
 
 def encode(cfg: DictConfig) -> None:
     """Encode what no other process has taken, wait for the others, say what there is."""
-    from captioning.build import build, plain
+    from captioning.config.build import build, resolve_config
     from captioning.features.datamodule import open_store, split_records
     from captioning.features.store import PER_SHARD
 
     start = time.monotonic()
-    check_places(plain(cfg))
+    check_places(resolve_config(cfg))
     device = device_of(cfg.device)
     source = build(cfg.data)
     source.prepare()
@@ -60,7 +59,7 @@ def device_of(name: str) -> str:
     """Return this process's device; raise UserError for a GPU that torch does not find."""
     import torch
 
-    from captioning.data.records import UserError
+    from captioning import UserError
 
     gpus = torch.cuda.device_count()
     if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not gpus):

@@ -15,44 +15,43 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from captioning.compose import checked_configs
-from captioning.data.records import UserError
-from captioning.flags import quoted
-from captioning.guard import check_places
-from captioning.train import CONF, told
+from captioning import UserError
+from captioning.config.cli import quoted, run_verb
+from captioning.config.compose import CONF, checked_configs
+from captioning.config.trust import check_places
 
 if TYPE_CHECKING:
     from captioning.data.records import Record
-    from captioning.reports.entrants import Entrant
+    from captioning.evaluation.loaded_models import LoadedModel
 
 
 @checked_configs()
 @hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Run one evaluation."""
-    told(evaluate, cfg)
+    run_verb(evaluate, cfg)
 
 
 def evaluate(cfg: DictConfig) -> None:
     """Caption a split with each checkpoint, score the captions, write and print what came of it."""
     import torch
 
-    from captioning.build import build
-    from captioning.callbacks.captions import among, caption_records
-    from captioning.callbacks.provenance import provenance
-    from captioning.metrics.table import TABLE
-    from captioning.reports.folder import write_folder
-    from captioning.reports.results import results
-    from captioning.reports.scoring import Scorer
-    from captioning.search.neighbours import Neighbours
+    from captioning.config.build import build
+    from captioning.evaluation.results import results
+    from captioning.evaluation.scoring import Scorer
+    from captioning.metrics.score_table import TABLE
+    from captioning.training.provenance import provenance
+    from captioning.training.validation import caption_records
+    from captioning.web.result_files import write_folder
 
     start = time.monotonic()
     options = checked(cfg)
     origin = provenance(torch.device(options["device"]))
     torch.manual_seed(options["seed"])
     search = build(options["search"])
-    if isinstance(search, Neighbours) and options["split"] == "train":
-        raise UserError("search=neighbours would read the pictures' own captions; type split=dev")
+    rerank = build(options["rerank"]) if options["rerank"] else None
+    if rerank and options["split"] == "train":
+        raise UserError("rerank=neighbours would read the images' own captions; type split=dev")
     readable, entrants, text_encoder, is_true = load(options)
     records = [record for record in readable if record.split == options["split"]]
     training = [record for record in readable if record.split == "train"]
@@ -61,8 +60,10 @@ def evaluate(cfg: DictConfig) -> None:
     systems, described = [], []
     for one in entrants:
         began = time.monotonic()
-        own = among(search, training, one.store.of, one.vocabulary)
-        captions = caption_records(one.decoder, one.vocabulary, one.store.of, records, own)
+        fitted = rerank and rerank.fit(training, one.store.of, one.vocabulary)
+        captions = caption_records(
+            one.decoder, one.vocabulary, one.store.of, records, search, fitted
+        )
         seconds = round(time.monotonic() - began, 1)
         described.append({"label": one.label, "seconds": seconds, "checkpoints": one.identity})
         systems.append(scorer.system(one.label, captions))
@@ -71,6 +72,7 @@ def evaluate(cfg: DictConfig) -> None:
         "split": options["split"],
         "pictures": len(records),
         "search": {key: value for key, value in options["search"].items() if key != "_partial_"},
+        "rerank": options["rerank"],
         "seconds": round(time.monotonic() - start, 1),
         "systems": described,
         **measured,
@@ -84,16 +86,16 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     """Return the config in plain types. Raises UserError where it asks for what cannot be."""
     import torch
 
-    from captioning.build import plain
+    from captioning.config.build import resolve_config
     from captioning.data.records import SPLITS
-    from captioning.metrics.table import JAVA, TABLE, keys_from
+    from captioning.metrics.score_table import JAVA, TABLE, keys_from
 
     missing = sorted(OmegaConf.missing_keys(cfg))
     if "_target_" in cfg.data and cfg.data.get("root", "") is None:
         missing.append("data.root")  # chosen without; null stands for the checkpoint's own
     if missing:
         raise UserError(f"{missing[0]}= is missing; see python -m captioning.evaluate --help")
-    options = plain(cfg)
+    options = resolve_config(cfg)
     check_places(options)
     if options["split"] == "dev":  # as Flickr8k calls it
         options["split"] = "val"
@@ -110,7 +112,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
 
 def report(content: dict[str, Any], folder: Path) -> None:
     """Print the scores and where everything is."""
-    from captioning.reports.results import markdown
+    from captioning.evaluation.results import markdown
 
     of = f"{content['pictures']:,} pictures of {content['split']}"
     print(f"\nscores x100 of {of}, ± half a 95 % interval:\n\n{markdown(content)}\n")
@@ -120,11 +122,11 @@ def report(content: dict[str, Any], folder: Path) -> None:
     print(f"report: {folder / 'report.html'}")
 
 
-def load(options: dict[str, Any]) -> tuple[list[Record], list[Entrant], Any, Any]:
+def load(options: dict[str, Any]) -> tuple[list[Record], list[LoadedModel], Any, Any]:
     """Return all records, who captions them, the text encoder, and who knows the truth."""
     from captioning.captioner import read_checkpoint
+    from captioning.evaluation.loaded_models import ensemble, find_checkpoints, load_models
     from captioning.features.datamodule import Source, split_records
-    from captioning.reports.entrants import ensemble, find_checkpoints, load_entrants
 
     paths = find_checkpoints(options["ckpt"])
     checkpoints = [read_checkpoint(path) for path in paths]
@@ -143,7 +145,7 @@ def load(options: dict[str, Any]) -> tuple[list[Record], list[Entrant], Any, Any
             f"no picture is in the {split} split, only in {', '.join(there)}; "
             f"type split={there[-1]}, or data.root=FOLDER for data that have it"
         )
-    records, entrants = load_entrants(
+    records, entrants = load_models(
         paths,
         checkpoints,
         records,
@@ -162,7 +164,7 @@ def chosen(group: str, stage: str, given: dict[str, Any], configs: Sequence[dict
 
     Single keys on the command line change the latter. Raises UserError where checkpoints differ.
     """
-    from captioning.build import build, build_stored
+    from captioning.config.build import build, build_stored
 
     given = {key: value for key, value in given.items() if value is not None}
     if "_target_" in given:

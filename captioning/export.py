@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0 if arguments else 2
-    from captioning.data.records import UserError
+    from captioning import UserError
 
     try:
         export(**_options(arguments))
@@ -47,8 +47,8 @@ def main(arguments: list[str]) -> int:
 
 def export(ckpt: str, format: str, out: str, scores: str, weights: str) -> None:
     """Write the folder, complete or not at all, and say what is in it."""
+    from captioning import UserError
     from captioning.captioner import Captioner, read_checkpoint
-    from captioning.data.records import UserError
 
     if format not in ("onnx", "safetensors"):
         raise UserError(f"format={format}: it is onnx or safetensors")
@@ -82,21 +82,21 @@ def _write_onnx(
     from onnxscript import ir
 
     from captioning.data import tokenizer
-    from captioning.exports import graph
-    from captioning.exports.folder import config_of, write_config
+    from captioning.output import graph
+    from captioning.output.safetensors_folder import config_of, write_config
 
     print("exporting, which takes half a minute", flush=True)
     model = graph.greedy_graph(captioner.encoder, captioner.decoder)
     ir.save(model, folder / "caption.onnx")
     write_config(folder, config_of(checkpoint, captioner.encoder.feature_shape[-1]))
     shutil.copy(tokenizer.__file__, folder / "tokenizer.py")
-    shutil.copy(Path(graph.__file__).with_name("run.py"), folder / "caption.py")
+    shutil.copy(Path(graph.__file__).with_name("onnx_script.py"), folder / "caption.py")
 
 
 def _write_safetensors(
     folder: Path, checkpoint: Mapping[str, Any], captioner: Captioner, weights: str | None
 ) -> None:
-    from captioning.exports.folder import write_pretrained
+    from captioning.output.safetensors_folder import write_pretrained
 
     weights = weights or checkpoint["captioning"]["config"]["encoder"]["weights"]
     write_pretrained(folder, checkpoint, captioner.encoder.feature_shape[-1], weights)
@@ -109,7 +109,7 @@ def _card(
     """Write the model card from what the run left beside its checkpoint."""
     from omegaconf import OmegaConf
 
-    from captioning.exports.card import model_card
+    from captioning.output.card import model_card
 
     beside, run, choice, captions = Path(ckpt).parent, None, None, None
     if (beside / "run.json").is_file():
@@ -128,7 +128,7 @@ def _card(
 
 def _evaluation(scores: str, checkpoint: Mapping[str, Any], captioner: Captioner) -> dict[str, Any]:
     """Return what scores.json says of this checkpoint, wherever it lay then."""
-    from captioning.data.records import UserError
+    from captioning import UserError
     from captioning.features.weights import weights_sha256
 
     contents = checkpoint["captioning"]
@@ -154,7 +154,7 @@ def _evaluation(scores: str, checkpoint: Mapping[str, Any], captioner: Captioner
 
 
 def _options(arguments: list[str]) -> dict[str, str]:
-    from captioning.flags import key_values
+    from captioning.config.cli import key_values
 
     return key_values(arguments, "export", ("ckpt", "format"), dict.fromkeys(KEYS, ""))
 

@@ -13,11 +13,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioning.data.records import UserError
+from captioning import UserError
 
 if TYPE_CHECKING:
+    from captioning.evaluation.judgement import Judged
     from captioning.metrics.bert_similarity import TextEncoder
-    from captioning.metrics.judgement import Judged
 
 Table = dict[str, dict[str, float]]
 PUBLISHED = {  # x100, Hessel et al. 2021 (CLIPScore); the last Wada et al. 2024
@@ -81,9 +81,9 @@ def judge(root: Path, text_encoder: str, also: Sequence[str] = ()) -> Table:
 
     Raises UserError where a file is missing or damaged, and as the metrics do.
     """
+    from captioning.evaluation.judgement import agreement, read_crowd, read_expert
     from captioning.metrics.bert_similarity import TextEncoder
-    from captioning.metrics.judgement import agreement, read_crowd, read_expert
-    from captioning.metrics.table import JAVA, keys_from
+    from captioning.metrics.score_table import JAVA, keys_from
 
     if wrong := sorted({*also} - {*keys_from(JAVA)}):
         raise UserError(f"--also {wrong[0]}: it can be {' or '.join(keys_from(JAVA))}")
@@ -101,9 +101,9 @@ def compute_scores(
     judged: Judged, encoder: TextEncoder, also: Sequence[str]
 ) -> dict[str, Sequence[float]]:
     """Return each score of table.py of each caption, those in `also` too; higher is better."""
-    from captioning.metrics.captions import compute_statistics, fold_sums, text_inputs
+    from captioning.metrics.compute import compute_statistics, fold_sums, text_inputs
+    from captioning.metrics.score_table import BERT, TABLE, TOKENS
     from captioning.metrics.semantic import Corpus
-    from captioning.metrics.table import BERT, TABLE, TOKENS
 
     hypotheses, references = judged.hypotheses, judged.references
     images = list(dict.fromkeys(map(tuple, references)))

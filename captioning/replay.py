@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("file", metavar="FILE", help="not-finite.pt of a run's folder")
     arguments = parser.parse_args(argv)
-    from captioning.data.records import UserError
+    from captioning import UserError
 
     try:
         print(replay(Path(arguments.file)))
@@ -32,10 +32,10 @@ def replay(path: Path) -> str:
     """Return what happened, and what a batch and the weights say of it now."""
     import torch
 
+    from captioning import UserError
     from captioning.captioner import load_decoder, read_checkpoint
-    from captioning.data.records import UserError
     from captioning.features.batches import Batch
-    from captioning.models.module import CaptioningModule
+    from captioning.training.module import CaptioningModule
 
     saved = read_checkpoint(path)
     if "batch" not in saved:

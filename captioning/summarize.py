@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from captioning.data.records import UserError
-from captioning.sweeps.rows import make_rows, markdown
+from captioning import UserError
 from captioning.sweeps.runs import read_runs
 from captioning.sweeps.summary import write_summary
+from captioning.sweeps.tables import make_rows, markdown
+from captioning.web.sweep_page import write_sweep_page
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.out:
         Path(arguments.out).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if len(folders) == 1:
-        write_summary(folders[0], page=True)
+        write_summary(folders[0])
+        write_sweep_page(folders[0])
         print(f"\npage: {folders[0] / 'summary.html'}")
     return 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,12 +19,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from captioning.claim import claim_folder
-from captioning.compose import checked_configs
-from captioning.data.records import UserError
-from captioning.flags import check_flags, disk_errors, quoted
-from captioning.guard import check_places
-from captioning.sweeps.jobs import differences, last_checkpoint
+from captioning import UserError
+from captioning.config.cli import check_flags, disk_errors, quoted, run_verb
+from captioning.config.compose import CONF, checked_configs, differences
+from captioning.config.trust import check_places
+from captioning.training.folder_lock import claim_folder, last_checkpoint
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
@@ -32,20 +31,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-# Beside the package in a checkout, inside it in a wheel.
-CONF = next(
-    folder
-    for folder in (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf")
-    if folder.is_dir()
-)
-
 
 @checked_configs()
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> float | None:
     """Run one training, or one job of a sweep; returns the best value of `monitor`."""
     try:
-        return train_job(cfg) if in_sweep() else told(train, cfg)
+        return train_job(cfg) if in_sweep() else run_verb(train, cfg)
     except KeyboardInterrupt:
         print("\nstopped: the same command goes on", file=sys.stderr)
         sys.exit(130)
@@ -73,18 +65,6 @@ def train_job(cfg: DictConfig) -> float | None:
         write_summary(Path(hydra.sweep.dir))
 
 
-def told(verb: Callable[[DictConfig], Result], cfg: DictConfig) -> Result:
-    """Run a verb; what the user can put right becomes a sentence and exit code 1."""
-    try:
-        with disk_errors("the same command"):
-            return verb(cfg)
-    except UserError as error:
-        # In a sweep Hydra notes the failure and goes on with the next job.
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise
-        sys.exit("error: " + str(error).removeprefix("error: "))
-
-
 def train(
     cfg: DictConfig, callbacks: Sequence[Callback] = (), ckpt_path: str | None = None
 ) -> float | None:
@@ -95,13 +75,13 @@ def train(
     """
     launcher = HydraConfig.get().launcher
     if HydraConfig.get().mode == RunMode.MULTIRUN and "n_jobs" in launcher:
-        from captioning.slots import take_slot
+        from captioning.sweeps.gpu_slots import take_slot
 
         take_slot(launcher.n_jobs, str(os.getppid()))
-    from captioning.build import check_config, plain
-    from captioning.fit import command
+    from captioning.config.build import check_config, resolve_config
+    from captioning.training.fit import command
 
-    config = plain(cfg)  # which is what is said, whatever it was put together from
+    config = resolve_config(cfg)  # which is what is said, whatever it was put together from
     check_config(config)
     check_places(config)
     if in_sweep() and not (config.get("callbacks") or {}).get("run_folder"):
@@ -126,16 +106,23 @@ def _train(
     import pytorch_lightning as pl
     import torch
 
-    from captioning.build import build, build_data, build_decoder, build_trainer
-    from captioning.callbacks.best_checkpoint import BestCheckpoint
-    from captioning.callbacks.whole_files import keep_metrics
     from captioning.captioner import read_checkpoint
-    from captioning.fit import fit, hush, is_over, report, watchers
+    from captioning.config.build import build, build_data, build_decoder
+    from captioning.training.best_checkpoint import BestCheckpoint
+    from captioning.training.checkpoint_io import keep_metrics
+    from captioning.training.fit import (
+        default_callbacks,
+        filter_lightning_warnings,
+        fit,
+        is_over,
+        report,
+    )
+    from captioning.training.trainer import build_trainer
 
-    hush()
+    filter_lightning_warnings()
     torch.set_float32_matmul_precision("high")
     checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
-    trainer = build_trainer(cfg, [*callbacks, *watchers(cfg.run_dir)])
+    trainer = build_trainer(cfg, [*callbacks, *default_callbacks(cfg.run_dir)])
     if ckpt_path and ckpt_path == cfg.ckpt_path and is_over(checkpoint, trainer.max_epochs):
         done = checkpoint["epoch"] + 1
         raise UserError(

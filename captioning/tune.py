@@ -21,8 +21,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from captioning.compose import checked_configs, key_of
-from captioning.train import CONF, told, train
+from captioning.config.cli import run_verb
+from captioning.config.compose import CONF, checked_configs, key_of
+from captioning.train import train
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -43,23 +44,23 @@ log = logging.getLogger(__name__)
 @hydra.main(config_path=str(CONF), config_name="tune", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Run one worker of a search."""
-    told(tune, cfg)
+    run_verb(tune, cfg)
 
 
 def tune(cfg: DictConfig) -> None:
     """Join the study, run trials until there are enough, say what came of it."""
-    from captioning.build import build, plain
-    from captioning.data.records import UserError
-    from captioning.metrics.table import mode_of
+    from captioning import UserError
+    from captioning.config.build import build, resolve_config
+    from captioning.metrics.score_table import mode_of
 
     try:
         import optuna
     except ImportError:
         raise UserError("a search needs Optuna: pip install 'captioning[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    from captioning.study import finished, hidden, open_study, search, store_config
+    from captioning.sweeps.study import finished, open_study, redact_password, search, store_config
 
-    options = plain(cfg.tune)
+    options = resolve_config(cfg.tune)
     space = options["space"]
     given = [one for one in HydraConfig.get().overrides.task if not is_own(one)]
     fixed = [*options["overrides"], *given]
@@ -73,7 +74,7 @@ def tune(cfg: DictConfig) -> None:
     study = open_study(cfg.name, cfg.storage, mode_of(config["monitor"]), cfg.heartbeat, **tools)
     store_config(study, {"space": space, **config})
     done = len(finished(study))
-    log.info("%s: %d of %d trials so far", hidden(cfg.storage), done, cfg.trials)
+    log.info("%s: %d of %d trials so far", redact_password(cfg.storage), done, cfg.trials)
     folder = Path(cfg.run_dir)
     if not study.get_trials(deepcopy=False) and any(folder.glob("trial-*/run.json")):
         raise UserError(
@@ -99,12 +100,12 @@ def shared_config(fixed: Sequence[str], space: Mapping[str, Any]) -> dict[str, A
     """
     import optuna
 
-    from captioning.build import build, check_config, plain
+    from captioning.config.build import build, check_config, resolve_config
     from captioning.features.datamodule import split_records
-    from captioning.study import suggest
+    from captioning.sweeps.study import suggest
 
     drawn = suggest(optuna.create_study().ask(), space)
-    check_config(plain(hydra.compose("config", [*fixed, *written(drawn)])))
+    check_config(resolve_config(hydra.compose("config", [*fixed, *written(drawn)])))
     cfg = hydra.compose("config", list(fixed))
     records = None
     if not any(key_of(key).split(".")[0] == "data" for key in space):
@@ -127,9 +128,9 @@ def run_trial(
     """Train with a trial's settings in a folder of its own; return the best score."""
     import gc
 
-    from captioning.callbacks.pruning import Pruning
-    from captioning.data.records import UserError
-    from captioning.study import suggest
+    from captioning import UserError
+    from captioning.sweeps.pruning import Pruning
+    from captioning.sweeps.study import suggest
 
     own = folder / f"trial-{trial.number}"
     overrides = [*fixed, *written(suggest(trial, space))]
@@ -152,7 +153,7 @@ def is_own(override: str) -> bool:
 
 def summary(study: Study, fixed: Sequence[str]) -> str:
     """Return the trials that count as a table, best first, and the best as a command."""
-    from captioning.study import finished
+    from captioning.sweeps.study import finished
 
     best_first = sorted(
         (one for one in finished(study) if one.value is not None),

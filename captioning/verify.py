@@ -4,10 +4,10 @@ import argparse
 import sys
 from contextlib import suppress
 
+from captioning import UserError
 from captioning.data.caption_files import LAYOUTS
 from captioning.data.readers import CaptionFolder
-from captioning.data.records import UserError
-from captioning.data.verify import verify
+from captioning.data.verification import verify
 
 
 def main(argv: list[str] | None = None) -> int:

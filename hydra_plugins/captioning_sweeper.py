@@ -124,8 +124,10 @@ def report(folder: Path, jobs: list[Job]) -> None:
     """Print the table and where everything is; exit with 1 where jobs failed."""
     from captioning.sweeps.jobs import read_status
     from captioning.sweeps.summary import write_summary
+    from captioning.web.sweep_page import write_sweep_page
 
-    table = write_summary(folder, page=True)
+    table = write_summary(folder)
+    write_sweep_page(folder)
     print(f"\n{table}\n\npage: {folder / 'summary.html'}")
     found = [(job.folder, read_status(job.folder)) for job in jobs]
     failed = [(at, status) for at, status in found if status.get("status") != "finished"]

@@ -4,8 +4,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from captioning.compose import checked_configs
-from captioning.train import CONF
+from captioning.config.compose import CONF, checked_configs
 
 
 def composed(*overrides, config="config"):

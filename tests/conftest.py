@@ -84,7 +84,7 @@ def trained(folder):
 @pytest.fixture
 def added():
     """A score that was added as the table's first row: letters a caption, fewer are better."""
-    from captioning.metrics.table import TABLE, WORDS, Score
+    from captioning.metrics.score_table import TABLE, WORDS, Score
 
     def letters(hypotheses, references):
         return [len(hypothesis) for hypothesis in hypotheses]

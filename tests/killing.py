@@ -35,11 +35,6 @@ def preload():
     """Import what a job imports, so that moments fall on the work itself."""
     import transformers  # noqa: F401
 
-    import captioning.build
-    import captioning.captioner
-    import captioning.sweeps.page
-    import captioning.train  # noqa: F401
-
 
 def sweep(folder, moment=None):
     """Run the sweep in a process of its own, killed after `moment` seconds; return its seconds."""

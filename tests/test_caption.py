@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from verbs import run
 
-from captioning.caption import main, printable, search_node
+from captioning import UserError
+from captioning.caption import group_node, main, printable
 from captioning.captioner import Captioner
-from captioning.data.records import UserError
 
 VERB = "captioning.caption"
 
@@ -161,8 +161,8 @@ def test_the_training_pictures_of_a_folder_may_choose(
     monkeypatch.chdir(tmp_path)
     picture = pictures / "a.png"
     arguments = [f"ckpt={ckpt}", f"images={picture}", f"data={folder / 'data'}"]
-    assert main([*arguments, "search=neighbours"]) == 0
-    captioner.use_neighbours(folder / "data")
+    assert main([*arguments, "rerank=neighbours"]) == 0
+    captioner.fit_rerank(folder / "data")
     assert capsys.readouterr().out == f"{picture}\t{captioner(picture)}\n"
 
 
@@ -173,7 +173,7 @@ def test_a_table_goes_on_where_the_training_captions_are_the_same(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(folder / "data", tmp_path / "data")
     (tmp_path / "data" / "val-red.png").write_bytes(b"broken, and of no use here")
-    arguments = [f"ckpt={ckpt}", f"images={pictures / 'a.png'}", "search=neighbours", "out=all.csv"]
+    arguments = [f"ckpt={ckpt}", f"images={pictures / 'a.png'}", "rerank=neighbours", "out=all.csv"]
     assert main([*arguments, "data=data"]) == 0
     assert main([*arguments, f"data={tmp_path}/data/"]) == 0
     assert "there already: 1" in capsys.readouterr().out
@@ -189,7 +189,7 @@ def test_a_table_is_not_gone_on_with_where_the_training_pictures_are_others(
 ):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(folder / "data", tmp_path / "data")
-    arguments = [f"ckpt={ckpt}", f"images={pictures / 'a.png'}", "search=neighbours", "out=all.csv"]
+    arguments = [f"ckpt={ckpt}", f"images={pictures / 'a.png'}", "rerank=neighbours", "out=all.csv"]
     assert main([*arguments, "data=data"]) == 0
     shutil.copy("data/train-blue.png", "data/train-red.png")
     assert main([*arguments, "data=data"]) == 1
@@ -197,8 +197,8 @@ def test_a_table_is_not_gone_on_with_where_the_training_pictures_are_others(
 
 
 def test_a_search_takes_the_users_values():
-    assert search_node("beam", {"search.width": "3"})["width"] == 3
-    assert search_node("sample", {"search.top_p": "0.5"})["top_p"] == 0.5
+    assert group_node("search", "beam", {"search.width": "3"})["width"] == 3
+    assert group_node("search", "sample", {"search.top_p": "0.5"})["top_p"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_search_takes_the_users_values():
         (["ckpt=a", "images=b", "width=x"], "search.width=x: it is a whole number"),
         (["ckpt=a", "images=b", "search=sample", "width=3"], "no search.width, only"),
         (["ckpt=a", "images=b", "search=best"], "it is beam, consensus"),
-        (["ckpt=a", "images=b", "search=neighbours"], "search=neighbours needs data=FOLDER"),
+        (["ckpt=a", "images=b", "rerank=neighbours"], "rerank=neighbours needs data=FOLDER"),
         (["ckpt=a", "images=b", "data=c"], "leave it out with search=beam"),
         (["ckpt=a", "images=b", "search=neighbors", "data=c"], "it is beam, consensus"),
         (["ckpt=a", "images=nowhere"], "there is no such file or folder"),
@@ -230,7 +230,7 @@ def test_what_is_wrong_is_a_sentence(capsys, arguments, told):
 
 def test_a_search_names_its_keys():
     with pytest.raises(UserError, match=r"only search\.samples, search\.temperature"):
-        search_node("sample", {"search.groups": "3"})
+        group_node("search", "sample", {"search.groups": "3"})
 
 
 def test_a_name_does_not_reach_the_terminal_raw():

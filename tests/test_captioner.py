@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from captioning import UserError
 from captioning.captioner import Captioner
-from captioning.data.records import UserError
 from captioning.data.vocabulary import BOS, SPECIALS, UNK, Vocabulary
 from captioning.features.encoder import Encoder
 from captioning.models.attention import AttentionDecoder

@@ -7,7 +7,7 @@ from composing import composed
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from captioning.train import CONF
+from captioning.config.compose import CONF
 
 GROUPS = [
     "data",
@@ -39,7 +39,7 @@ GIVEN = {
     "greedy_search": ["decoder", "features"],
     "sample": ["decoder", "features"],
     "consensus_search": ["decoder", "features"],
-    "Neighbours": [],
+    "NeighbourRerank": [],
 }
 
 

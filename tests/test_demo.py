@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from verbs import run
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.demo import _captioners, _checkpoints, _samples, main
 
 
@@ -62,7 +62,7 @@ def test_checkpoints_are_named_as_captioning_evaluate_has_them(ckpt, monkeypatch
 
 def test_without_gradio_it_says_what_to_install(ckpt, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "captioning.page.blocks", raising=False)
+    monkeypatch.delitem(sys.modules, "captioning.web.demo_page", raising=False)
     assert main([f"ckpt={ckpt}"]) == 1
     assert (
         capsys.readouterr().err == "error: the page needs Gradio: pip install 'captioning[demo]'\n"
@@ -107,7 +107,8 @@ def test_with_data_the_training_pictures_choose(trained, folder, tmp_path, monke
     picture = folder / "data" / "val-red.png"
     scores = [dict(one.alternatives(picture)) for one in (told, plain)]
     assert len(scores[0]) > len(scores[1])
-    plain.use_neighbours(folder / "data")
+    plain.search = told.search
+    plain.fit_rerank(folder / "data")
     assert dict(plain.alternatives(picture)) == scores[0]
 
 

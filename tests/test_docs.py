@@ -28,7 +28,7 @@ from PIL import Image
 from test_conf import GIVEN, nodes
 from verbs import TINY, run
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.search.beam import beam_search
 
 ROOT = Path(__file__).parents[1]
@@ -367,11 +367,11 @@ def test_the_pages_own_metric_is_logged_and_changes_no_other(trained, folder, tm
     )
     function, row = [block for language, block in BLOCK.findall(text) if language == "python"]
     (tmp_path / "captioning/metrics/repetition.py").write_text(function)
-    table = (tmp_path / "captioning/metrics/table.py").read_text()
+    table = (tmp_path / "captioning/metrics/score_table.py").read_text()
     table = table.replace("TABLE = {\n", f"TABLE = {{\n{row}")
     line = "from captioning.metrics.rouge import"
     table = table.replace(line, f"from captioning.metrics.repetition import repetition\n{line}")
-    (tmp_path / "captioning/metrics/table.py").write_text(table)
+    (tmp_path / "captioning/metrics/score_table.py").write_text(table)
     shutil.copytree(folder / "data", tmp_path / "data")
     options = ["data.root=data", "trainer.max_epochs=2", "hydra.run.dir=run"]
     done = run(tmp_path, *TINY, *options, "monitor=val/repetition")

@@ -18,9 +18,8 @@ import pytest
 import torch
 import torchvision
 
-from captioning import download
+from captioning import UserError, download
 from captioning.data import fetch
-from captioning.data.records import UserError
 
 BODY = bytes(range(256)) * 2000  # 512,000 bytes: some eight chunks
 CUT = 300_000  # where a breaking server stops

@@ -8,8 +8,9 @@ from composing import composed
 from omegaconf import OmegaConf
 from verbs import TINY
 
-from captioning.data.records import UserError
-from captioning.train import CONF, train
+from captioning import UserError
+from captioning.config.compose import CONF
+from captioning.train import train
 
 pytestmark = pytest.mark.slow
 NAMES = sorted(OmegaConf.load(CONF / "callbacks" / "default.yaml"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from verbs import TINY, run
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.encode import device_of
 from captioning.features.store import FeatureStore
 

@@ -10,11 +10,11 @@ from composing import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from verbs import run
 
+from captioning import UserError
 from captioning.captioner import Captioner
-from captioning.data.records import UserError
+from captioning.config.cli import quoted
 from captioning.evaluate import checked, chosen, evaluate
 from captioning.features.weights import weights_sha256
-from captioning.flags import quoted
 
 
 def config(*overrides):
@@ -87,7 +87,7 @@ def test_neighbours_choose_among_the_training_pictures(trained, folder):
     done = run(
         folder,
         "ckpt=run/best.ckpt",
-        "search=neighbours",
+        "rerank=neighbours",
         "search.width=7",
         "hydra.run.dir=neighbours",
         module="captioning.evaluate",
@@ -122,7 +122,7 @@ def test_the_report_holds_all_it_shows(evaluated):
         (["split=test"], "no picture is in the test split, only in train, val; type split=val"),
         (["ckpt=nowhere.ckpt"], "ckpt=nowhere.ckpt: there is no such file"),
         (["ensemble=true"], "two checkpoints or more"),
-        (["split=train", "search=neighbours"], "own captions; type split=dev"),
+        (["split=train", "rerank=neighbours"], "own captions; type split=dev"),
         (["data.root=nowhere"], "nowhere"),
     ],
 )

@@ -21,14 +21,15 @@ from omegaconf import OmegaConf
 from verbs import run
 
 import captioning
-from captioning.build import build, check_config, devices, plain
+from captioning import UserError
 from captioning.captioner import read_checkpoint
-from captioning.compose import checked_configs
+from captioning.config.build import build, check_config, resolve_config
+from captioning.config.compose import checked_configs
+from captioning.config.trust import RefusedError, check_places
 from captioning.data.fetch import unpack
-from captioning.data.records import UserError
 from captioning.features.weights import read_state_dict
-from captioning.guard import RefusedError, check_places
 from captioning.metrics.bert_similarity import TextEncoder
+from captioning.training.trainer import devices
 
 ROOT = Path(captioning.__file__).parents[1]
 TOUCH = "touch owned"
@@ -84,13 +85,13 @@ FOREIGN = [
     "os.system",
     "subprocess.run",
     "builtins.eval",
-    "captioning.build.inspect.os.system",
+    "captioning.config.build.inspect.os.system",
     "captioning.train.sys.exit",
     "captioning.data.fetch.shutil.rmtree",
     "captioning.data.fetch.unpack",
     "captioning.data.fetch.fetch",
     "captioning.data.vocabulary.Vocabulary.save",
-    "captioning.search.risk.torch.load",
+    "captioning.search.minimum_bayes_risk.torch.load",
     "captioning.metrics.java.java",
     "pytorch_lightning.callbacks.model_checkpoint.os.system",
     "pytorch_lightning.callbacks.Nothing",
@@ -116,7 +117,7 @@ def test_nothing_is_made_before_all_of_a_node_is_checked(tmp_path, target):
     node = {"_target_": "captioning.data.scenes.Scenes", "root": "x", "images": [{"a": inside}]}
     with pytest.raises(UserError, match=r"is not a class of|a whole number"):
         build(node)
-    risk = {"_target_": "captioning.search.risk.consensus_search", "_partial_": True}
+    risk = {"_target_": "captioning.search.minimum_bayes_risk.consensus_search", "_partial_": True}
     method = {"_target_": "hydra.utils.get_method", "path": target}
     for utility in (inside, method):
         with pytest.raises(UserError, match="is not a class of"):
@@ -145,7 +146,7 @@ def test_a_package_of_ones_own_takes_one_word(tmp_path):
         "from captioning.models.lstm import LSTMDecoder\nclass Model(LSTMDecoder): pass\n"
     )
     code = (
-        "from captioning.build import build_decoder; print(type(build_decoder("
+        "from captioning.config.build import build_decoder; print(type(build_decoder("
         "{'_target_': 'mine.Model', 'hidden_dim': 4}, 9, 5)).__name__)"
     )
 
@@ -210,7 +211,7 @@ def test_a_config_file_does_not_say_where_configs_come_from(tmp_path, monkeypatc
 
 def test_what_a_person_types_is_taken():
     assert composed("launcher=submitit_slurm", "hydra.launcher.setup=[module load x]")
-    cfg = plain(composed("run_dir=/srv/x", "datamodule.features_root=/srv/y"))
+    cfg = resolve_config(composed("run_dir=/srv/x", "datamodule.features_root=/srv/y"))
     check_places(cfg)
     with pytest.raises(UserError, match=r"callbacks\.gallery\.folder=/srv/z"):
         check_places(cfg | {"callbacks": {"gallery": {"folder": "/srv/z"}}})
@@ -225,7 +226,7 @@ def test_a_run_writes_below_the_working_folder(key, place):
     node = OmegaConf.create({})
     OmegaConf.update(node, key.replace("__", "."), place)
     with pytest.raises(UserError, match="lies outside the working folder"):
-        check_places(plain(node))
+        check_places(resolve_config(node))
 
 
 def test_a_checkpoint_does_not_say_where_scenes_are_drawn():
@@ -237,9 +238,9 @@ def test_a_checkpoint_does_not_say_where_scenes_are_drawn():
 def test_no_variable_of_the_environment_gets_into_a_run(monkeypatch):
     monkeypatch.setenv("TOKEN", "secret")
     with pytest.raises(UserError, match="asks for the variable TOKEN"):
-        plain(composed("monitor=${oc.env:TOKEN}"))
+        resolve_config(composed("monitor=${oc.env:TOKEN}"))
     monkeypatch.setenv("FLICKR8K", "here")
-    assert plain(composed("data=flickr8k").data)["root"] == "here"
+    assert resolve_config(composed("data=flickr8k").data)["root"] == "here"
 
 
 @pytest.mark.parametrize(
@@ -260,7 +261,7 @@ def test_no_variable_of_the_environment_gets_into_a_run(monkeypatch):
 )
 def test_a_value_that_cannot_be_is_a_sentence_before_anything_is_made(override, told):
 
-    config = plain(composed("data=scenes", override))
+    config = resolve_config(composed("data=scenes", override))
     with pytest.raises(UserError) as refused:
         check_config(config)
         devices(config["trainer"])

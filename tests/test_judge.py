@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from captioning.judge import judge, main
-from captioning.metrics.table import TABLE
+from captioning.metrics.score_table import TABLE
 
 WORDS = {
     "dog.jpg": ("brown dog", "runs", "beach"),

@@ -8,8 +8,8 @@ import sys
 import pytest
 from verbs import TINY, run
 
-from captioning import slots
-from captioning.flags import LAUNCHERS, check_flags
+from captioning.config.cli import LAUNCHERS, check_flags
+from captioning.sweeps import gpu_slots as slots
 
 SWEEP = [*TINY, "trainer=debug", "data.root=data", "seed=1,2"]
 
@@ -62,14 +62,14 @@ def test_joblib_without_a_number_of_jobs_is_refused():
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_missing_plugin_is_a_sentence_that_names_the_extra(launcher, monkeypatch):
     check_flags([f"launcher={launcher}", "hydra.launcher.n_jobs=2"])
-    monkeypatch.setattr("captioning.flags.find_spec", lambda name: None)
+    monkeypatch.setattr("captioning.config.cli.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=rf"captioning\[{LAUNCHERS[launcher][1]}\]"):
         check_flags(["-m", f"hydra/launcher={launcher}"])
 
 
 TAKES = """
 import os, sys
-from captioning.slots import take_slot
+from captioning.sweeps.gpu_slots import take_slot
 print(take_slot(2, sys.argv[1]), os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 sys.stdin.read()
 """

@@ -13,8 +13,8 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 from verbs import TINY, TWO, run
 
+from captioning import UserError
 from captioning.captioner import Captioner
-from captioning.data.records import UserError
 from captioning.train import train
 
 pytestmark = pytest.mark.slow
@@ -116,7 +116,7 @@ def test_each_process_encodes_on_its_own_gpu(folder, tmp_path, monkeypatch):
         devices.append(device)
         raise UserError("far enough")
 
-    monkeypatch.setattr("captioning.build.build_data", build_data)
+    monkeypatch.setattr("captioning.config.build.build_data", build_data)
     monkeypatch.setattr(DDPStrategy, "root_device", property(lambda _: torch.device("cuda", 1)))
     with pytest.raises(UserError, match="far enough"):
         started(folder, tmp_path, monkeypatch, RunMode.RUN)

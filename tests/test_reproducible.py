@@ -9,8 +9,8 @@ from composing import composed
 from verbs import TINY
 
 from captioning.captioner import read_checkpoint
-from captioning.models.module import CaptioningModule
 from captioning.train import train
+from captioning.training.module import CaptioningModule
 
 pytestmark = pytest.mark.slow
 STEPS = 4  # an epoch

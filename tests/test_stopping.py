@@ -16,14 +16,14 @@ import torch
 from composing import composed
 from verbs import TINY, TWO
 
-from captioning import fit, replay
-from captioning.callbacks.preemption import CODE
+from captioning import UserError, replay
 from captioning.captioner import read_checkpoint
-from captioning.data.records import UserError
-from captioning.flags import disk_errors
-from captioning.models import risk
-from captioning.models.module import CaptioningModule
+from captioning.config.cli import disk_errors
 from captioning.train import train
+from captioning.training import fit
+from captioning.training import minimum_risk as risk
+from captioning.training.module import CaptioningModule
+from captioning.training.preemption import CODE
 
 pytestmark = pytest.mark.slow
 OPTIONS = [*TINY, "data.root=data", "callbacks.bert_similarity=null", "search=greedy"]

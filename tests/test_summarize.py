@@ -3,7 +3,7 @@ import json
 import pytest
 from sweeps_writing import write_run
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.summarize import main, markdown, summarize
 
 

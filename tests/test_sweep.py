@@ -11,8 +11,7 @@ import pytest
 import pytorch_lightning as pl
 from verbs import TINY, run
 
-from captioning import train
-from captioning.data.records import UserError
+from captioning import UserError, train
 
 pytestmark = pytest.mark.slow
 

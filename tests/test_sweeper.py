@@ -8,10 +8,9 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
-from captioning.compose import checked_configs
-from captioning.data.records import UserError
+from captioning import UserError
+from captioning.config.compose import CONF, checked_configs
 from captioning.sweeps.jobs import attempt
-from captioning.train import CONF
 
 
 @pytest.fixture

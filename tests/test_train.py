@@ -14,11 +14,11 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger
 from verbs import TINY, run
 
-from captioning.callbacks.whole_files import keep_metrics
+from captioning import UserError
 from captioning.captioner import Captioner, read_checkpoint
-from captioning.claim import claim_folder
-from captioning.data.records import UserError
 from captioning.train import train
+from captioning.training.checkpoint_io import keep_metrics
+from captioning.training.folder_lock import claim_folder
 
 pytestmark = pytest.mark.slow
 
@@ -141,7 +141,7 @@ def test_a_folder_where_another_process_trains_is_refused(tmp_path, monkeypatch)
 
 
 def test_neighbours_may_choose_the_captions_of_validation(folder):
-    options = ["data.root=data", "trainer=debug", "search=neighbours", "hydra.run.dir=neighbours"]
+    options = ["data.root=data", "trainer=debug", "rerank=neighbours", "hydra.run.dir=neighbours"]
     done = run(folder, *TINY, *options)
     assert done.returncode == 0, done.stderr
     assert "cider" in done.stdout

@@ -12,12 +12,10 @@ from omegaconf import open_dict, read_write
 from postgres import PASSWORD, postgresql
 from verbs import TINY, run
 
-from captioning.build import plain
-from captioning.compose import checked_configs
-from captioning.data.records import UserError
-from captioning.study import open_study, store_config
-from captioning.sweeps.jobs import differences
-from captioning.train import CONF
+from captioning import UserError
+from captioning.config.build import resolve_config
+from captioning.config.compose import CONF, checked_configs, differences
+from captioning.sweeps.study import open_study, store_config
 from captioning.tune import shared_config, tune
 
 pytestmark = pytest.mark.slow
@@ -143,7 +141,7 @@ def test_a_space_that_cannot_be_is_said_before_any_trial(started, space, told):
 def test_a_full_search_says_that_it_trained_nothing(started, folder, capsys):
     typed = ["name=full", "tune=lstm_small", f"storage=sqlite:///{folder}/full.db"]
     cfg = started(*typed, "trials=1")
-    options = plain(cfg.tune)
+    options = resolve_config(cfg.tune)
     study = open_study("full", cfg.storage, "max", heartbeat=60)
     shared = shared_config([*options["overrides"], *OPTIONS], options["space"])
     store_config(study, {"space": options["space"], **shared})

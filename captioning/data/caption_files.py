@@ -12,8 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
+from captioning import UserError
 from captioning.data.layouts import READERS, SPLIT_LIST, SPLIT_NAMES, Row, read_split_lists
-from captioning.data.records import UserError
 
 LAYOUTS = {  # where the captions of each are; the first pattern that is there counts
     "flickr8k": ("Flickr8k_text/Flickr8k.token.txt", "Flickr8k.token.txt"),

@@ -15,7 +15,7 @@ from pathlib import Path, PureWindowsPath
 import requests
 from tqdm import tqdm
 
-from captioning.data.records import UserError
+from captioning import UserError
 
 ATTEMPTS = 5  # in a row that bring no new byte
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from captioning.data.pictures import ADDRESS, UNREAD_FORMATS
-from captioning.data.records import UserError
+from captioning import UserError
+from captioning.data.image_list import ADDRESS, UNREAD_FORMATS
 
 ENOUGH = 640  # pixels a side; no classifier of torchvision reads more than 600
 PNG = b"\x89PNG\r\n\x1a\n"

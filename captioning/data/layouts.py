@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from captioning.data.records import SPLITS, UserError
+from captioning import UserError
+from captioning.data.records import SPLITS
 
 SPLIT_NAMES = {"": None, "train": "train", "restval": "train", "test": "test"}
 SPLIT_NAMES |= dict.fromkeys(("val", "dev", "valid", "validation"), "val")

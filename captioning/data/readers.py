@@ -13,12 +13,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from captioning import UserError
 from captioning.data.caption_checks import EMPTY, NO_BLANKS, check_captions
 from captioning.data.caption_files import find_captions
+from captioning.data.image_list import LEFT_OUT, count, list_images
+from captioning.data.image_names import Match, NameIndex, canonical
 from captioning.data.layouts import Row
-from captioning.data.names import Match, NameIndex, canonical
-from captioning.data.pictures import LEFT_OUT, count, list_images
-from captioning.data.records import Record, UserError
+from captioning.data.records import Record
 
 PICTURE_FOLDERS = (
     "Flicker8k_Dataset",  # sic

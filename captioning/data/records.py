@@ -8,13 +8,6 @@ from typing import NamedTuple
 SPLITS = ("train", "val", "test")
 
 
-class UserError(ValueError):
-    """Something the user can put right: the message says what is wrong, where, and what to type.
-
-    The command-line verbs print the message without a traceback and exit with 1.
-    """
-
-
 class Record(NamedTuple):
     """One image and what people wrote about it.
 

@@ -16,8 +16,9 @@ from filelock import FileLock
 from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
+from captioning import UserError
 from captioning.data.readers import CaptionFolder
-from captioning.data.records import Record, UserError
+from captioning.data.records import Record
 from captioning.data.sentences import Scene, draw_scene, read_caption, write_captions
 
 VERSION = 1  # of pictures and captions: raise it with every change to either

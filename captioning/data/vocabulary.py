@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.data.tokenizer import detokenize, tokenize
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")

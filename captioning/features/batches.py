@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.data.vocabulary import PAD
 from captioning.features.store import FeatureStore
 
@@ -24,16 +24,16 @@ class Batch(NamedTuple):
     """Captions, and each of their pictures once.
 
     `rows` are the pictures' rows in the store. `tokens` holds `<bos>` words `<eos>`, then `<pad>`;
-    `pictures` says which of the features a caption is of; `words` are the places of all real tokens
-    but the first in `tokens[:, 1:].flatten()`, so that nothing need be computed for padding. They
-    are made here, where no device has to wait for them.
+    `image_index` says which of the features a caption is of; `target_positions` are those of all
+    real tokens but the first in `tokens[:, 1:].flatten()`, so that nothing is computed for padding.
+    They are made here, where no device has to wait for them.
     """
 
     features: Float[Tensor, "picture *region feature"] | Int[Tensor, " picture"]
     rows: Int[Tensor, " picture"]
-    pictures: Int[Tensor, " batch"]
+    image_index: Int[Tensor, " batch"]
     tokens: Int[Tensor, "batch time"]
-    words: Int[Tensor, " word"]
+    target_positions: Int[Tensor, " word"]
 
 
 class CaptionDataset(Dataset[Batch]):

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from captioning.data.records import UserError
-from captioning.data.whole import whole
+from captioning import UserError
+from captioning.data.atomic import atomic_write
 
 BLOCK = 1 << 20  # bytes
 
@@ -74,7 +74,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def forget(folder: Path, damaged: Sequence[int]) -> None:
+def invalidate_shards(folder: Path, damaged: Sequence[int]) -> None:
     """Make a whole store one that was begun and lacks those shards; all of them, where none is.
 
     For who holds its lock. The manifest goes last: killed before, it is damaged as it was.
@@ -95,7 +95,7 @@ def forget(folder: Path, damaged: Sequence[int]) -> None:
 
 def write_json(path: Path, content: object) -> None:
     """Write a file that is there as a whole or not at all."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
 
 

@@ -14,7 +14,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from captioning.data.records import Record, UserError
+from captioning import UserError
+from captioning.data.records import Record
 from captioning.data.vocabulary import Vocabulary
 from captioning.features.batches import Batch, BatchLoader, CaptionDataset, LengthBuckets
 from captioning.features.encoder import Encoder

@@ -16,7 +16,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.nn.functional import adaptive_avg_pool2d
 from torchvision import models
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.features.efficientnet_lite import EfficientNetLite
 from captioning.features.images import Preprocess
 from captioning.features.onnx import onnx_runtime
@@ -90,7 +90,7 @@ class Encoder(nn.Module):
             return self.select(self._engine(images))
         return self.select(self.body(images.contiguous(memory_format=torch.channels_last)))
 
-    def expect(self, images: int) -> None:
+    def prepare_for(self, images: int) -> None:
         """Get ready for that many images: many on a CPU are encoded by ONNX Runtime.
 
         The features are the same to 1e-4 of the largest. Without, or on a GPU, torch does it.

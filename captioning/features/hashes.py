@@ -20,8 +20,8 @@ from filelock import FileLock
 from jaxtyping import Shaped
 from tqdm import tqdm
 
-from captioning.data.records import UserError
-from captioning.data.whole import whole
+from captioning import UserError
+from captioning.data.atomic import atomic_write
 
 ENTRY = np.dtype([("file", "S16"), ("sha256", "S32")])
 CLOCK_TICK = 2_000_000_000  # nanoseconds, of the coarsest file system: FAT
@@ -116,7 +116,7 @@ def _save(kept: Path, new: np.ndarray) -> None:
     known = np.concatenate([new, _load(kept)])
     known = known[np.unique(known["file"], return_index=True)[1]]
     try:
-        with whole(kept) as temporary, temporary.open("wb") as file:
+        with atomic_write(kept) as temporary, temporary.open("wb") as file:
             np.save(file, known)
     except OSError as error:
         log.warning("%s: %s; the next start reads all images again", kept, error.strerror)

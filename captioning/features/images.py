@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, functional
 
+from captioning import UserError
 from captioning.data.image_files import load_image, upright_rgb
-from captioning.data.records import UserError
 
 LONGEST = 8  # times the shorter side; a centre crop sees nothing of what is beyond
 

@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 from jaxtyping import Shaped
 from tqdm import tqdm
 
-from captioning.data.records import Record, UserError
+from captioning import UserError
+from captioning.data.records import Record
 from captioning.features.checksums import checksums, crc, file_size, sealed, write_json
 from captioning.features.encoder import Encoder
 from captioning.features.images import read_ahead
@@ -103,7 +104,7 @@ def _encode_shard(
     features, done, unreadable = _begun(partial, progress, shape)
     if done:
         log.info("%s: going on at image %d of %d", partial, done, len(records))
-    encoder.expect(len(records) - done)
+    encoder.prepare_for(len(records) - done)
     bar = tqdm(total=len(records), initial=done, unit="img", desc=name, mininterval=1)
     paths = [record.path for record in records[done:]]
     for batch, images in enumerate(read_ahead(paths, encoder.preprocess, batch_size), 1):

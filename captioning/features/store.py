@@ -27,7 +27,7 @@ from captioning.features.checksums import (
     DamagedError,
     crc,
     file_size,
-    forget,
+    invalidate_shards,
     read_manifest,
 )
 from captioning.features.encoder import Encoder
@@ -202,7 +202,7 @@ def _let_go(folder: Path, key: str) -> None:
             damaged = error.shards
         else:
             return  # another process has repaired it
-        forget(folder, damaged)
+        invalidate_shards(folder, damaged)
 
 
 def _key(encoder: Encoder, records: Sequence[Record], root: str | Path) -> str:

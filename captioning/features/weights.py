@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.features.images import Preprocess
 
 FILES = (".pth", ".pt", ".safetensors")

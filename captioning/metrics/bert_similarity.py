@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from captioning.data.records import UserError
+from captioning import UserError
 
 Vectors = Float[Tensor, "_ dim"]  # one unit vector a text
 RESCALED = ("bert_similarity", "bert_similarity_best")  # the mean and the best cosine of an image

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from captioning.metrics.scores import MAX_NGRAM, Scores, Words, ngrams, tokenized
+from captioning.metrics.ngrams import MAX_NGRAM, Scores, Words, ngrams, tokenized
 
 Counts = Float[np.ndarray, "row 10"]
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from captioning.data.records import UserError
-from captioning.metrics.scores import MAX_NGRAM, Scores, Words, ngrams, tokenized
+from captioning import UserError
+from captioning.metrics.ngrams import MAX_NGRAM, Scores, Words, ngrams, tokenized
 
 SIGMA = 6.0  # of the length penalty, in words
 

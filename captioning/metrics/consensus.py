@@ -17,8 +17,8 @@ from jaxtyping import Float
 from captioning.metrics.bert_similarity import TextEncoder
 from captioning.metrics.bleu import bleu
 from captioning.metrics.cider import Documents, cider_d_pairs
+from captioning.metrics.ngrams import Scores
 from captioning.metrics.rouge import rouge_l
-from captioning.metrics.scores import Scores
 
 Captions = Sequence[Sequence[str]]  # as many of each picture
 Utilities = Float[np.ndarray, "image caption caption"]

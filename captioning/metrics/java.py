@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Event, Timer
 from typing import IO
 
-from captioning.data.records import UserError
+from captioning import UserError
 
 
 def java_version() -> int:

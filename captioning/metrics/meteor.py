@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from captioning.metrics.java import java, program_folder
-from captioning.metrics.scores import Scores, tokenized
+from captioning.metrics.ngrams import Scores, tokenized
 
 COMMAND = ["-Xmx2G", "-Dfile.encoding=UTF-8", "-jar", "meteor-1.5.jar"]
 COMMAND += ["-", "-", "-stdio", "-l", "en", "-norm"]

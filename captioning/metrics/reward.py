@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from captioning.data.vocabulary import PAD
 from captioning.metrics.cider import SIGMA
-from captioning.metrics.scores import MAX_NGRAM
+from captioning.metrics.ngrams import MAX_NGRAM
 
 # Odd numbers with well-mixed bits: products of them tell runs of words apart.
 MIX = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9], dtype=np.uint64)
@@ -84,7 +84,7 @@ class CiderReward:
         scores = 10 * total / MAX_NGRAM * _alike(lengths[:, None], self.lengths[references])
         return np.where(own, scores, 0).sum(1) / own.sum(1)
 
-    def blend(
+    def weighted_reward(
         self, tokens: Int[np.ndarray, "caption time"], shares: Float[np.ndarray, " picture"]
     ) -> Float[np.ndarray, " caption"]:
         """Return the sum of each caption's rewards for all pictures, by row, times their shares."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from captioning.metrics.scores import Scores, Words, tokenized
+from captioning.metrics.ngrams import Scores, Words, tokenized
 
 BETA = 1.2  # recall weighs this much more than precision
 

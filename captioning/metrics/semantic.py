@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.metrics.bert_similarity import Tokens, pooled
 
 

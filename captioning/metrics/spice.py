@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.metrics.java import java, java_version, program_folder
-from captioning.metrics.scores import Scores, tokenized
+from captioning.metrics.ngrams import Scores, tokenized
 
 COMMAND = ["-Xmx8G", "-jar", "spice-1.0.jar"]
 CORENLP = "stanford-corenlp-3.6.0"

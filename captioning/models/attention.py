@@ -11,7 +11,7 @@ import math
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.models.batch_norm import BatchNorm
 from captioning.models.decoder import Decoder, State
 from captioning.models.dropout import Dropout
@@ -65,7 +65,7 @@ class AttentionDecoder(Decoder):
         hidden, cell = self.first(regions.mean(1)).chunk(2, dim=-1)
         return regions, hidden.tanh(), cell
 
-    def read(
+    def decode(
         self, tokens: Int[Tensor, "batch time"], state: State
     ) -> tuple[Float[Tensor, "batch time hidden"], State]:
         """Read words; return what the LSTM says and the picture shows, and the new state."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.models.batch_norm import BatchNorm
 from captioning.models.decoder import Decoder, State
 from captioning.models.dropout import Dropout
@@ -75,7 +75,7 @@ class LSTMDecoder(Decoder):
         zero = image.new_zeros(image.shape[0], layers, size)  # exported, len() is a constant
         return zero, zero, image
 
-    def read(
+    def decode(
         self, tokens: Int[Tensor, "batch time"], state: State
     ) -> tuple[Float[Tensor, "batch time hidden"], State]:
         """Read words; return what the LSTM says and its new state."""

@@ -32,7 +32,7 @@ class MergeDecoder(Decoder):
         image = self.image(pooled)
         return image, torch.zeros_like(image), torch.zeros_like(image)
 
-    def read(
+    def decode(
         self, tokens: Int[Tensor, "batch time"], state: State
     ) -> tuple[Float[Tensor, "batch time hidden"], State]:
         """Read words; return what image and text make together, and the new state."""

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.models.batch_norm import BatchNorm
 from captioning.models.decoder import Decoder, State
 from captioning.models.dropout import Dropout
@@ -59,7 +59,7 @@ class TransformerDecoder(Decoder):
         none = regions.new_zeros(regions.shape[0], 0, 2 * regions.shape[-1])
         return regions, *(none for _ in self.layers)
 
-    def read(
+    def decode(
         self, tokens: Int[Tensor, "batch time"], state: State
     ) -> tuple[Float[Tensor, "batch time hidden"], State]:
         """Read words; return what the last layer makes of them, and the new state."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.models.batch_norm import BatchNorm
 from captioning.models.decoder import Decoder, State
 from captioning.models.dropout import Dropout
@@ -60,7 +60,7 @@ class UpDownDecoder(Decoder):
         zero = torch.zeros_like(regions[:, 0])
         return regions, self.key(regions), zero, zero, zero, zero
 
-    def read(
+    def decode(
         self, tokens: Int[Tensor, "batch time"], state: State
     ) -> tuple[Float[Tensor, "batch time hidden"], State]:
         """Read words; return what the language LSTM says, and the new state."""

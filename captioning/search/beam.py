@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.data.vocabulary import BOS, EOS, PAD
-from captioning.search.constraints import next_words
+from captioning.search.constraints import constrained_log_probs
 from captioning.search.diverse import best_of_groups
 
 State = tuple[Tensor, ...]
@@ -67,9 +67,9 @@ def beam_search(
     A finished sentence keeps its place in the beam for as long as `width` others do not beat its
     log-probability; the score divides that by length ** `length_penalty` (Wu et al. 2016,
     arXiv 1609.08144, eq. 14 without the constant), 0 for none. `<pad> <bos> <unk>` are never
-    emitted; `next_words` explains `min_length`, `max_length` and `no_repeat_ngram`. The beam is
-    split into `groups`, kept apart by `diversity` nats (see `best_of_groups`) that no score shows;
-    two groups may find the same sentence. Where fewer than `width` sentences exist, the rest are
+    emitted; `constrained_log_probs` explains `min_length`, `max_length` and `no_repeat_ngram`. The
+    beam is split into `groups`, kept apart by `diversity` nats (see `best_of_groups`) that no score
+    shows; two groups may find the same sentence. Where fewer than `width` sentences exist, the rest are
     empty and score -inf. Raises UserError where `groups` does not divide `width`.
     """
     if width % groups:
@@ -88,7 +88,7 @@ def beam_search(
     for time in range(max_length + 1):
         logits, state = decoder.step(last, state)
         said = tokens[:, :, :time].flatten(0, 1)
-        words = next_words(logits, said, max_length, min_length, no_repeat_ngram)
+        words = constrained_log_probs(logits, said, max_length, min_length, no_repeat_ngram)
         # No sentence is extended in more than `width` ways, and a finished one in one: by nothing.
         likely, word = words.topk(min(width, words.shape[1]))
         likely, word = (part.view(batch, width, -1) for part in (likely, word))

@@ -12,7 +12,7 @@ from torch import Tensor
 from captioning.data.vocabulary import BOS, EOS, PAD, UNK
 
 
-def next_words(
+def constrained_log_probs(
     logits: Float[Tensor, "row vocabulary"],
     words: Int[Tensor, "row time"],
     max_length: int,

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.data.vocabulary import BOS, EOS, PAD
 from captioning.search.beam import Decoder, Hypotheses
-from captioning.search.constraints import next_words
+from captioning.search.constraints import constrained_log_probs
 
 
 @torch.inference_mode()
@@ -32,8 +32,8 @@ def sample(
     """Draw `samples` sentences for each picture, with replacement; most probable first.
 
     `scores` are the model's log-probabilities, whatever `temperature` and `top_p` are.
-    The constraints are those of `next_words`. The same call draws the same sentences, on any
-    device up to rounding. An image's draws depend on `seed` and on its place in the batch, the
+    The constraints are those of `constrained_log_probs`. The same call draws the same sentences, on
+    any device up to rounding. An image's draws depend on `seed` and on its place in the batch, the
     first being what it draws alone; with `share_draws` all images draw as the first, so that
     a batch changes no image's sentences. Raises UserError for a temperature or top_p out of range.
     """
@@ -57,7 +57,9 @@ def sample(
 
     for time in range(max_length + 1):
         logits, state = decoder.step(word, state)
-        following = next_words(logits, tokens[:, :time], max_length, min_length, no_repeat_ngram)
+        following = constrained_log_probs(
+            logits, tokens[:, :time], max_length, min_length, no_repeat_ngram
+        )
         word = draw(following, uniform[:, time], temperature, top_p)
         log_probability = following.gather(1, word[:, None])[:, 0]
         total += log_probability.masked_fill(finished, 0.0)

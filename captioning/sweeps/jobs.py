@@ -17,14 +17,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from captioning.data.records import UserError
-from captioning.data.whole import whole
+from captioning import UserError
+from captioning.config.compose import differences
+from captioning.data.atomic import atomic_write
+from captioning.training.folder_lock import last_checkpoint, lock_folder
 
 LONGEST = 180  # letters of a folder's name; file systems allow 255 bytes
 
@@ -75,42 +75,6 @@ class ChangedError(UserError):
         )
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return a line for each key, in dots, whose value is another one."""
-    lines = []
-    for key in dict.fromkeys([*old, *new]):
-        before, after = old.get(key, "absent"), new.get(key, "absent")
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            lines.append(f"{prefix}{key}: {_shown(before)} → {_shown(after)}")
-    return lines
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def lock_folder(folder: Path) -> AbstractContextManager:
-    """Make a run's folder and hold it; the process that holds it may do so again.
-
-    Raises UserError where another process holds it. A process that dies lets go.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return FileLock(folder / "lock", is_singleton=True).acquire(blocking=False)
-    except Timeout:
-        raise UserError(
-            f"another process trains in {folder} now; wait, stop it, or name another folder"
-        ) from None
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """Return what a run in this folder goes on from: best.ckpt where it has no last.ckpt."""
-    paths = (folder / "last.ckpt", folder / "best.ckpt")
-    return next((str(path) for path in paths if path.exists()), None)
-
-
 def attempt(
     folder: Path, config: Mapping[str, Any], train: Callable[[str | None], float | None]
 ) -> float | None:
@@ -134,7 +98,7 @@ def _attempt(
     def write(status: str, **more: Any) -> None:
         content = {"status": status, "host": platform.node(), "process": os.getpid()}
         content |= {"started": round(start), "seconds": round(time.time() - start, 1), **more}
-        with whole(folder / "status.json") as temporary:
+        with atomic_write(folder / "status.json") as temporary:
             text = json.dumps(content | {"config": config}, indent=1) + "\n"
             temporary.write_text(text, "utf-8")
 

@@ -1,4 +1,4 @@
-"""One summary of many runs: summary.csv, summary.md and, where asked, the page summary.html."""
+"""Write summary.csv and summary.md, the table of many runs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from filelock import FileLock
 
-from captioning.data.whole import whole
-from captioning.sweeps.rows import make_rows, markdown, setting_keys
+from captioning.data.atomic import atomic_write
 from captioning.sweeps.runs import read_runs
+from captioning.sweeps.tables import make_rows, markdown, setting_keys
 
 
-def write_summary(folder: Path, page: bool = False) -> str:
+def write_summary(folder: Path) -> str:
     """Write what is known of the runs below `folder` into it; returns the table as Markdown.
 
     Jobs that end at the same time take turns.
@@ -31,10 +31,6 @@ def write_summary(folder: Path, page: bool = False) -> str:
             text += f", {run.error}" if run.error else ""
         _write(folder / "summary.md", text + "\n")
         _write(folder / "summary.csv", comma_separated(rows))
-        if page:
-            from captioning.sweeps.page import page_text
-
-            _write(folder / "summary.html", page_text(folder, runs, rows))
     return table
 
 
@@ -58,5 +54,5 @@ def comma_separated(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 from profiles import grey_inks, linear_grey, prophoto
 
+from captioning import UserError
 from captioning.data import image_files
 from captioning.data.image_files import load_image
-from captioning.data.records import UserError
 from captioning.features.images import Preprocess
 
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from captioning import UserError
 from captioning.data.caption_checks import NO_BLANKS, has_word, lacks_blanks
 from captioning.data.layouts import read_csv, read_flickr8k, read_karpathy
 from captioning.data.readers import CaptionFolder, seeded_split
-from captioning.data.records import SPLITS, Record, UserError
+from captioning.data.records import SPLITS, Record
 from captioning.data.tokenizer import tokenize
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captioning import UserError
 from captioning.data import scenes as module
-from captioning.data.records import UserError
 from captioning.data.scenes import KINDS, PALETTE, Scenes, arrange
 from captioning.data.sentences import (
     COLOURS,

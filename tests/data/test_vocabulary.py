@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.data.tokenizer import tokenize
 from captioning.data.vocabulary import BOS, EOS, SPECIALS, UNK, Vocabulary
 

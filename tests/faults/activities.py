@@ -103,15 +103,15 @@ class Captioning(Activity):
         super().__init__(*arguments)
         self.preprocess = lambda image: torch.tensor([float(image.width), *image.getpixel((0, 0))])
 
-    def expect(self, images):
+    def prepare_for(self, images):
         """As an encoder is told."""
 
     def captions_of(self, images):
         return [f"a picture, {row}" for row in images.tolist()]
 
     def run(self, folder):
-        from captioning.reports import job
-        from captioning.reports.captions import Table
+        from captioning.output import caption_job as job
+        from captioning.output.caption_tables import Table
 
         job.BATCH = 1
         self.encoder = self
@@ -131,6 +131,7 @@ class Bookkeeping(Activity):
     def run(self, folder):
         from captioning.sweeps.jobs import attempt
         from captioning.sweeps.summary import write_summary
+        from captioning.web.sweep_page import write_sweep_page
 
         for seed in (1, 2):
             job = folder / "sweep" / f"seed={seed}"
@@ -139,11 +140,12 @@ class Bookkeeping(Activity):
             attempt(
                 job, {"seed": seed}, lambda last, job=job, seed=seed: self.train(job, seed, last)
             )
-            write_summary(folder / "sweep", page=True)
+            write_summary(folder / "sweep")
+            write_sweep_page(folder / "sweep")
 
     def train(self, job, seed, last):
-        from captioning.callbacks.whole_files import WholeCheckpoints
         from captioning.features.checksums import write_json
+        from captioning.training.checkpoint_io import WholeCheckpoints
 
         done = torch.load(last, weights_only=True)["epoch"] + 1 if last else 0
         for epoch in range(done, 3):

@@ -35,14 +35,6 @@ def preload():
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
 
-    import captioning.build
-    import captioning.captioner
-    import captioning.download
-    import captioning.fit
-    import captioning.reports.job
-    import captioning.sweeps.page
-    import captioning.train  # noqa: F401
-
 
 class Quiet(SimpleHTTPRequestHandler):
     """Serves the archives, and says nothing."""

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.data.vocabulary import PAD
 from captioning.features.batches import CaptionDataset, LengthBuckets
 from captioning.features.store import build_store
@@ -16,7 +16,7 @@ def test_a_batch_is_what_item_by_item_collation_gives(tmp_path, records, encoder
     dataset = CaptionDataset(store, [4, 0, 4], captions)
     batch = dataset[np.array([2, 1])]
     assert batch.tokens.tolist() == [[1, 9, 2, PAD, PAD], [1, 6, 7, 8, 2]]
-    torch.testing.assert_close(batch.features[batch.pictures], store.gather(np.array([4, 0])))
+    torch.testing.assert_close(batch.features[batch.image_index], store.gather(np.array([4, 0])))
 
 
 def test_a_batch_holds_each_picture_once(tmp_path, records, encoder):
@@ -24,14 +24,14 @@ def test_a_batch_holds_each_picture_once(tmp_path, records, encoder):
     dataset = CaptionDataset(store, [4, 0, 4], [[1, 5, 2]] * 3)
     batch = dataset[np.array([0, 1, 2])]
     torch.testing.assert_close(batch.features, store.gather(np.array([0, 4])))
-    assert batch.pictures.tolist() == [1, 0, 1]
+    assert batch.image_index.tolist() == [1, 0, 1]
 
 
 def test_words_are_the_places_of_what_is_to_be_said(tmp_path, records, encoder):
     store = build_store(tmp_path / "features", encoder, records)
     dataset = CaptionDataset(store, [0, 1], [[1, 5, 2], [1, 6, 7, 8, 2]])
     batch = dataset[np.array([0, 1])]
-    assert batch.tokens[:, 1:].flatten()[batch.words].tolist() == [5, 2, 6, 7, 8, 2]
+    assert batch.tokens[:, 1:].flatten()[batch.target_positions].tolist() == [5, 2, 6, 7, 8, 2]
 
 
 lengths = st.lists(st.integers(2, 30), min_size=1, max_size=200).map(np.array)

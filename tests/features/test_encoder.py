@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from captioning import UserError
 from captioning.data.image_files import load_image
-from captioning.data.records import UserError
 from captioning.features.encoder import Encoder, classifier, cut_before_pooling
 from captioning.features.onnx import onnx_runtime
 
@@ -181,7 +181,7 @@ def test_onnx_runtime_gives_the_same_features(name, weights, features):
     torch.manual_seed(0)
     images = torch.randn(3, 3, 64, 64)
     expected = encoder(images)
-    encoder.expect(5000)
+    encoder.prepare_for(5000)
     assert encoder._engine
     torch.testing.assert_close(
         encoder(images), expected, rtol=0, atol=1e-4 * expected.abs().max().item()
@@ -190,7 +190,7 @@ def test_onnx_runtime_gives_the_same_features(name, weights, features):
 
 def test_few_images_are_encoded_by_torch():
     encoder = Encoder("resnet18", None, image_size=32)
-    encoder.expect(10)
+    encoder.prepare_for(10)
     assert not encoder._engine
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.features import hashes as hashes_module
 from captioning.features.hashes import hash_images
 

@@ -11,8 +11,8 @@ import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 
+from captioning import UserError
 from captioning.data.image_files import load_image
-from captioning.data.records import UserError
 from captioning.features import checksums as checksums_module
 from captioning.features import images as images_module
 from captioning.features import shards as shards_module

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision import models
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.features.encoder import Encoder
 from captioning.features.weights import find_weights
 

@@ -14,7 +14,7 @@ import pytest
 from mutations import mutated
 from tallies import inputs_tried
 
-from captioning.data.records import UserError
+from captioning import UserError
 
 SECONDS = 20  # for one input
 

@@ -11,7 +11,7 @@ from profiles import grey_inks, linear_grey, prophoto
 
 from captioning.data.image_files import load_image
 from captioning.features.images import Preprocess
-from captioning.page.pictures import open_picture
+from captioning.web.thumbnails import open_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

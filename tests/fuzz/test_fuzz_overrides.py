@@ -6,10 +6,10 @@ from composing import composed
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from captioning.build import build, check_config, plain
-from captioning.compose import checked_configs
-from captioning.data.records import UserError
-from captioning.guard import check_places
+from captioning import UserError
+from captioning.config.build import build, check_config, resolve_config
+from captioning.config.compose import checked_configs
+from captioning.config.trust import check_places
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -30,7 +30,7 @@ def test_overrides(fuzz):
     def read(data):
         try:
             with checked_configs():
-                config = plain(composed(*data.decode("utf-8", "replace").split(" ")))
+                config = resolve_config(composed(*data.decode("utf-8", "replace").split(" ")))
         except HydraException as error:
             raise UserError(str(error)) from None
         check_config(config)

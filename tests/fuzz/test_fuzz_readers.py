@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from captioning.data.pictures import find_pictures
+from captioning.data.image_list import find_pictures
 from captioning.data.readers import CaptionFolder
 from captioning.data.tokenizer import detokenize, tokenize
 from captioning.data.vocabulary import Vocabulary
-from captioning.metrics.judgement import read_crowd, read_expert
+from captioning.evaluation.judgement import read_crowd, read_expert
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from mutations import inside_zip, mutated
 
-from captioning.build import build_decoder
 from captioning.captioner import Captioner, read_checkpoint
+from captioning.config.build import build_decoder
 from captioning.data.vocabulary import SPECIALS
-from captioning.exports.folder import read_pretrained, write_pretrained
 from captioning.features.encoder import Encoder
 from captioning.features.store import FeatureStore
 from captioning.features.weights import read_state_dict
+from captioning.output.safetensors_folder import read_pretrained, write_pretrained
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.metrics.bert_similarity import Scale, TextEncoder
 from captioning.metrics.semantic import Weighed, best_cosine, mean_cosine
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.metrics.cider import Documents, cider_d
 
 TWO = [["a dog runs very fast"], ["two cats sleep all day"]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.metrics import java as module
 from captioning.metrics import spice as spice_module
 from captioning.metrics.java import java, java_version

@@ -53,4 +53,4 @@ def test_blended_rewards_are_those_of_each_picture_times_its_share(images, data)
     apart = [
         share * reward(np.full(len(tokens), 7 * at), tokens) for at, share in enumerate(shares)
     ]
-    np.testing.assert_allclose(reward.blend(tokens, shares), sum(apart), atol=1e-12)
+    np.testing.assert_allclose(reward.weighted_reward(tokens, shares), sum(apart), atol=1e-12)

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.metrics.bert_similarity import TextEncoder, Tokens
 from captioning.metrics.semantic import Corpus, bert_score, semantic
 

@@ -19,7 +19,7 @@ DECODERS = {
 def test_decoders_learn_from_the_captions_of_a_single_pooled_image(make):
     decoder = make().train()
     state = tuple(part.repeat_interleave(3, 0) for part in decoder.begin(torch.randn(1, FEATURE)))
-    hidden, _ = decoder.read(torch.randint(4, WORDS, (3, 5)), state)
+    hidden, _ = decoder.decode(torch.randint(4, WORDS, (3, 5)), state)
     decoder.output(hidden).logsumexp(-1).sum().backward()
     assert all(weight.grad.isfinite().all() for weight in decoder.parameters())
 

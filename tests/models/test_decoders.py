@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.data.vocabulary import BOS, EOS, PAD, UNK
 from captioning.models.attention import AttentionDecoder
 from captioning.models.lstm import LSTMDecoder
@@ -71,8 +71,8 @@ def test_forward_equals_repeated_step(decoder):
 def test_words_may_be_read_in_parts(decoder):
     decoder.eval()
     features, tokens = inputs(decoder)
-    first, state = decoder.read(tokens[:, :2], decoder.begin(features))
-    second, _ = decoder.read(tokens[:, 2:], state)
+    first, state = decoder.decode(tokens[:, :2], decoder.begin(features))
+    second, _ = decoder.decode(tokens[:, 2:], state)
     said = decoder.output(torch.cat([first, second], 1))
     torch.testing.assert_close(said, decoder(features, tokens))
 
@@ -83,7 +83,7 @@ def test_reading_leaves_the_state_before_as_it_was(decoder):
     features, tokens = inputs(decoder)
     state = decoder.begin(features)
     before = [part.clone() for part in state]
-    decoder.read(tokens, state)
+    decoder.decode(tokens, state)
     assert all(map(torch.equal, before, state))
 
 
@@ -118,9 +118,9 @@ def test_state_is_batch_first_so_that_search_may_reorder_its_rows(decoder):
     features, tokens = inputs(decoder)
     order = torch.tensor([2, 0, 1, 1])
     state = tuple(part[order] for part in decoder.begin(features))
-    _, state = decoder.read(tokens[order, :3], state)
+    _, state = decoder.decode(tokens[order, :3], state)
     logits, _ = decoder.step(tokens[order, 3], state)
-    _, state = decoder.read(tokens[:, :3], decoder.begin(features))
+    _, state = decoder.decode(tokens[:, :3], decoder.begin(features))
     expected, _ = decoder.step(tokens[order, 3], tuple(part[order] for part in state))
     torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(logits, decoder(features, tokens)[order, 3])
@@ -217,12 +217,12 @@ def test_what_sentences_share_changes_nothing(decoder, monkeypatch):
     decoder.eval()
     features, tokens = inputs(decoder)
     tokens = torch.cat([tokens, tokens.flip(1)])  # two sentences an image
-    shared, state = decoder.read(tokens, decoder.repeat(decoder.begin(features), 2))
-    again, _ = decoder.read(tokens, state)
+    shared, state = decoder.decode(tokens, decoder.repeat(decoder.begin(features), 2))
+    again, _ = decoder.decode(tokens, state)
     monkeypatch.setattr(decoder, "shared_parts", 0)
-    copied, state = decoder.read(tokens, decoder.repeat(decoder.begin(features), 2))
+    copied, state = decoder.decode(tokens, decoder.repeat(decoder.begin(features), 2))
     torch.testing.assert_close(shared, copied)
-    torch.testing.assert_close(again, decoder.read(tokens, state)[0])
+    torch.testing.assert_close(again, decoder.decode(tokens, state)[0])
 
 
 def test_the_picture_enters_in_three_ways_and_no_other():
@@ -247,7 +247,7 @@ def test_a_picture_beside_every_word_is_not_forgotten():
     hidden, cell, image = decoder.begin(inputs(decoder)[0])
     assert not hidden.any()
     assert not cell.any()
-    _, state = decoder.read(torch.full((BATCH, TIME), BOS), (hidden, cell, image))
+    _, state = decoder.decode(torch.full((BATCH, TIME), BOS), (hidden, cell, image))
     assert torch.equal(state[2], image)
 
 
@@ -301,7 +301,7 @@ def test_a_transformers_state_grows_by_a_place_a_word():
     features, tokens = inputs(decoder)
     state = decoder.begin(features)
     assert [part.shape[1] for part in state] == [4, 0, 0]
-    _, state = decoder.read(tokens, state)
+    _, state = decoder.decode(tokens, state)
     assert [part.shape[1] for part in state] == [4, TIME, TIME]
 
 

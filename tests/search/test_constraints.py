@@ -6,7 +6,7 @@ from tiny import decoder, every_sentence, features, log_probability, sentence
 
 from captioning.data.vocabulary import EOS, PAD, UNK
 from captioning.search.beam import beam_search
-from captioning.search.constraints import next_words, repeats
+from captioning.search.constraints import constrained_log_probs, repeats
 from captioning.search.sample import sample
 
 LENGTH = 4
@@ -61,8 +61,8 @@ def test_where_no_word_is_left_the_sentence_ends():
 
 def test_after_the_last_word_the_end_keeps_its_probability():
     logits, words = torch.randn(2, 7), torch.tensor([[4, 5], [6, 6]])
-    free = next_words(logits, words, 9, 1, 0)
-    last = next_words(logits, words, 2, 1, 0)
+    free = constrained_log_probs(logits, words, 9, 1, 0)
+    last = constrained_log_probs(logits, words, 2, 1, 0)
     assert torch.equal(last[:, EOS], free[:, EOS])
     assert last[:, [at for at in range(7) if at != EOS]].isneginf().all()
 
@@ -70,8 +70,8 @@ def test_after_the_last_word_the_end_keeps_its_probability():
 def test_what_may_come_keeps_its_probability():
     logits = torch.randn(1, 7)
     words = torch.tensor([[4, 5, 4]])
-    free = next_words(logits, words, 9, 1, 0)
-    bound = next_words(logits, words, 9, 5, 2)
+    free = constrained_log_probs(logits, words, 9, 1, 0)
+    bound = constrained_log_probs(logits, words, 9, 5, 2)
     assert free[0, [PAD, UNK]].isneginf().all()
     torch.testing.assert_close(free.exp().sum(), torch.tensor(1.0))
     assert bound[0, [EOS, 5]].isneginf().all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import WORDS, decoder, features, log_probability, sentence
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.data.vocabulary import BOS, EOS, PAD, UNK
 from captioning.search.beam import beam_search
 from captioning.search.diverse import best_of_groups

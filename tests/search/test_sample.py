@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import decoder, every_sentence, features, log_probability, sentence
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.data.vocabulary import BOS, PAD, UNK
 from captioning.search.beam import greedy_search
 from captioning.search.sample import draw, nucleus, sample

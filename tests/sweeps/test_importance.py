@@ -5,8 +5,8 @@ import pytest
 from sweeps_writing import write_run
 
 from captioning.sweeps.importance import effect_of, importance, levels
-from captioning.sweeps.rows import best_first
 from captioning.sweeps.runs import read_runs
+from captioning.sweeps.tables import best_first
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioning.data.records import UserError
+from captioning import UserError
 from captioning.sweeps.jobs import (
     ChangedError,
     attempt,

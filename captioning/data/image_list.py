@@ -1,0 +1,174 @@
+"""Find the image files that a file, a folder, a pattern or a list names.
+
+One rule for all commands: every format that Pillow decodes by itself, links followed once, hidden
+files and bins left out; and what is left out is counted. image_files.py reads them.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import os
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from captioning import UserError
+
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+# Handed to programs outside (EPS to Ghostscript), only identified, or measurements of any range.
+UNREAD_FORMATS = ("BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
+# HEIC takes a package, JPEG has more endings than Pillow knows.
+MORE_SUFFIXES = (".heic", ".heics", ".heif", ".heifs", ".hif", ".jfi", ".jif", ".pjp", ".pjpeg")
+TEXTS = (".aae", ".csv", ".json", ".jsonl", ".md", ".tsv", ".txt", ".xml", ".xmp")
+LITTER = re.compile(  # hidden ones, and those of Windows, a Mac and disk stations
+    r"\.[^.].*|\.\..+|\$recycle\.bin|recycle[dr]|system volume information|thumbs\.db|desktop\.ini|"
+    r"__macosx|lost\+found|@eadir|[#@]recycle|#snapshot|@recently-snapshot",
+    re.IGNORECASE | re.DOTALL,
+)
+
+HIDDEN = "left out: hidden files and folders, thumbnails and bins"
+UNKNOWN = "left out: files of unknown kind"
+LINKS = "left out: links that lead nowhere or upwards"
+CLOSED = "left out: folders that cannot be opened"
+MATCHED = "left out: folders that the pattern names; end it with /** for their images"
+LEFT_OUT = (HIDDEN, UNKNOWN, LINKS, CLOSED, MATCHED)
+LeftOut = dict[str, list[str]]  # the paths, by those of `LEFT_OUT` that are there
+
+
+def find_pictures(
+    images: str, listed: bytes = b"", key: str = "images"
+) -> tuple[list[str], LeftOut]:
+    """Return the paths that `images` names, each once, in a fixed order, and what is left out.
+
+    An image, a folder (its images at any depth), a pattern such as `trip/**/*.jpg`, or `-` for
+    the names in `listed`, one a line or separated by NUL as `find -print0` does. Names
+    that are not UTF-8 keep their bytes as `os.fsdecode` does. Raises UserError where there is
+    none, and for an address; it calls the argument by `key`.
+    """
+    if ADDRESS.match(images):
+        raise UserError(
+            f"{key}={images}: nothing is fetched from the network; download the images and "
+            "name their folder"
+        )
+    left_out: LeftOut = {}
+    if images == "-":
+        paths = _names(listed)
+    elif os.path.isdir(images):
+        paths, left_out = list_images(images)
+    elif os.path.lexists(images):
+        paths = [images]
+    elif glob.has_magic(images):
+        paths, left_out = _match(images)
+    else:
+        raise UserError(f"{key}={images}: there is no such file or folder")
+    if not paths:
+        where = "standard input names none" if images == "-" else "none is there"
+        reasons = "; ".join(filter(None, (where, summarize_left_out(left_out))))
+        raise UserError(f"{key}={images}: no picture, {reasons}")
+    return paths, left_out
+
+
+def list_images(*roots: str | Path) -> tuple[list[str], LeftOut]:
+    """List the images below folders, at any depth, and what is left out of them."""
+    left_out: LeftOut = {}
+    folders = _walk(map(str, roots), left_out)
+    files = [str(Path(folder, name)) for folder, names in folders for name in names]
+    spelt = {part for root in roots for part in Path(root).parts}
+    return _sort_out(files, spelt, image_suffixes(), left_out), left_out
+
+
+def _walk(roots: Iterable[str], left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
+    """Yield folders and the names of their files; linked folders last, no folder twice."""
+
+    def leave_out(error: OSError) -> None:
+        left_out.setdefault(CLOSED, []).append(error.filename)
+
+    tops, visited = list(roots), set()
+    for top in tops:  # which grows by links
+        for folder, subfolders, files in os.walk(top, onerror=leave_out):
+            real = os.path.realpath(folder)
+            inner, subfolders[:] = sorted(subfolders), []
+            if real in visited:
+                continue
+            visited.add(real)
+            yield folder, sorted(files)
+            for name in inner:
+                path = os.path.join(folder, name)
+                if LITTER.fullmatch(name):
+                    left_out.setdefault(HIDDEN, []).append(path)
+                elif not os.path.islink(path):
+                    subfolders.append(name)
+                elif (target := os.path.realpath(path)) not in visited:
+                    upwards = real.startswith(os.path.join(target, ""))
+                    (left_out.setdefault(LINKS, []) if upwards else tops).append(path)
+
+
+def _sort_out(
+    files: Iterable[str], spelt: Container[str], suffixes: Container[str], left_out: LeftOut
+) -> list[str]:
+    """Return the images among files, and add the others to `left_out`, but for texts.
+
+    `spelt` are names that are not left out where they are hidden.
+    """
+    images = []
+    for path in files:
+        suffix = os.path.splitext(path)[1].strip().lower()
+        hidden = any(LITTER.fullmatch(part) for part in Path(path).parts if part not in spelt)
+        if suffix in suffixes and not hidden:
+            images.append(path)
+        elif suffix in suffixes:
+            left_out.setdefault(HIDDEN, []).append(path)
+        elif not hidden and suffix not in TEXTS:  # captions and the like are no loss
+            left_out.setdefault(UNKNOWN if os.path.exists(path) else LINKS, []).append(path)
+    return images
+
+
+def count(kind: str, examples: Sequence[str]) -> str:
+    """Say how many there are of a kind, with the first five."""
+    more = ", …" if len(examples) > 5 else ""
+    return f"{kind} ({len(examples):,}): {', '.join(examples[:5])}{more}"
+
+
+def summarize_left_out(left_out: LeftOut) -> str:
+    """Say in one line how many files and folders were left out and why; "" where none was."""
+    parts = left_out.items()
+    return "; ".join(count(kind, list(map(os.path.basename, paths))) for kind, paths in parts)
+
+
+@functools.cache
+def image_suffixes() -> frozenset[str]:
+    """Return the endings, in lower case with the dot, of the formats that are read."""
+    from PIL import Image  # not above: its plugins are imported when they are needed
+
+    formats = Image.registered_extensions()
+    read = {name for name in Image.OPEN if name not in UNREAD_FORMATS} | {"MPO"}  # by JPEG's reader
+    return frozenset(MORE_SUFFIXES).union(end for end, name in formats.items() if name in read)
+
+
+def _names(text: bytes) -> list[str]:
+    once: dict[str, str] = {}
+    for line in text.split(b"\0") if b"\0" in text else text.splitlines():
+        if line.strip():
+            once.setdefault(os.path.normpath(name := os.fsdecode(line)), name)
+    return list(once.values())
+
+
+def _match(pattern: str) -> tuple[list[str], LeftOut]:
+    """Return the images that a pattern matches; a name or an ending that it spells out counts."""
+    left_out: LeftOut = {}
+    parts, ending = Path(pattern).parts, os.path.splitext(pattern)[1].lower()
+    folders = [""]
+    if "**" in parts:  # not by glob, which follows two links that lead back 2 ** 40 times
+        at = parts.index("**")
+        roots = glob.glob(os.path.join("", *parts[:at], "")) if at else ["."]
+        folders = [glob.escape(folder) for folder, _ in _walk(sorted(roots), left_out)]
+        pattern = os.path.join("", *parts[at + 1 :]) or "*"
+    found = [
+        path for folder in folders for path in sorted(glob.glob(os.path.join(folder, pattern)))
+    ]
+    files = [str(Path(path)) for path in found if not os.path.isdir(path)]
+    if "**" not in parts and (inner := [path for path in found if os.path.isdir(path)]):
+        left_out[MATCHED] = inner
+    suffixes = image_suffixes() | ({ending} if ending and not glob.has_magic(ending) else set())
+    return _sort_out(files, parts, suffixes, left_out), left_out

@@ -1,0 +1,130 @@
+"""Verification: a folder of pictures and captions enters, a report on what is wrong leaves.
+
+Nothing is repaired and nothing is written. The verb captioning/verify.py prints the report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from captioning import UserError
+from captioning.data.image_list import LEFT_OUT
+from captioning.data.readers import ERRORS, NOTES, CaptionFolder
+from captioning.data.records import SPLITS, Record
+from captioning.data.tokenizer import tokenize
+
+FEW = "pictures in the train or val split, which need two each"
+UNREADABLE = "pictures that cannot be decoded"
+LEAKED = "sets of equal picture files across splits"
+REPEATED = "sets of equal picture files within a split"
+ADVICE = ERRORS | {  # the kinds that need the user's hand
+    FEW: "name some in a column split, or try another data.split_seed",
+    UNREADABLE: "replace them, or go on without with data.skip_unreadable=true",
+    LEAKED: "scores would count what was trained on; keep each in one split",
+}
+KINDS = (*ADVICE, *NOTES, REPEATED, *LEFT_OUT)
+QUANTILES = {"shortest": 0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "longest": 1}
+
+
+class Report(NamedTuple):
+    """What is in a folder, and what is wrong with it; `str()` is the text to print.
+
+    `counts` are images and captions by split (None: in no split), `words` the words in a caption
+    from the shortest to the longest, `findings` all that is wrong, by kind.
+    """
+
+    root: str
+    counts: dict[str | None, tuple[int, int]]
+    words: list[int]
+    findings: dict[str, list[str]]
+
+    @property
+    def errors(self) -> list[str]:
+        """The kinds found that need the user's hand."""
+        return [kind for kind in ADVICE if self.findings.get(kind)]
+
+    def __str__(self) -> str:
+        lines = [self.root, "", f"{'split':8}{'images':>8}{'captions':>10}"]
+        for split, (images, captions) in self.counts.items():
+            lines.append(f"{split or 'none':8}{images:8,}{captions:10,}")
+        if self.words:
+            at = [self.words[int(share * (len(self.words) - 1))] for share in QUANTILES.values()]
+            words = ", ".join(f"{name} {n}" for name, n in zip(QUANTILES, at, strict=True))
+            lines += ["", f"words in a caption: {words}"]
+        lines.append("")
+        for kind in (kind for kind in KINDS if kind in self.findings):
+            lines += _finding(kind, self.findings[kind])
+        if UNREADABLE not in self.findings:
+            lines.append("the pictures were not opened: broken and equal ones are not looked for")
+        return "\n".join(lines)
+
+
+def _finding(kind: str, examples: Sequence[str]) -> list[str]:
+    mark, advice = "note" if examples else "ok", ""
+    if examples and kind in ADVICE:
+        mark, advice = "ERROR", f": {ADVICE[kind]}"
+    more = ["…"] if len(examples) > 5 else []
+    return [
+        f"{mark:6}{len(examples):7,}  {kind}{advice}",
+        *(f"{'':15}{example}" for example in [*examples[:5], *more]),
+    ]
+
+
+def verify(source: CaptionFolder | str | Path, images: bool = True) -> Report:
+    """Look for all that is wrong with a folder; `images` decodes every picture, to be sure.
+
+    Raises UserError where the folder is in no known layout or a file of it makes no sense.
+    """
+    folder = source if isinstance(source, CaptionFolder) else CaptionFolder(str(source))
+    records, findings = folder.read()
+    counts = {}
+    for split in (*SPLITS, None):
+        captions = [len(record.captions) for record in records if record.split == split]
+        counts[split] = len(captions), sum(captions)
+    findings[FEW] = [
+        f"{split}: {counts[split][0]} of {len(records):,} pictures"
+        for split in ("train", "val")
+        if counts[split][0] < 2
+    ]
+    if images:
+        findings |= check_pictures([record for record in records if record.split])
+    words = sorted(len(tokenize(caption)) for record in records for caption in record.captions)
+    return Report(str(folder.root), counts, words, findings)
+
+
+def check_pictures(records: Sequence[Record]) -> dict[str, list[str]]:
+    """Decode the picture of every record; find the broken ones and those with the same bytes."""
+    from tqdm import tqdm
+
+    unreadable, same = [], {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(_decode, [record.path for record in records])
+        bar = tqdm(results, "decoding", len(records), unit=" pictures", leave=False, disable=None)
+        for record, (digest, reason) in zip(records, bar, strict=True):
+            if reason:
+                unreadable.append(reason)
+            same.setdefault(digest, []).append(record)
+    findings: dict[str, list[str]] = {UNREADABLE: unreadable, LEAKED: [], REPEATED: []}
+    for equal in same.values():
+        if len(equal) > 1:
+            splits = {record.split for record in equal if record.split}
+            names = ", ".join(f"{record.image_id} ({record.split or 'none'})" for record in equal)
+            findings[LEAKED if len(splits) > 1 else REPEATED].append(names)
+    return findings
+
+
+def _decode(path: str) -> tuple[str, str]:
+    """Return a digest of the file, and why training and captioning cannot read it or ""."""
+    from captioning.data.image_files import load_image  # not above: NumPy and Pillow are heavy
+
+    try:
+        load_image(path)
+    except UserError as error:
+        return path, str(error)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), ""

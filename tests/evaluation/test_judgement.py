@@ -1,0 +1,105 @@
+"""A release of two pictures in the original format, and tau by counting pairs."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captioning import UserError
+from captioning.evaluation.judgement import Judged, agreement, read_crowd, read_expert
+
+FILES = {
+    "Flickr8k.token.txt": "dog.jpg#0\tA dog runs .\ndog.jpg#1\tA brown dog .\n"
+    "cat.jpg.1#0\tA cat\u2028sleeps .\ncat.jpg.1#1\tA grey cat .\n",
+    "ExpertAnnotations.txt": "dog.jpg\tcat.jpg.1#0\t1\t1\t2\ndog.jpg\tdog.jpg#1\t4\t4\t4\n"
+    "cat.jpg\tdog.jpg#0\t1\t2\t2\n",
+    "CrowdFlowerAnnotations.txt": "dog.jpg\tcat.jpg.1#1\t0.25\t1\t3\ndog.jpg\tdog.jpg#1\t1\t3\t0\n",
+}
+
+
+@pytest.fixture
+def release(tmp_path):
+    folder = tmp_path / "Flickr8k_text"
+    folder.mkdir()
+    for name, text in FILES.items():
+        (folder / name).write_text(text, "utf-8")
+    return tmp_path
+
+
+def test_experts_judge_captions_that_are_no_reference(release):
+    judged = read_expert(release)
+    assert judged.hypotheses == ["A cat\u2028sleeps .", "A dog runs ."]
+    assert judged.references == [
+        ["A dog runs .", "A brown dog ."],
+        ["A cat\u2028sleeps .", "A grey cat ."],
+    ]
+    assert judged.judgements.tolist() == [[1, 1, 2], [1, 2, 2]]
+
+
+def test_a_caption_that_the_crowd_judges_is_no_reference_of_its_picture(release):
+    judged = read_crowd(release)
+    assert judged.hypotheses == ["A grey cat .", "A brown dog ."]
+    assert judged.references == [["A dog runs ."]] * 2
+    assert judged.judgements.tolist() == [[0.25], [1]]
+
+
+def test_the_files_may_lie_in_the_folder_itself(release):
+    assert read_crowd(release / "Flickr8k_text").hypotheses
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_says_what_it_is_and_where_it_comes_from(release, name):
+    (release / "Flickr8k_text" / name).unlink()
+    with pytest.raises(UserError, match=rf"{name} is neither.*captioning\.download flickr8k"):
+        read_expert(release)
+        read_crowd(release)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("dog.jpg\tcat.jpg.1#0\t1\t1", r"Annotations.txt:1: 4 columns and not 5"),
+        ("dog.jpg\tcat.jpg.1#0\t1\t1\t5", r":1: .* is not from 1 to 4"),
+        ("dog.jpg\tcat.jpg.1#0\t1\t1\tgood", r":1: .* is not from 1 to 4"),
+        ("dog.jpg\tcat.jpg.1#7\t1\t1\t1", r"no caption of cat.jpg.1#7; is it cut short"),
+        ("cow.jpg\tdog.jpg#0\t1\t1\t1", r"no caption of cow.jpg"),
+        ("dog.jpg\tdog.jpg#0\t1\t1\t1", "holds no judgement"),
+        ("", "holds no judgement"),
+    ],
+)
+def test_a_line_that_does_not_fit_is_named(release, line, message):
+    (release / "Flickr8k_text" / "ExpertAnnotations.txt").write_text(line)
+    with pytest.raises(UserError, match=message):
+        read_expert(release)
+
+
+def by_counting(scores, marks, variant):
+    """Kendall 1938 and 1945, Stuart 1953: pairs in the same order less pairs in the other."""
+    pairs = [
+        (np.sign(scores[a] - scores[b]), np.sign(marks[a] - marks[b]))
+        for a, b in combinations(range(len(scores)), 2)
+    ]
+    difference = sum(first * second for first, second in pairs)
+    if variant == "b":
+        return difference / np.sqrt(np.prod([sum(side != 0) for side in np.array(pairs).T]))
+    least = min(len(set(scores)), len(set(marks)))
+    return 2 * difference / (len(scores) ** 2 * (least - 1) / least)
+
+
+MARKS = st.lists(st.integers(1, 4), min_size=3, max_size=3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), MARKS), min_size=2, max_size=8))
+def test_agreement_counts_each_judgement_as_a_pair_of_its_own(rows):
+    scores, marks = [row[0] / 5 for row in rows], np.array([row[1] for row in rows], float)
+    judged = Judged([""] * len(rows), [[""]] * len(rows), marks)
+    repeated = [score for score in scores for _ in range(3)]
+    for variant in "bc":
+        if len(set(scores)) == 1 or len(np.unique(marks)) == 1:
+            with pytest.raises(UserError, match="nothing to rank"):
+                agreement(scores, judged, variant)
+        else:
+            expected = by_counting(repeated, marks.ravel(), variant)
+            assert agreement(scores, judged, variant) == pytest.approx(expected)

