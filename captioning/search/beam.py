@@ -69,7 +69,7 @@ def beam_search(
     arXiv 1609.08144, eq. 14 without the constant), 0 for none. `<pad> <bos> <unk>` are never
     emitted; `constrained_log_probs` explains `min_length`, `max_length` and `no_repeat_ngram`. The
     beam is split into `groups`, kept apart by `diversity` nats (see `best_of_groups`) that no score
-    shows; two groups may find the same sentence. Where fewer than `width` sentences exist, the rest are
+    shows; two groups may find the same sentence. With fewer than `width` sentences, the rest are
     empty and score -inf. Raises UserError where `groups` does not divide `width`.
     """
     if width % groups:
