@@ -168,8 +168,7 @@ def group_node(group: str, name: str, options: dict[str, str]) -> dict[str, Any]
     from omegaconf import OmegaConf
 
     from captioning import UserError
-    from captioning.config.build import resolve_config
-    from captioning.config.compose import CONF
+    from captioning.config.compose import CONF, resolve_config
 
     known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     if not name and not options:

@@ -27,14 +27,16 @@ def main(cfg: DictConfig) -> None:
 
 def encode(cfg: DictConfig) -> None:
     """Encode what no other process has taken, wait for the others, say what there is."""
-    from captioning.config.build import build, resolve_config
+    from captioning.config.build import build
+    from captioning.config.compose import resolve_config
     from captioning.features.datamodule import open_store, split_records
     from captioning.features.store import PER_SHARD
 
     start = time.monotonic()
-    check_places(resolve_config(cfg))
+    config = resolve_config(cfg)
+    check_places(config)
     device = device_of(cfg.device)
-    source = build(cfg.data)
+    source = build(config["data"], "data")
     source.prepare()
     records = split_records(source)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's
@@ -42,7 +44,7 @@ def encode(cfg: DictConfig) -> None:
     share = -(-len(records) // (4 * world_size)) if world_size > 1 else PER_SHARD
     records, store = open_store(
         records,
-        build(cfg.encoder),
+        build(config["encoder"], "encoder"),
         cfg.features_root,
         device,
         source.skip_unreadable,

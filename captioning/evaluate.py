@@ -49,7 +49,7 @@ def evaluate(cfg: DictConfig) -> None:
     origin = provenance(torch.device(options["device"]))
     torch.manual_seed(options["seed"])
     search = build(options["search"])
-    rerank = build(options["rerank"]) if options["rerank"] else None
+    rerank = build(options["rerank"]) if options.get("rerank") else None
     if rerank and options["split"] == "train":
         raise UserError("rerank=neighbours would read the images' own captions; type split=dev")
     readable, entrants, text_encoder, is_true = load(options)
@@ -72,7 +72,7 @@ def evaluate(cfg: DictConfig) -> None:
         "split": options["split"],
         "pictures": len(records),
         "search": {key: value for key, value in options["search"].items() if key != "_partial_"},
-        "rerank": options["rerank"],
+        "rerank": options.get("rerank"),
         "seconds": round(time.monotonic() - start, 1),
         "systems": described,
         **measured,
@@ -86,7 +86,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     """Return the config in plain types. Raises UserError where it asks for what cannot be."""
     import torch
 
-    from captioning.config.build import resolve_config
+    from captioning.config.compose import resolve_config
     from captioning.data.records import SPLITS
     from captioning.metrics.score_table import JAVA, TABLE, keys_from
 

@@ -23,7 +23,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from captioning.config.cli import run_verb
 from captioning.config.compose import CONF, checked_configs, key_of
-from captioning.train import train
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -50,7 +49,8 @@ def main(cfg: DictConfig) -> None:
 def tune(cfg: DictConfig) -> None:
     """Join the study, run trials until there are enough, say what came of it."""
     from captioning import UserError
-    from captioning.config.build import build, resolve_config
+    from captioning.config.build import build
+    from captioning.config.compose import resolve_config
     from captioning.metrics.score_table import mode_of
 
     try:
@@ -100,7 +100,9 @@ def shared_config(fixed: Sequence[str], space: Mapping[str, Any]) -> dict[str, A
     """
     import optuna
 
-    from captioning.config.build import build, check_config, resolve_config
+    from captioning.config.build import build
+    from captioning.config.compose import resolve_config
+    from captioning.config.schema import check_config
     from captioning.features.datamodule import split_records
     from captioning.sweeps.study import suggest
 
@@ -109,7 +111,7 @@ def shared_config(fixed: Sequence[str], space: Mapping[str, Any]) -> dict[str, A
     cfg = hydra.compose("config", list(fixed))
     records = None
     if not any(key_of(key).split(".")[0] == "data" for key in space):
-        source = build(cfg.data)
+        source = build(resolve_config(cfg.data), "data")
         source.prepare()
         images = sorted((one.image_id, one.split, one.captions) for one in split_records(source))
         captions = sum(len(one[2]) for one in images)
@@ -129,8 +131,10 @@ def run_trial(
     import gc
 
     from captioning import UserError
+    from captioning.config.compose import resolve_config
     from captioning.sweeps.pruning import Pruning
     from captioning.sweeps.study import suggest
+    from captioning.training.run import train
 
     own = folder / f"trial-{trial.number}"
     overrides = [*fixed, *written(suggest(trial, space))]
@@ -140,7 +144,7 @@ def run_trial(
     OmegaConf.save(overrides, own / ".hydra" / "overrides.yaml")
     gc.collect()  # the model before this one
     with (own / "report.txt").open("w", encoding="utf-8") as report, redirect_stdout(report):
-        score = train(cfg, callbacks=[Pruning(trial, cfg.monitor)])
+        score = train(resolve_config(cfg), callbacks=[Pruning(trial, cfg.monitor)])
     if score is None:
         raise UserError(f"the trial ended without {cfg.monitor}")
     return score

@@ -23,8 +23,9 @@ from verbs import run
 import captioning
 from captioning import UserError
 from captioning.captioner import read_checkpoint
-from captioning.config.build import build, check_config, resolve_config
-from captioning.config.compose import checked_configs
+from captioning.config.build import build
+from captioning.config.compose import checked_configs, resolve_config
+from captioning.config.schema import check_config
 from captioning.config.trust import RefusedError, check_places
 from captioning.data.fetch import unpack
 from captioning.features.weights import read_state_dict

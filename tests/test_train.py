@@ -16,9 +16,10 @@ from verbs import TINY, run
 
 from captioning import UserError
 from captioning.captioner import Captioner, read_checkpoint
-from captioning.train import train
+from captioning.config.compose import resolve_config
 from captioning.training.checkpoint_io import keep_metrics
 from captioning.training.folder_lock import claim_folder
+from captioning.training.run import train
 
 pytestmark = pytest.mark.slow
 
@@ -175,7 +176,7 @@ def test_what_is_wrong_is_said_before_training(folder, monkeypatch, tmp_path, op
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(UserError, match=re.escape(told)):
-        train(composed(*TINY, "data.root=data", f"run_dir={tmp_path}", *options))
+        train(resolve_config(composed(*TINY, "data.root=data", f"run_dir={tmp_path}", *options)))
     assert not list(tmp_path.glob("*.ckpt"))
 
 
@@ -229,9 +230,9 @@ def test_a_decoder_that_cannot_be_is_told_before_pictures_are_encoded(
 ):
     monkeypatch.chdir(folder)
     places = [f"datamodule.features_root={tmp_path}/features", f"run_dir={tmp_path}"]
-    monkeypatch.setattr("captioning.train.check_places", lambda _: None)
+    monkeypatch.setattr("captioning.training.run.check_places", lambda _: None)
     with pytest.raises(UserError, match=told):
-        train(composed(*TINY, "data.root=data", *options, *places))
+        train(resolve_config(composed(*TINY, "data.root=data", *options, *places)))
     assert not (tmp_path / "features").exists()
 
 

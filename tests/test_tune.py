@@ -13,8 +13,7 @@ from postgres import PASSWORD, postgresql
 from verbs import TINY, run
 
 from captioning import UserError
-from captioning.config.build import resolve_config
-from captioning.config.compose import CONF, checked_configs, differences
+from captioning.config.compose import CONF, checked_configs, differences, resolve_config
 from captioning.sweeps.study import open_study, store_config
 from captioning.tune import shared_config, tune
 

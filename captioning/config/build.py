@@ -1,6 +1,7 @@
-"""From a config to objects: every `instantiate` of the project, and the checks before it.
+"""Make objects of config nodes: every `instantiate` of the project.
 
-Only the verbs and this file see a config; classes take plain arguments.
+Configs are plain dicts here (compose.py reads them, schema.py checks them); the classes take plain
+arguments.
 """
 
 from __future__ import annotations
@@ -11,28 +12,22 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from captioning import UserError
-from captioning.config.schema import check, check_value, locate, missing_extra_error
-from captioning.config.trust import sentence
+from captioning.config.schema import check_node, locate, missing_extra_error
 from captioning.features.datamodule import CaptionDataModule
 from captioning.models.decoder import Decoder
 
 
-def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
-    """Make the object that a config node names by `_target_`, from plain arguments only.
+def build(node: Mapping[str, Any], where: str = "", **arguments: Any) -> Any:
+    """Make the object that a plain config node names by `_target_`; `where` names it in errors.
 
-    Raises UserError, before anything is made, for a name or a value that cannot be (targets.py);
+    Raises UserError, before anything is made, for a name or a value that cannot be (schema.py);
     where a constructor does; and where an optional package is not installed.
     """
-    where = str(node._get_full_key(None)) if isinstance(node, DictConfig) else ""
-    if isinstance(node, DictConfig):
-        node = resolve_config(node)
-    check(node, where, {key: one for key, one in arguments.items() if key[0] != "_"})
+    check_node(node, where, {key: value for key, value in arguments.items() if key[0] != "_"})
     try:
         return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
@@ -44,43 +39,22 @@ def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
         if cause:
             raise missing_extra_error(node["_target_"], cause) from None
         if isinstance(error.__cause__, TypeError | ValueError | MisconfigurationException):
-            why = str(error.__cause__).splitlines()[0]
-            raise UserError(f"{where or node['_target_']} cannot be made: {why}") from error
+            reason = str(error.__cause__).splitlines()[0]
+            raise UserError(f"{where or node['_target_']} cannot be made: {reason}") from error
         raise
 
 
-def check_config(config: Mapping[str, Any]) -> None:
-    """Check all that a training makes of its config, before any of it is made.
+def build_stored(node: Mapping[str, Any], stage: str, **arguments: Any) -> Any:
+    """Make what a checkpoint names, which may be a stranger's: a class of `captioning.<stage>`.
 
-    Raises UserError for the first key whose name or value cannot be.
+    Nothing inside the node is made, whatever it names. Raises UserError for anything else.
     """
-    kinds = {"seed": int, "monitor": str, "trainer": dict}
-    kinds |= {"run_dir": str, "ckpt_path": str | None}
-    for key, hint in kinds.items():
-        check_value(key, config.get(key), hint)
-    groups = ("data", "encoder", "model", "datamodule", "training")
-    nodes = {group: config.get(group) for group in groups}
-    for group in ("callbacks", "logger"):
-        many = config.get(group) or {}
-        nodes |= {f"{group}.{name}": node for name, node in many.items() if node}
-    for where, node in nodes.items():
-        check(node, where)
-    locate(config["model"]["_target_"], "models")
-
-
-def build_data(cfg: DictConfig, device: str) -> CaptionDataModule:
-    """Make the data source, the encoder and the LightningDataModule around them."""
-    return build(
-        cfg.datamodule,
-        source=build(cfg.data),
-        encoder=build(cfg.encoder),
-        device=device,
-        seed=cfg.seed,
-    )
+    locate(node.get("_target_"), stage)
+    return build(node, _recursive_=False, **arguments)
 
 
 def build_decoder(model: Mapping[str, Any], vocabulary_size: int, feature_dim: int) -> Decoder:
-    """Make a decoder from a checkpoint's config or the user's; raise UserError if it is none."""
+    """Make the decoder of a checkpoint's config or the user's. Raises UserError if it is none."""
     sizes = {"vocabulary_size": vocabulary_size, "feature_dim": feature_dim}
     decoder = build_stored(model, "models", **sizes)
     if not isinstance(decoder, Decoder):
@@ -94,13 +68,16 @@ def build_decoder(model: Mapping[str, Any], vocabulary_size: int, feature_dim: i
     return decoder
 
 
-def build_stored(node: Mapping[str, Any], stage: str, **arguments: Any) -> Any:
-    """Make what a checkpoint names, which may be a stranger's: a class of that stage only.
-
-    Nothing inside the node is made, whatever it names. Raises UserError for anything else.
-    """
-    locate(node.get("_target_"), stage)
-    return build(node, _recursive_=False, **arguments)
+def build_data(config: Mapping[str, Any], device: str) -> CaptionDataModule:
+    """Make the data source, the encoder and the LightningDataModule around them."""
+    return build(
+        config["datamodule"],
+        "datamodule",
+        source=build(config["data"], "data"),
+        encoder=build(config["encoder"], "encoder"),
+        device=device,
+        seed=config["seed"],
+    )
 
 
 def check_weights(
@@ -123,14 +100,3 @@ def check_weights(
     wanted = {key: tuple(value.shape) for key, value in decoder.state_dict().items()}
     if differ := sorted(set(wanted.items()) ^ set(shapes.items())):
         raise ValueError(f"{differ[0][0]} is not of the size that its config says")
-
-
-def resolve_config(cfg: DictConfig) -> dict[Any, Any]:
-    """Return the resolved config as plain Python types, as checkpoints hold it."""
-    try:
-        if missing := sorted(OmegaConf.missing_keys(cfg)):
-            key = cfg._get_full_key(missing[0])
-            raise UserError(f"{key} is missing; type {key}=…")
-        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise UserError(sentence(error)) from None

@@ -1,6 +1,6 @@
-"""Compose the config of a command: Hydra's loader, which takes known keys only and asks guard.py.
+"""Read the config of a command: Hydra's loader, which takes known keys only, checked by trust.py.
 
-Nothing of this process changes before a command starts, and nothing after it has ended.
+Importing changes nothing in the process, and a command leaves it as it was.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from captioning import UserError
@@ -27,8 +28,8 @@ from captioning.config.trust import (
     RefusedError,
     check_hydra,
     check_search_path,
+    error_text,
     read_variable,
-    sentence,
 )
 
 # Beside the package in a checkout, inside it in a wheel.
@@ -37,12 +38,12 @@ CONF = next(
     for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf")
     if folder.is_dir()
 )
-ADDING = ("experiment", "sweep")  # groups whose files set keys of other groups
-# Nodes whose keys are the business of Hydra's plug-ins, of logging, and of a search.
+GLOBAL_GROUPS = ("experiment", "sweep")  # their files set keys of other groups
+# Nodes whose keys Hydra's plug-ins, logging and a search check themselves.
 OPEN = ("launcher", "sweeper", "callbacks", "job_logging", "hydra_logging", "runtime", "overrides")
 OPEN = (*(f"hydra.{name}" for name in OPEN), "hydra.job.env_set", "tune.space")
-NAMED = ("callbacks.", "logger.")  # hold as many objects as there are, each under any name
-SIMILAR = 0.75  # of difflib, for a misspelt key
+NAMED = ("callbacks.", "logger.")  # hold any number of objects, each under any name
+SIMILARITY = 0.75  # of difflib, for a misspelt key
 
 
 @contextmanager
@@ -82,7 +83,7 @@ class CheckedLoader(ConfigLoaderImpl):
         try:
             # A group has its place in the defaults list: + would choose a second one.
             is_group = self.repository.group_exists
-            typed = [one.lstrip("+") if is_group(key_of(one)) else one for one in overrides]
+            typed = [each.lstrip("+") if is_group(key_of(each)) else each for each in overrides]
             if config_name is not None:
                 check_search_path(self.repository.load_config(config_name), typed)
             try:
@@ -95,7 +96,7 @@ class CheckedLoader(ConfigLoaderImpl):
                     group = key_of(missing[2])
                     raise UserError(f"there is no {group} to choose here: leave it out") from None
                 # With ++, as one job of a sweep may have that key and another may not.
-                typed = [f"++{one}" if one == missing[2] else one for one in typed]
+                typed = [f"++{each}" if each == missing[2] else each for each in typed]
                 return self.load_configuration(config_name, typed, run_mode, **options)
             check_hydra(cfg, typed)
             if run_mode == RunMode.RUN:  # of a multirun, each job, before any of them starts
@@ -103,7 +104,7 @@ class CheckedLoader(ConfigLoaderImpl):
         except HydraException:
             raise  # a sentence already
         except Exception as error:  # nonsense in an override ends in many ways
-            raise RefusedError(f"error: {sentence(error)}") from None
+            raise RefusedError(f"error: {error_text(error)}") from None
         return cfg
 
     def check_keys(self, cfg: DictConfig, config_name: str | None, typed: Sequence[str]) -> None:
@@ -113,13 +114,18 @@ class CheckedLoader(ConfigLoaderImpl):
         experiment or a sweep adds must be an argument of what its node names by `_target_`.
         """
         choices = cfg.hydra.runtime.choices
-        if not (any(map(choices.get, ADDING)) or any(one.startswith("+") for one in typed)):
+        adds = any(each.startswith("+") for each in typed)
+        if not adds and not any(map(choices.get, GLOBAL_GROUPS)):
             return
         groups = {group: choice for group, choice in choices.items() if "/" not in group}
-        options = [one for one in typed if one.startswith("hydra.searchpath=")]
-        options += [f"{key}={one}" for key, one in groups.items() if one and key not in ADDING]
-        plain = super().load_configuration(config_name, options, RunMode.RUN)
-        known = dict(_nodes(groups | OmegaConf.to_container(plain)))
+        options = [each for each in typed if each.startswith("hydra.searchpath=")]
+        options += [
+            f"{group}={choice}"
+            for group, choice in groups.items()
+            if choice and group not in GLOBAL_GROUPS
+        ]
+        unchanged = super().load_configuration(config_name, options, RunMode.RUN)
+        known = dict(_nodes(groups | OmegaConf.to_container(unchanged)))
         for path, node in _nodes(OmegaConf.to_container(cfg)):
             for key in node:
                 if key in known.get(path, ()) or key in self.arguments(path, node):
@@ -133,9 +139,9 @@ class CheckedLoader(ConfigLoaderImpl):
                 raise UserError(f"there is no key {path}{key}; {hint}")
 
     def arguments(self, path: str, node: Mapping[str, Any]) -> set[str]:
-        """Return the keys that something reads in a node, also those that its YAML leaves out."""
+        """Return the keys that something reads in a node, with those that its YAML leaves out."""
         if path in NAMED:
-            return {key for key, one in node.items() if isinstance(one, dict) and "_target_" in one}
+            return {key for key, value in node.items() if "_target_" in (value or ())}
         if path == "trainer.":
             from pytorch_lightning import Trainer as target
         elif "_target_" in node:
@@ -143,47 +149,61 @@ class CheckedLoader(ConfigLoaderImpl):
         else:
             return set()
         parameters = inspect.signature(target).parameters
-        takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+        takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
         return {"_target_", "_partial_", "_recursive_", *parameters, *(node if takes_any else ())}
 
     def closest(
         self, path: str, node: Mapping[str, Any], key: str, known: Mapping[str, Mapping]
     ) -> str:
-        """Return what is most like a key that nothing reads, "" where nothing is.
+        """Return the known key most like one that nothing reads, "" for none.
 
         In its own node, else among the keys of the config, else among all arguments.
         """
         own = sorted({*known.get(path, ()), *self.arguments(path, node)})
-        if like := difflib.get_close_matches(key, own, 1, SIMILAR):
-            return path + like[0]
+        if matches := difflib.get_close_matches(key, own, 1, SIMILARITY):
+            return path + matches[0]
         places = [place for place in known if not place.startswith("hydra.")]
         places.sort(key=lambda place: (place in NAMED, place.count(".")))  # the likeliest first
         for names_of in (known.get, lambda place: self.arguments(place, known[place])):
             paths = {name: place + name for place in reversed(places) for name in names_of(place)}
-            if like := difflib.get_close_matches(key, paths, 1, SIMILAR):
-                return paths[like[0]]
+            if matches := difflib.get_close_matches(key, paths, 1, SIMILARITY):
+                return paths[matches[0]]
         return ""
 
 
+def resolve_config(cfg: DictConfig) -> dict[str, Any]:
+    """Return the resolved config as plain Python types, as checkpoints hold it.
+
+    Raises UserError for a value that is missing or cannot be resolved.
+    """
+    try:
+        if missing := sorted(OmegaConf.missing_keys(cfg)):
+            key = cfg._get_full_key(missing[0])
+            raise UserError(f"{key} is missing; type {key}=…")
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(error_text(error)) from None
+
+
 def key_of(override: str) -> str:
-    """Return what a command-line override sets."""
+    """Return the key that a command-line override sets."""
     return override.lstrip("+~").partition("=")[0]
 
 
 def _nodes(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield each node and where it is, `model.`, "" the whole config, all but those in OPEN.
+    """Yield the path (`model.`, "" for the whole config) and the node of all nodes but OPEN.
 
-    What is inside an argument is the business of its class, unless that is made, too.
+    An argument that is a mapping without `_target_` is not looked into.
     """
     yield path, node
     for key, value in node.items():
-        is_made = isinstance(value, Mapping) and ("_target_" in value or "_target_" not in node)
-        if is_made and path + key not in OPEN:
+        is_node = isinstance(value, Mapping) and ("_target_" in value or "_target_" not in node)
+        if is_node and path + key not in OPEN:
             yield from _nodes(value, f"{path}{key}.")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return a line for each key, in dots, whose value is another one."""
+    """Return a line `key: old → new` for each key, with dots, whose value differs."""
     lines = []
     for key in dict.fromkeys([*old, *new]):
         before, after = old.get(key, "absent"), new.get(key, "absent")

@@ -1,7 +1,7 @@
-"""What a config may name, and with which values: a node is checked whole before any of it is made.
+"""Check what a config names and which values it gives, before anything is made of it.
 
 `_target_` can name the classes of a few packages and the searches, nothing else that Python could
-find; values must suit the signature of what they are for. Next: build.py makes it.
+import; values must suit the signature of the target and RANGES.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ CLASSES = (
     "captioning.features",
     "captioning.models",
     "captioning.search",
-    "captioning.training",
-    "captioning.web.gallery",
-    "captioning.sweeps.pruning",
     "captioning.metrics",
+    "captioning.training",
+    "captioning.web",
     "pytorch_lightning.callbacks",
     "pytorch_lightning.loggers.CSVLogger",  # others send what they log to where a config says
     "pytorch_lightning.loggers.TensorBoardLogger",
@@ -38,28 +37,44 @@ CLASSES = (
 )
 FUNCTIONS = ("captioning.search", "captioning.metrics.consensus")
 METHOD = "hydra.utils.get_method"  # whose `path` is one of FUNCTIONS
+MOVED = ("captioning.callbacks", "captioning.models.module", "captioning.models.risk")  # in 0.2
 
-# The same word means the same everywhere: the least and the most that it can be.
-RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(
-        ("batch_size", "min_count", "image_size", "images", "samples", "risk_epochs"), (1, math.inf)
-    ),
-    **dict.fromkeys(("width", "groups", "max_length"), (1, 1000)),
+POSITIVE, NOT_NEGATIVE, SIZE, FRACTION = (1, math.inf), (0, math.inf), (1, 1 << 16), (0, 1)
+RANGES: dict[str, tuple[float, float]] = {  # a key means the same wherever it is
+    "batch_size": POSITIVE,
+    "min_count": POSITIVE,
+    "image_size": POSITIVE,
+    "images": POSITIVE,
+    "samples": POSITIVE,
+    "risk_epochs": POSITIVE,
+    "width": (1, 1000),
+    "groups": (1, 1000),
+    "max_length": (1, 1000),
+    "embed_dim": SIZE,
+    "hidden_dim": SIZE,
+    "num_layers": SIZE,
+    "heads": SIZE,
+    "min_length": NOT_NEGATIVE,
+    "no_repeat_ngram": NOT_NEGATIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "diversity": NOT_NEGATIVE,
+    "sharpness": NOT_NEGATIVE,
+    "n_startup_trials": NOT_NEGATIVE,
+    "n_warmup_steps": NOT_NEGATIVE,
+    "learning_rate": (1e-12, math.inf),
+    "risk_learning_rate": (1e-12, math.inf),
+    "temperature": (1e-12, math.inf),
     "likelihood": (0, 1000),
     "max_images": (2, math.inf),
-    **dict.fromkeys(("embed_dim", "hidden_dim", "num_layers", "heads"), (1, 1 << 16)),
-    **dict.fromkeys(("min_length", "no_repeat_ngram", "weight_decay"), (0, math.inf)),
-    **dict.fromkeys(
-        ("diversity", "sharpness", "n_startup_trials", "n_warmup_steps"),
-        (0, math.inf),
-    ),
-    **dict.fromkeys(("learning_rate", "risk_learning_rate", "temperature"), (1e-12, math.inf)),
     "ridge": (1e-2, 1000),  # less is lost among float32's digits
-    **dict.fromkeys(("warmup", "dropout", "label_smoothing", "top_p"), (0, 1)),
+    "warmup": FRACTION,
+    "dropout": FRACTION,
+    "label_smoothing": FRACTION,
+    "top_p": FRACTION,
     "seed": (0, 2**32 - 1),
 }
 
-WORDS = {
+TYPE_NAMES = {
     int: "a whole number",
     float: "a number",
     str: "text",
@@ -70,83 +85,118 @@ WORDS = {
 }
 
 
-def locate(target: object, stage: str | None = None) -> Callable[..., Any]:
-    """Return what `target` names: a class of that stage of ours, or whatever a config may name.
+def check_config(config: Mapping[str, Any]) -> None:
+    """Check every node and value that a training is made of, before any of it is made.
 
-    Its text must lie in an allowed package before anything is imported, and so must the place
-    where what was found is defined: captioning.config.build.inspect.os.system is in neither. Raises
-    UserError for the rest.
+    Raises UserError for the first that cannot be.
+    """
+    hints = {"seed": int, "monitor": str, "trainer": dict, "run_dir": str, "ckpt_path": str | None}
+    for key, hint in hints.items():
+        check_value(key, config.get(key), hint)
+    for group in ("data", "encoder", "model", "datamodule", "training"):
+        check_node(config.get(group), group)
+    for group in ("callbacks", "logger"):
+        for name, node in (config.get(group) or {}).items():
+            if node:
+                check_node(node, f"{group}.{name}")
+    locate(config["model"]["_target_"], "models")
+
+
+def locate(target: object, stage: str | None = None) -> Callable[..., Any]:
+    """Import what `target` names: a class of `captioning.<stage>`, or all that a config may name.
+
+    The name must lie in an allowed package before anything is imported, and the module that
+    defines the object must, too: captioning.config.build.inspect.os.system fails both. Raises
+    UserError for anything else.
     """
     name = str(target)
-    home = ".".join(name.split(".")[:2])
+    package = ".".join(name.split(".")[:2])
+    allowed = {(f"captioning.{stage}",): type} if stage else {CLASSES: type}
+    if not stage:
+        allowed[FUNCTIONS] = types.FunctionType
     try:
-        if _within(name, TRUSTED) or (name == METHOD and not stage):
+        if _is_within(name, TRUSTED) or (name == METHOD and not stage):
             return get_object(name)
-        kinds = {CLASSES: type, FUNCTIONS: types.FunctionType}
-        for allowed, kind in {(f"captioning.{stage}",): type}.items() if stage else kinds.items():
-            found = get_object(name) if _within(name, allowed) else None
-            if isinstance(found, kind) and _within(found.__module__, [home]):
-                return found
+        for packages, kind in allowed.items():
+            located = get_object(name) if _is_within(name, packages) else None
+            if isinstance(located, kind) and _is_within(located.__module__, [package]):
+                return located
     except ModuleNotFoundError as error:
         if not name.startswith(str(error.name)):  # an optional package that it needs
             raise missing_extra_error(name, error) from None
     except (ImportError, AttributeError, ValueError):
-        pass  # there is nothing of that name
-    package, known = name.partition(".")[0], f"captioning.{stage}" if stage else "those packages"
-    own = package != "captioning" and package not in sys.stdlib_module_names
+        pass  # nothing has that name
+    if _is_within(name, MOVED):
+        leaf = name.rpartition(".")[2]
+        raise UserError(f"_target_={name} has moved; conf/ has the new name of {leaf}")
+    top = name.partition(".")[0]
+    home = f"captioning.{stage}" if stage else "those packages"
+    hint = ""
+    if top != "captioning" and top not in sys.stdlib_module_names:
+        hint = f"; your own package takes CAPTIONING_TRUST={top} before the command"
     raise UserError(
-        f"_target_={name} is not a class of {known} that a config may name (SECURITY.md)"
-        + (f"; your own package takes CAPTIONING_TRUST={package} before the command" if own else "")
+        f"_target_={name} is not a class of {home} that a config may name (SECURITY.md){hint}"
     )
 
 
-def check(node: Any, where: str, given: Mapping[str, Any] | None = None) -> None:
-    """Raise UserError for what cannot be made of a plain node, at any depth, `given` the rest."""
+def check_node(node: Any, where: str, arguments: Mapping[str, Any] | None = None) -> None:
+    """Raise UserError unless `_target_` can be called with a plain node and these `arguments`.
+
+    Nodes and values inside are checked, too, at any depth.
+    """
     if not isinstance(node, Mapping):
         raise UserError(f"{where}={node}: it is a mapping with a _target_, as in conf/")
+    arguments = arguments or {}
     target = locate(node.get("_target_"))
     if node["_target_"] == METHOD:
         locate(node.get("path"))
     parameters = inspect.signature(target).parameters
-    hints = _hints(target)
-    more = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-    for key, value in {**node, **(given or {})}.items():
+    hints = _type_hints(target)
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    for key, value in {**node, **arguments}.items():
         if key in ("_target_", "_partial_", "_recursive_"):
             continue
-        if not isinstance(key, str) or (key not in parameters and not more):
+        if not isinstance(key, str) or (key not in parameters and not takes_any):
             close = difflib.get_close_matches(str(key), list(parameters), 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise UserError(f"{where}: {node['_target_']} has no {key}{hint}")
         path = f"{where}.{key}" if where else key
-        if key in node and key in (given or {}):
+        if key in node and key in arguments:
             raise UserError(f"{path} is not for a config to say: leave it out")
-        check_value(path, value, hints.get(key, Any), inside=key in node)
+        check_value(path, value, hints.get(key, Any), is_config=key in node)
 
 
-def check_value(where: str, value: Any, hint: Any = Any, inside: bool = True) -> None:
-    """Raise UserError where a value does not suit `hint` and its RANGES, and for what is inside."""
-    if inside and isinstance(value, Mapping) and "_target_" in value:
-        check(value, where)
+def check_value(where: str, value: Any, hint: Any = Any, is_config: bool = True) -> None:
+    """Raise UserError unless a value suits `hint` and RANGES; one of a config at any depth."""
+    if is_config and isinstance(value, Mapping) and "_target_" in value:
+        check_node(value, where)
         return
-    if not fits(value, hint):
-        raise UserError(f"{where}={value}: it is {' or '.join(dict.fromkeys(words(hint)))}")
+    if not _has_type(value, hint):
+        raise UserError(f"{where}={value}: it is {' or '.join(dict.fromkeys(_type_names(hint)))}")
     low, high = RANGES.get(where.rpartition(".")[2], (-math.inf, math.inf))
     if type(value) in (int, float) and not low <= value <= high:
-        raise UserError(
-            f"{where}={value}: it is {f'{low:g} to {high:g}'.replace('to inf', 'or more')}"
-        )
-    if inside and isinstance(value, Mapping | list):
-        for name, one in value.items() if isinstance(value, Mapping) else enumerate(value):
-            check_value(f"{where}.{name}", one)
+        limits = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+        raise UserError(f"{where}={value}: it is {limits}")
+    if is_config and isinstance(value, Mapping | list):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            check_value(f"{where}.{key}", inner)
 
 
-def fits(value: Any, hint: Any) -> bool:
-    """Tell whether a value suits a type hint; a whole number is a number, True is neither."""
+def missing_extra_error(target: object, error: ModuleNotFoundError) -> UserError:
+    """Return the error that says what to install."""
+    return UserError(
+        f"{target} needs a package that is not installed ({error}); the extras are "
+        "pip install 'captioning[offline,tensorboard,wandb]'"
+    )
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    """Tell whether a value suits a type hint; an int is a float, but True is neither."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        return any(fits(value, one) for one in parts)
+        return any(_has_type(value, part) for part in parts)
     if origin is Literal:
-        return any(value == one and type(value) is type(one) for one in parts)
+        return any(value == part and type(value) is type(part) for part in parts)
     if hint is float:
         return type(value) in (int, float) and math.isfinite(value)
     if hint in (int, str, bool):
@@ -154,39 +204,29 @@ def fits(value: Any, hint: Any) -> bool:
     if not isinstance(origin or hint, type):  # Any, and what only a type checker knows
         return True
     try:
-        right = isinstance(value, origin or hint)
-    except TypeError:  # a protocol that cannot be asked
+        if not isinstance(value, origin or hint):
+            return False
+    except TypeError:  # a protocol that isinstance does not take
         return True
-    return right and (
-        not isinstance(value, list) or not parts or all(fits(one, parts[0]) for one in value)
-    )
+    return not (isinstance(value, list) and parts) or all(_has_type(v, parts[0]) for v in value)
 
 
-def words(hint: Any) -> list[str]:
-    """Say in words what a hint takes."""
+def _type_names(hint: Any) -> list[str]:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        return [word for one in parts for word in words(one)]
+        return [name for part in parts for name in _type_names(part)]
     if origin is Literal:
-        return [str(one) for one in parts]
+        return [str(part) for part in parts]
     kind = origin or hint
-    return [WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")]
+    return [TYPE_NAMES.get(kind, f"a {getattr(kind, '__name__', kind)}")]
 
 
-def missing_extra_error(target: object, error: ModuleNotFoundError) -> UserError:
-    """Say what to install."""
-    return UserError(
-        f"{target} needs a package that is not installed ({error}); the extras are "
-        "pip install 'captioning[offline,tensorboard,wandb]'"
-    )
-
-
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+def _type_hints(target: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
-    except (NameError, TypeError):  # names that are there for a type checker only
+    except (NameError, TypeError):  # names that exist for a type checker only
         return {}
 
 
-def _within(name: object, packages: Iterable[str]) -> bool:
-    return any(name == one or str(name).startswith(f"{one}.") for one in packages)
+def _is_within(name: object, packages: Iterable[str]) -> bool:
+    return any(name == package or str(name).startswith(f"{package}.") for package in packages)

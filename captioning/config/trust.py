@@ -1,7 +1,7 @@
-"""What a config file may not do, whoever wrote it: run code, write elsewhere, read the environment.
+"""Refuse what a config file may not do: run code, write elsewhere, read the environment.
 
-Hydra composes a config; it is refused before Hydra acts on it. A person allows more by what is
-typed, or with CAPTIONING_TRUST, which no file can set. Next: targets.py.
+Hydra's own nodes are checked before Hydra acts on them. A person allows more by what is typed, or
+with CAPTIONING_TRUST, which no file can set (SECURITY.md).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from captioning import UserError
 
-# Packages, folders and variables of the environment, with commas. Read at once: hydra.job.env_set,
-# which a file can write, comes later.
+# Packages, folders and variables of the environment, with commas. Read on import, before a file's
+# hydra.job.env_set is.
 TRUSTED = frozenset(filter(None, os.environ.get("CAPTIONING_TRUST", "").split(",")))
 READABLE = {"FLICKR8K"} | TRUSTED  # variables that ${oc.env:…} may put into a config and so a run
-TYPED = (  # keys of Hydra that end in a shell, an interpreter, or another machine
+TYPED_ONLY = (  # keys of Hydra that end in a shell, an interpreter, or another machine
     "hydra.job.env_set",
     "hydra.job.env_copy",
     "hydra.launcher.setup",
@@ -36,118 +36,126 @@ TYPED = (  # keys of Hydra that end in a shell, an interpreter, or another machi
     "hydra.launcher.ray.init.runtime_env",
     "hydra.launcher.ray.remote.runtime_env",
 )
-PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.launcher.submitit_folder")
-NAMES = ("hydra.output_subdir", "hydra.job.name")  # within those places
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.launcher.submitit_folder")
+NAMES = ("hydra.output_subdir", "hydra.job.name")  # within those folders
 WRITTEN = ("run_dir", "features_root", "folder", "dirpath", "save_dir", "filename")
-OWN = "captioning.training.folder_lock.ClaimFolder"  # the one callback of Hydra in conf/
-LOGGING = {f"logging.{name}" for name in ("StreamHandler", "FileHandler", "NullHandler")}
+HYDRA_CALLBACK = "captioning.training.folder_lock.ClaimFolder"  # the only one in conf/
+LOG_HANDLERS = {f"logging.{name}" for name in ("StreamHandler", "FileHandler", "NullHandler")}
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
 
 class RefusedError(UserError, ConfigCompositionException):
-    """What Hydra prints without a traceback, and exits with 1."""
+    """An error that Hydra prints without a traceback, with exit code 1."""
 
 
-def check_search_path(primary: ConfigResult | None, typed: Sequence[str]) -> None:
+def check_search_path(primary: ConfigResult | None, overrides: Sequence[str]) -> None:
     """Raise UserError where the main file adds places for configs: pkg://NAME imports NAME.
 
     Hydra takes that key from the main file only, and acts on it while it composes.
     """
-    said = primary and OmegaConf.select(primary.config, "hydra.searchpath")
-    if said and not any(one.lstrip("+").startswith("hydra.searchpath=[") for one in typed):
+    added = primary and OmegaConf.select(primary.config, "hydra.searchpath")
+    if added and not any(each.lstrip("+").startswith("hydra.searchpath=[") for each in overrides):
         raise UserError(
             "hydra.searchpath in a config file could run code; type it on the command line"
         )
 
 
-def check_hydra(cfg: DictConfig, typed: Sequence[str]) -> None:
-    """Raise UserError where `cfg.hydra` says what only a person may, by the overrides `typed`."""
-    said = [one.lstrip("+~").partition("=") for one in typed]
-    for key in TYPED:
-        if OmegaConf.select(cfg, key) and not any(one[0].startswith(key) for one in said):
+def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise UserError where `cfg.hydra` has what only a person may say, by typed `overrides`."""
+    typed = [override.lstrip("+~") for override in overrides]
+    for key in TYPED_ONLY:
+        if OmegaConf.select(cfg, key) and not any(each.startswith(key) for each in typed):
             raise UserError(f"{key} in a config file could run code; type it on the command line")
     for key in OmegaConf.select(cfg, "hydra.sweeper.params") or ():
         if key.lstrip("+~").startswith("hydra"):
             raise UserError(f"a sweep in a config file cannot vary {key}; type it")
     for key in ("launcher", "sweeper", "callbacks", "job_logging", "hydra_logging"):
         node = OmegaConf.to_container(cfg.hydra[key]) if cfg.hydra.get(key) else {}
-        _check_plain(node, f"hydra.{key}", "logging" in key)
+        _check_plugin(node, f"hydra.{key}")
     in_sweep = cfg.hydra.mode == RunMode.MULTIRUN  # or in a job of one
-    with _as_hydra_sees(cfg) as cfg:
+    with _hydra_resolvable(cfg) as cfg:
         for key in (*NAMES, "hydra.sweep.subdir") if in_sweep else NAMES:
             name = str(OmegaConf.select(cfg, key, throw_on_missing=False) or "")
             if name.startswith("/") or ".." in Path(name).parts:
                 raise UserError(f"{key}={name} leads out of its folder; it is a name")
-        for key in PLACES:
+        for key in FOLDERS:
             if OmegaConf.select(cfg, key, throw_on_missing=False):
-                check_place(key, str(OmegaConf.select(cfg, key)), _places(typed))
+                check_folder(key, str(OmegaConf.select(cfg, key)), _typed_folders(overrides))
 
 
-def check_places(cfg: Mapping[str, Any]) -> None:
+def check_places(config: Mapping[str, Any]) -> None:
     """Raise UserError where a resolved config would write outside the folders that it may."""
-    hydra = HydraConfig.get() if HydraConfig.initialized() else None
-    places = _places([*hydra.overrides.task, *hydra.overrides.hydra]) if hydra else []
-    for path, value in _leaves(cfg):
-        key = path.rpartition(".")[2]
-        if key in WRITTEN and isinstance(value, str):
-            check_place(path, value, places)
-    data = cfg.get("data") or {}
+    hydra = HydraConfig.get().overrides if HydraConfig.initialized() else None
+    typed = _typed_folders([*hydra.task, *hydra.hydra]) if hydra else []
+    for path, value in _leaves(config):
+        if path.rpartition(".")[2] in WRITTEN and isinstance(value, str):
+            check_folder(path, value, typed)
+    data = config.get("data") or {}
     if str(data.get("_target_")).endswith(".Scenes"):  # the one source that writes
-        check_place("data.root", str(data.get("root")), places)
+        check_folder("data.root", str(data.get("root")), typed)
 
 
-def check_place(key: str, path: str, more: Sequence[str] = ()) -> None:
-    """Raise UserError for a path outside the working folder, what is trusted, and `more`."""
-    allowed = [Path.cwd(), *(_absolute(one) for one in (*more, *TRUSTED) if "/" in one)]
-    place = _absolute(path)
-    if not any(place.is_relative_to(one) for one in allowed):
+def check_folder(key: str, path: str, allowed: Sequence[str] = ()) -> None:
+    """Raise UserError for a path outside the working folder, trusted and `allowed` folders."""
+    trusted = [folder for folder in (*allowed, *TRUSTED) if "/" in folder]
+    folder = _absolute(path)
+    if not any(folder.is_relative_to(each) for each in [Path.cwd(), *map(_absolute, trusted)]):
         raise UserError(
             f"{key}={path} lies outside the working folder, where no config file may write; type "
-            f"{key}={path}, or start with CAPTIONING_TRUST={place.parent}/ if you mean it"
+            f"{key}={path}, or start with CAPTIONING_TRUST={folder.parent}/ if you mean it"
         )
 
 
-def sentence(error: Exception) -> str:
-    """Return an error without where in the config OmegaConf met it."""
+def read_variable(name: str, default: Any = UserError) -> Any:
+    """Resolve ${oc.env:NAME,default} for names that may go into a checkpoint, and no others."""
+    if name not in READABLE:
+        raise UserError(
+            f"a config file asks for the variable {name}, which a run would store; start with "
+            f"CAPTIONING_TRUST={name} if it may"
+        )
+    if default is UserError and name not in os.environ:
+        raise UserError(f"the variable {name}, which a config file asks for, is not set")
+    return os.environ.get(name, default)
+
+
+def error_text(error: Exception) -> str:
+    """Return an error's text without what OmegaConf adds of the place in the config."""
     text = str(error).partition("\n    full_key: ")[0] or type(error).__name__
     return text.removeprefix("UserError raised while resolving interpolation: ")
 
 
-def _places(typed: Sequence[str]) -> list[str]:
-    """Return where a person's own overrides say to write."""
-    said = [one.partition("=") for one in typed]
+def _typed_folders(overrides: Sequence[str]) -> list[str]:
+    """Return the folders that a person's own overrides name to write into."""
+    pairs = [override.partition("=") for override in overrides]
     ends = (*WRITTEN, ".dir", "data.root")
-    return [value.strip("'\"") for key, _, value in said if key.endswith(ends)]
+    return [value.strip("'\"") for key, _, value in pairs if key.endswith(ends)]
 
 
 def _absolute(path: str) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def _check_plain(node: Any, where: str, logs: bool) -> None:
+def _check_plugin(node: Any, where: str) -> None:
     """Raise UserError where a node makes more than Hydra's own plug-in, or a plain log."""
+    is_logging = "logging" in where
     for path, value in _leaves(node):
-        key = path.rpartition(".")[2]
-        text = str(value)
+        key, text = path.rpartition(".")[2], str(value)
         # Of launcher and sweeper Hydra takes none but its registered plug-ins.
-        if text == OWN or (path == "_target_" and where != "hydra.callbacks"):
+        if text == HYDRA_CALLBACK or (path == "_target_" and where != "hydra.callbacks"):
             continue
-        if key == "_target_" or (logs and _is_foreign(key, text)):
+        if key == "_target_" or (is_logging and _imports_code(key, text)):
             raise UserError(f"{where}.{path}={text} could run code; no config file may say it")
-        if logs and key == "filename":
-            inside = text.replace("${hydra.runtime.output_dir}", ".").replace(
-                "${hydra.job.name}", ""
-            )
-            check_place(f"{where}.{path}", "/" if "${" in inside else inside)
+        if is_logging and key == "filename":
+            name = text.replace("${hydra.runtime.output_dir}", ".")
+            name = name.replace("${hydra.job.name}", "")
+            check_folder(f"{where}.{path}", "/" if "${" in name else name)
 
 
-def _is_foreign(key: str, text: str) -> bool:
+def _imports_code(key: str, text: str) -> bool:
     """Tell whether logging.config would import or call something for this."""
-    return (
-        key == "()"
-        or (key == "class" and text not in LOGGING)
-        or (text.startswith(("ext://", "cfg://")) and text not in STREAMS)
-    )
+    if key == "()" or (key == "class" and text not in LOG_HANDLERS):
+        return True
+    return text.startswith(("ext://", "cfg://")) and text not in STREAMS
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -161,8 +169,8 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def _as_hydra_sees(cfg: DictConfig) -> Iterator[DictConfig]:
-    """Yield a copy in which ${hydra:…} can be resolved, as once Hydra runs the job, its first."""
+def _hydra_resolvable(cfg: DictConfig) -> Iterator[DictConfig]:
+    """Yield a copy in which ${hydra:…} resolves as it will in the first job that Hydra runs."""
     config = HydraConfig.instance()
     before, cfg = config.cfg, copy.deepcopy(cfg)
     with read_write(cfg.hydra):
@@ -174,15 +182,3 @@ def _as_hydra_sees(cfg: DictConfig) -> Iterator[DictConfig]:
         yield cfg
     finally:
         config.cfg = before
-
-
-def read_variable(name: str, default: Any = UserError) -> Any:
-    """Resolve ${oc.env:NAME,default} for names that may go into a checkpoint, and no others."""
-    if name not in READABLE:
-        raise UserError(
-            f"a config file asks for the variable {name}, which a run would store; start with "
-            f"CAPTIONING_TRUST={name} if it may"
-        )
-    if default is UserError and name not in os.environ:
-        raise UserError(f"the variable {name}, which a config file asks for, is not set")
-    return os.environ.get(name, default)

@@ -9,25 +9,24 @@ from typing import Any, get_type_hints
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from captioning import UserError
-from captioning.config.build import build, resolve_config
+from captioning.config.build import build
 from captioning.config.schema import check_value, locate
 from captioning.training.checkpoint_io import WholeCheckpoints
 from captioning.training.validation import ValidationCaptions
 
 
-def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
+def build_callbacks(config: Mapping[str, Any]) -> list[pl.Callback]:
     """Make the callbacks.
 
     Raises UserError where none of them logs what `cfg.monitor` names, and where one needs another
     that was dropped.
     """
-    nodes = (cfg.get("callbacks") or {}).items()
-    named = {name: build(node) for name, node in nodes if node}
+    nodes = (config.get("callbacks") or {}).items()
+    named = {name: build(node, f"callbacks.{name}") for name, node in nodes if node}
     callbacks = list(named.values())
     if not any(isinstance(each, ValidationCaptions) for each in callbacks):
         for name, each in named.items():
@@ -37,26 +36,27 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
                     "or leave callbacks.captions in"
                 )
     known = ["val/loss"]
-    if "risk_epochs" not in cfg.training:  # whose epochs log a reward in its place
+    if "risk_epochs" not in config["training"]:  # whose epochs log a reward in its place
         known.append("train/loss")
     known += [f"val/{key}" for each in callbacks for key in getattr(each, "keys", ())]
-    if not hasattr(locate(cfg.data._target_), "is_true"):
+    if not hasattr(locate(config["data"]["_target_"]), "is_true"):
         known = [key for key in known if key != "val/true"]
-    if cfg.monitor not in known:
-        raise UserError(f"nothing logs monitor={cfg.monitor}; it can be one of {', '.join(known)}")
+    monitor = config["monitor"]
+    if monitor not in known:
+        raise UserError(f"nothing logs monitor={monitor}; it can be one of {', '.join(known)}")
     return callbacks
 
 
-def build_trainer(cfg: DictConfig, more: Sequence[pl.Callback] = ()) -> pl.Trainer:
+def build_trainer(config: Mapping[str, Any], more: Sequence[pl.Callback] = ()) -> pl.Trainer:
     """Make Lightning's Trainer from `cfg.trainer`, with `gpus` in today's words, and callbacks.
 
     `more` are callbacks that no config can name.
     """
-    options = resolve_config(cfg.trainer)
+    options = dict(config["trainer"])
     options |= devices(options)
     del options["gpus"]
-    callbacks = [*build_callbacks(cfg), *more]
-    loggers = [build(node) for node in (cfg.get("logger") or {}).values() if node]
+    callbacks = [*build_callbacks(config), *more]
+    loggers = [build(node) for node in (config.get("logger") or {}).values() if node]
     if not loggers and any(isinstance(each, LearningRateMonitor) for each in callbacks):
         raise UserError("callbacks.learning_rate needs a logger; type callbacks.learning_rate=null")
     # Lightning would put its own in the place of one that was dropped.
@@ -67,7 +67,7 @@ def build_trainer(cfg: DictConfig, more: Sequence[pl.Callback] = ()) -> pl.Train
             **options,
             callbacks=callbacks,
             logger=loggers or False,
-            default_root_dir=cfg.run_dir,
+            default_root_dir=config["run_dir"],
             plugins=[WholeCheckpoints()],
         )
     except (TypeError, ValueError, MisconfigurationException) as error:

@@ -7,8 +7,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from captioning import UserError
-from captioning.config.build import build, check_config, resolve_config
-from captioning.config.compose import checked_configs
+from captioning.config.build import build
+from captioning.config.compose import checked_configs, resolve_config
+from captioning.config.schema import check_config
 from captioning.config.trust import check_places
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -35,7 +36,7 @@ def test_overrides(fuzz):
             raise UserError(str(error)) from None
         check_config(config)
         check_places(config)
-        build(OmegaConf.create(config["data"]))
+        build(config["data"])
 
     fuzz("overrides", SEEDS, read, 100)
 
@@ -58,6 +59,6 @@ def test_nodes(fuzz):
             raise UserError("not YAML") from None
         if not isinstance(node, DictConfig):
             raise UserError("not a mapping")
-        build(node, **(more if "MergeDecoder" in str(node.get("_target_")) else {}))
+        build(resolve_config(node), **(more if "MergeDecoder" in str(node.get("_target_")) else {}))
 
     fuzz("nodes", seeds, read, 1000)

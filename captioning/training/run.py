@@ -1,0 +1,158 @@
+"""Train by a config: check everything, encode what is not encoded yet, fit, score the best."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from captioning import UserError
+from captioning.captioner import read_checkpoint
+from captioning.config.build import build, build_data, build_decoder
+from captioning.config.cli import disk_errors
+from captioning.config.compose import differences
+from captioning.config.schema import check_config
+from captioning.config.trust import check_places
+from captioning.training.best_checkpoint import BestCheckpoint
+from captioning.training.checkpoint_io import keep_metrics
+from captioning.training.fit import (
+    command,
+    default_callbacks,
+    filter_lightning_warnings,
+    fit,
+    is_over,
+    report,
+)
+from captioning.training.folder_lock import claim_folder, last_checkpoint
+from captioning.training.trainer import build_trainer
+
+log = logging.getLogger(__name__)
+
+
+def is_sweep_job() -> bool:
+    """Tell whether this process runs a job of a Hydra multirun."""
+    config = HydraConfig.get()
+    return config.mode == RunMode.MULTIRUN or not OmegaConf.is_missing(config.job, "num")
+
+
+def train(
+    config: dict[str, Any], callbacks: Sequence[pl.Callback] = (), ckpt_path: str | None = None
+) -> float | None:
+    """Train by a resolved config; return the best value of `monitor`, None if interrupted.
+
+    It goes on from `ckpt_path`, or from the config's. `callbacks` are more than the config's, such
+    as those of a search. Raises UserError, before anything is encoded, for what cannot work.
+    """
+    check_config(config)
+    check_places(config)
+    if is_sweep_job() and not (config.get("callbacks") or {}).get("run_folder"):
+        raise UserError("a sweep needs callbacks.run_folder, whose run.json its table is made of")
+    folder, typed = Path(config["run_dir"]), config["ckpt_path"]
+    if not ckpt_path:
+        ckpt_path = last_checkpoint(folder) if typed == "last" else typed
+    resume_command = "the same command" if callbacks or is_sweep_job() else command()
+    # The jobs of a sweep lock their folders themselves (sweeps/jobs.py).
+    lock = nullcontext() if is_sweep_job() else claim_folder(folder, typed)
+    with disk_errors(resume_command), lock:
+        return _train(config, callbacks, ckpt_path, resume_command)
+
+
+def _train(
+    config: dict[str, Any],
+    callbacks: Sequence[pl.Callback],
+    ckpt_path: str | None,
+    resume_command: str,
+) -> float | None:
+    filter_lightning_warnings()
+    torch.set_float32_matmul_precision("high")
+    checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
+    trainer = build_trainer(config, [*callbacks, *default_callbacks(config["run_dir"])])
+    if ckpt_path and ckpt_path == config["ckpt_path"] and is_over(checkpoint, trainer.max_epochs):
+        done = checkpoint["epoch"] + 1
+        raise UserError(
+            f"{ckpt_path} has had {done} epochs; type trainer.max_epochs={2 * done} to train it "
+            "for longer"
+        )
+    check_processes(trainer, in_search=bool(callbacks))
+    data = build_data(config, device=str(trainer.strategy.root_device))
+    if checkpoint:
+        stored = checkpoint["captioning"]
+        check_same(ckpt_path, "encoder", stored["encoder"], data.encoder.identity)
+    # A decoder that does not fit these features is an error before they are encoded.
+    shape = data.encoder.feature_shape
+    build_decoder(config["model"], 8, shape[-1]).eval().begin(torch.zeros(1, *shape))
+    data.prepare_data()
+
+    # Seeded here, as imports, the text encoder and encoding draw random numbers, too.
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    decoder = build_decoder(config["model"], len(data.vocabulary), data.feature_dim)
+    if checkpoint and shapes(checkpoint["state_dict"]) != shapes(decoder.state_dict(), "decoder."):
+        check_same(ckpt_path, "model", stored["config"]["model"], config["model"])
+    contents = {
+        "vocabulary": data.vocabulary.words,
+        "encoder": data.encoder.identity,
+        "config": config,
+    }
+    make_module = build(config["training"], "training", _partial_=True)
+    module = make_module(decoder=decoder, contents=contents)
+    log.info("training on %s in %s", trainer.strategy.root_device, config["run_dir"])
+    keep_metrics(trainer.loggers, checkpoint, ckpt_path)
+    fit(trainer, module, data, ckpt_path, resume_command)
+    if trainer.interrupted:
+        return None
+    # The gallery and what is printed are of best.ckpt; metrics.csv ends with the last epoch.
+    trainer.loggers = []
+    saved, metrics = BestCheckpoint.of(trainer), dict(trainer.callback_metrics)
+    best = (saved and saved.best_model_path) or None
+    trainer.validate(module, data, ckpt_path=best, verbose=False, weights_only=True)
+    report(trainer, best)
+    metrics |= trainer.callback_metrics
+    score = saved.best_score if best else metrics.get(config["monitor"])
+    return None if score is None else float(score)
+
+
+def check_same(path: str, key: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise UserError where a checkpoint was trained with another encoder or model."""
+    if changed := differences(stored, given, f"{key}."):
+        raise UserError(
+            f"{path} was trained with another {key} ({'; '.join(changed)}); type its settings to "
+            "go on, or leave out ckpt_path= to train from the start"
+        )
+
+
+def shapes(state_dict: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the shape of each tensor by name."""
+    return {f"{prefix}{key}": value.shape for key, value in state_dict.items()}
+
+
+def check_processes(trainer: pl.Trainer, in_search: bool = False) -> None:
+    """Refuse several processes where they could not share one run folder; one of them logs."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if trainer.world_size == 1 or environment is None:
+        return
+    is_launcher = not environment.creates_processes_externally
+    if in_search or (is_launcher and is_sweep_job()):
+        # Lightning would start the whole command again for each process: a sweep in the sweep.
+        raise UserError(
+            f"a job of a sweep or a search cannot start {trainer.world_size} processes; type "
+            "trainer.devices=1 (several jobs at once: launcher=joblib, or more workers of a "
+            "search), leave out -m, or let SLURM start a job's processes "
+            "(launcher=submitit_slurm hydra.launcher.tasks_per_node=N)"
+        )
+    if not is_launcher and not is_sweep_job():
+        overrides = HydraConfig.get().overrides.hydra
+        if not any(override.startswith("hydra.run.dir=") for override in overrides):
+            raise UserError(
+                "each process would name its run folder after its own clock; name one for all of "
+                "them: hydra.run.dir=outputs/runs/NAME"
+            )
+    if not trainer.is_global_zero:
+        logging.getLogger("captioning").setLevel(logging.WARNING)
