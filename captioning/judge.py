@@ -1,4 +1,4 @@
-"""The verb `judge`: Flickr8k's human judgements enter, how far each metric agrees with them leaves.
+"""The command `judge`: correlate each metric with Flickr8k's human judgements of captions.
 
 python -m captioning.judge ROOT [--also meteor] [--out judge.json]
 """
@@ -9,13 +9,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioning import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from captioning.evaluation.judgement import Judged
     from captioning.metrics.bert_similarity import TextEncoder
 
@@ -32,8 +33,8 @@ PUBLISHED = {  # x100, Hessel et al. 2021 (CLIPScore); the last Wada et al. 2024
     "Polos": "56.5 / 37.8",
 }
 NOTE = """Kendall's tau x100. Expert: tau-c with each of three judgements, captions that are
-references of their own picture left out. CrowdFlower: tau-b with the share of yes, such captions
-taken out of the references. CLIPScore and Polos see the picture; Polos is trained on judgements."""
+references of their own image left out. CrowdFlower: tau-b with the share of yes, such captions
+taken out of the references. CLIPScore and Polos read the image; Polos is trained on judgements."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print(markdown(table))
+    print(format_agreement(table))
     if arguments.out:
         Path(arguments.out).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -85,51 +86,51 @@ def judge(root: Path, text_encoder: str, also: Sequence[str] = ()) -> Table:
     from captioning.metrics.bert_similarity import TextEncoder
     from captioning.metrics.score_table import JAVA, keys_from
 
-    if wrong := sorted({*also} - {*keys_from(JAVA)}):
-        raise UserError(f"--also {wrong[0]}: it can be {' or '.join(keys_from(JAVA))}")
+    if unknown := sorted({*also} - {*keys_from(JAVA)}):
+        raise UserError(f"--also {unknown[0]}: it can be {' or '.join(keys_from(JAVA))}")
     sets = {"expert": (read_expert(root), "c"), "crowd": (read_crowd(root), "b")}
     encoder = TextEncoder(text_encoder)
     table: Table = {}
     for name, (judged, variant) in sets.items():
         print(f"{name}: scoring {len(judged.hypotheses):,} captions", file=sys.stderr)
-        for metric, values in compute_scores(judged, encoder, also).items():
-            table.setdefault(metric, {})[name] = agreement(values, judged, variant)
+        for metric, scores in compute_scores(judged, encoder, also).items():
+            table.setdefault(metric, {})[name] = agreement(scores, judged, variant)
     return table
 
 
 def compute_scores(
     judged: Judged, encoder: TextEncoder, also: Sequence[str]
-) -> dict[str, Sequence[float]]:
-    """Return each score of table.py of each caption, those in `also` too; higher is better."""
-    from captioning.metrics.compute import compute_statistics, fold_sums, text_inputs
+) -> dict[str, np.ndarray]:
+    """Return each score of the table for each caption, those in `also` too; higher is better."""
+    from captioning.metrics.compute import aggregate_scores, compute_statistics, text_inputs
     from captioning.metrics.score_table import BERT, TABLE, TOKENS
     from captioning.metrics.semantic import Corpus
 
     hypotheses, references = judged.hypotheses, judged.references
     images = list(dict.fromkeys(map(tuple, references)))
-    texts = list(dict.fromkeys(chain(hypotheses, *images)))
+    texts = list(dict.fromkeys([*hypotheses, *(text for of_image in images for text in of_image)]))
     tokens = dict(zip(texts, encoder.tokens(texts), strict=True))
     corpus = Corpus.of([[tokens[text] for text in of_image] for of_image in images])
-    weighed = {text: corpus.weigh(one) for text, one in tokens.items()}
     inputs = text_inputs(hypotheses, references)
-    for source, by_text in ((BERT, weighed), (TOKENS, tokens)):
+    weighted = {text: corpus.weigh(of_text) for text, of_text in tokens.items()}
+    for source, by_text in ((BERT, weighted), (TOKENS, tokens)):
         of_images = [[by_text[text] for text in of_image] for of_image in references]
         inputs[source] = ([by_text[text] for text in hypotheses], of_images)
-    scores = fold_sums(compute_statistics(inputs), 1)
+    scores = aggregate_scores(compute_statistics(inputs), 1)
     for key in also:
         scores[key] = TABLE[key].function(hypotheses, references, timeout=4 * 3600).per_image
     return {
-        key: (scores[key] if score.mode == "max" else -scores[key]).tolist()
+        key: scores[key] if score.mode == "max" else -scores[key]
         for key, score in TABLE.items()
         if key in scores
     }
 
 
-def markdown(table: Table) -> str:
+def format_agreement(table: Table) -> str:
     """Return the table, x100, beside what was published of the same metrics and of others."""
     lines = ["| metric | Expert | CrowdFlower | published |", "|---|---|---|---|"]
-    for metric in [*table, *(name for name in PUBLISHED if name not in table)]:
-        measured = [f"{100 * value:.1f}" for value in table.get(metric, {}).values()] or ["", ""]
+    for metric in dict.fromkeys([*table, *PUBLISHED]):
+        measured = [f"{100 * tau:.1f}" for tau in table.get(metric, {}).values()] or ["", ""]
         lines.append(f"| {' | '.join([metric, *measured, PUBLISHED.get(metric, '')])} |")
     return "\n".join([*lines, "", NOTE])
 

@@ -93,7 +93,7 @@ FOREIGN = [
     "captioning.data.fetch.fetch",
     "captioning.data.vocabulary.Vocabulary.save",
     "captioning.search.minimum_bayes_risk.torch.load",
-    "captioning.metrics.java.java",
+    "captioning.metrics.java.run_java",
     "pytorch_lightning.callbacks.model_checkpoint.os.system",
     "pytorch_lightning.callbacks.Nothing",
     "pytorch_lightning.loggers.MLFlowLogger",

@@ -1,4 +1,4 @@
-"""The verb `judge`, on a release made here: people like a caption the better, the more is true."""
+"""The command `judge`, on a release made here: captions are judged by how much of them is true."""
 
 import json
 import subprocess
@@ -19,19 +19,17 @@ PATTERNS = ("A {} {} at the {} .", "The {} {} near a {} .", "A {} that {} by the
 
 @pytest.fixture
 def release(tmp_path):
-    """Three pictures; each caption judged against each picture, by how many words fit."""
+    """Three images; each caption judged against each image, by how many words fit."""
     captions, expert, crowd = [], [], []
     for image, words in WORDS.items():
-        captions += [f"{image}#{k}\t{one.format(*words)}" for k, one in enumerate(PATTERNS)]
-        for other, said in WORDS.items():
-            fits = sum(one == another for one, another in zip(words, said, strict=True))
-            made = f"{other[:3]}-{image}"
-            captions.append(f"{made}#0\tA {said[0]} {words[1]} at a {words[2]} .")
-            fits = 4 if other == image else 1 + fits
-            expert += [f"{image}\t{made}#0\t{fits}\t{fits}\t{fits}"]
-            expert += [f"{image}\t{other}#0\t{fits}\t{fits}\t{fits}"]
-            crowd += [f"{image}\t{made}#0\t{(fits - 1) / 3}\t{fits - 1}\t{4 - fits}"]
-            crowd += [f"{image}\t{other}#2\t{(fits - 1) / 3}\t{fits - 1}\t{4 - fits}"]
+        captions += [f"{image}#{k}\t{each.format(*words)}" for k, each in enumerate(PATTERNS)]
+        for other, (subject, _, _) in WORDS.items():
+            mixed = f"{other[:3]}-{image}#0"
+            captions.append(f"{mixed}\tA {subject} {words[1]} at a {words[2]} .")
+            fits = 4 if other == image else 1
+            for expert_key, crowd_key in ((mixed, mixed), (f"{other}#0", f"{other}#2")):
+                expert.append(f"{image}\t{expert_key}\t{fits}\t{fits}\t{fits}")
+                crowd.append(f"{image}\t{crowd_key}\t{(fits - 1) / 3}\t{fits - 1}\t{4 - fits}")
     (tmp_path / "Flickr8k.token.txt").write_text("\n".join(captions))
     (tmp_path / "ExpertAnnotations.txt").write_text("\n".join(expert))
     (tmp_path / "CrowdFlowerAnnotations.txt").write_text("\n".join(crowd))
@@ -53,16 +51,16 @@ def test_every_metric_is_judged(release, capsys, tmp_path):
 
 def test_without_the_judgements_the_error_is_one_line(tmp_path, capsys):
     assert main([str(tmp_path)]) == 1
-    said = capsys.readouterr()
-    assert not said.out
-    assert said.err.startswith("Flickr8k.token.txt is neither in")
-    assert said.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert printed.err.startswith("Flickr8k.token.txt is neither in")
+    assert printed.err.count("\n") == 1
 
 
 def test_help_needs_no_torch():
     probe = (
-        "import sys, captioning.judge as verb\n"
-        "try: verb.main(['--help'])\n"
+        "import sys, captioning.judge as command\n"
+        "try: command.main(['--help'])\n"
         "except SystemExit: print('torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
@@ -82,6 +80,6 @@ def test_a_score_that_is_added_is_judged_by_which_way_is_better(release, request
         assert tau == pytest.approx(-after["more_letters"][name]) != 0
 
 
-def test_a_score_that_cannot_be_asked_for_is_a_sentence(release, capsys):
+def test_an_unknown_score_is_an_error_of_one_sentence(release, capsys):
     assert main([str(release), "--also", "bleurt"]) == 1
     assert capsys.readouterr().err == "--also bleurt: it can be meteor or spice\n"

@@ -56,7 +56,7 @@ def by_references(
     It ends where the first image has no more references.
     """
     scored = [
-        caption_scores(captions, [some[:count] for some in references]).corpus
+        caption_scores(captions, [some[:count] for some in references])
         for count in range(1, min(map(len, references)) + 1)
     ]
     keys = [key for key in scored[0] if TABLE[key].rank < 3]

@@ -1,18 +1,17 @@
-"""Is a difference noise? Per-image statistics in, confidence intervals and p-values out.
+"""The paired bootstrap: confidence intervals of scores, and p-values of differences.
 
-The paired bootstrap: Koehn 2004, "Statistical Significance Tests for Machine Translation
-Evaluation"; Efron and Tibshirani 1993, "An Introduction to the Bootstrap". It measures the noise
-of which images were scored, not that of the training's seed.
+Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation"; Efron and
+Tibshirani 1993, "An Introduction to the Bootstrap". It measures the noise of which images were
+scored, not that of the training's seed.
 """
-
-from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
 
-from captioning.metrics.compute import Statistics, fold_sums
+from captioning.metrics.compute import Statistics, aggregate_scores
 
 Samples = Float[np.ndarray, " sample"]
+LEVEL = 0.95  # of confidence
 
 
 def resample(images: int, samples: int = 5000, seed: int = 0) -> Float[np.ndarray, "sample image"]:
@@ -20,32 +19,28 @@ def resample(images: int, samples: int = 5000, seed: int = 0) -> Float[np.ndarra
 
     Systems scored with the same draws are compared image by image, which is what pairs them.
     """
-    lots = np.random.default_rng(seed)
-    return lots.multinomial(images, np.full(images, 1 / images), samples).astype(float)
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(images, np.full(images, 1 / images), samples).astype(float)
 
 
 def resampled_scores(
     draws: Float[np.ndarray, "sample image"], statistics: Statistics
 ) -> dict[str, Samples]:
-    """Return the corpus scores of each resample, BLEU of added-up counts, most others as means.
-
-    A CIDEr-D value keeps the document frequencies of all the images.
-    """
+    """Return the corpus scores of each resample; CIDEr-D by all images' document frequencies."""
     sums = {function: draws @ rows for function, rows in statistics.items()}
-    return fold_sums(sums, draws.sum(1))
+    return aggregate_scores(sums, draws.sum(1))
 
 
-def interval(sampled: Samples, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval that holds the score, or the difference, at that level."""
-    low, high = np.quantile(sampled, [(1 - level) / 2, (1 + level) / 2])
+def interval(sampled: Samples) -> tuple[float, float]:
+    """Return the 95 % percentile interval of a score, or of a difference."""
+    low, high = np.quantile(sampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
 def p_value(differences: Samples) -> float:
     """Return the two-sided p-value of no difference, from the resampled differences.
 
-    It is below 0.05 where the 95 % interval leaves out 0, and never below 2 / (samples + 1): so
-    few resamples cannot tell more.
+    It is below 0.05 where the 95 % interval leaves out 0, and never below 2 / (samples + 1).
     """
     contrary = min((differences <= 0).sum(), (differences >= 0).sum())
     return float(min(1.0, 2 * (contrary + 1) / (len(differences) + 1)))

@@ -1,11 +1,8 @@
-"""Human judgements: Flickr8k's two files of them in, how far a metric agrees with them out.
+"""Human judgements of captions, from Flickr8k's two files, and a metric's agreement with them.
 
-Hodosh, Young and Hockenmaier 2013 asked people whether captions fit pictures that most were not
+Hodosh, Young and Hockenmaier 2013 had humans judge whether captions fit images that most were not
 written for. What is compared with what follows CLIPScore (Hessel et al. 2021, appendix and code).
-Next: judge.py prints the agreement of every metric.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +16,7 @@ from captioning.data.layouts import lines
 
 try:
     from scipy.stats import kendalltau
-except ImportError:  # told here, before anything is scored
+except ImportError:  # before anything is scored
     raise UserError("Kendall's tau needs scipy; type pip install 'captioning[judge]'") from None
 
 CAPTIONS = "Flickr8k.token.txt"
@@ -28,9 +25,9 @@ CROWD = "CrowdFlowerAnnotations.txt"
 
 
 class Judged(NamedTuple):
-    """Captions, the references of the picture each was judged against, and its judgements.
+    """Captions, the references of the image each was judged against, and its judgements.
 
-    Captions of one picture share one list of references.
+    Captions of one image share one list of references.
     """
 
     hypotheses: list[str]
@@ -41,26 +38,24 @@ class Judged(NamedTuple):
 def read_expert(root: Path) -> Judged:
     """Read ExpertAnnotations.txt: three judgements a caption, from 1 (unrelated) to 4 (it fits).
 
-    A caption that is also a reference of the picture is left out: of 5,822 rows 5,664 stay. Raises
-    UserError as `find` does, and for a line that does not fit.
+    A caption that is also a reference of the image is left out: of 5,822 rows 5,664 stay.
     """
-    return _read(root, EXPERT, slice(0, 3), (1, 4), own=False)
+    return _read_judgements(root, EXPERT, slice(0, 3), (1, 4), keeps_references=False)
 
 
 def read_crowd(root: Path) -> Judged:
-    """Read CrowdFlowerAnnotations.txt: the share of people, 0 to 1, who say that a caption fits.
+    """Read CrowdFlowerAnnotations.txt: the share of humans, 0 to 1, who say that a caption fits.
 
-    A caption that is also a reference of the picture (721 of 47,830) stays, and is no reference
-    for any caption of that picture. Raises UserError as `read_expert` does.
+    A caption that is also a reference of the image (721 of 47,830) stays, and is no reference
+    for any caption of that image.
     """
-    return _read(root, CROWD, slice(0, 1), (0, 1), own=True)
+    return _read_judgements(root, CROWD, slice(0, 1), (0, 1), keeps_references=True)
 
 
-def agreement(scores: Sequence[float], judged: Judged, variant: str) -> float:
-    """Return Kendall's tau-`variant` ("b" or "c") of a metric's scores with all judgements.
+def agreement(scores: Sequence[float] | np.ndarray, judged: Judged, variant: str) -> float:
+    """Return Kendall's tau, -1 to 1, `variant` "b" or "c", of scores with each single judgement.
 
-    From -1 to 1; each judgement is a pair of its own. Raises UserError where all scores or all
-    judgements are equal.
+    Raises UserError where all scores or all judgements are equal.
     """
     repeated = np.repeat(np.asarray(scores), judged.judgements.shape[1])
     tau = kendalltau(repeated, judged.judgements.ravel(), variant=variant).statistic
@@ -69,8 +64,8 @@ def agreement(scores: Sequence[float], judged: Judged, variant: str) -> float:
     return float(tau)
 
 
-def find(root: Path, name: str) -> Path:
-    """Return where a file of the release is: in `root`, or in the Flickr8k_text/ below.
+def find_file(root: Path, name: str) -> Path:
+    """Return the path of a file of the release, in `root` or in the Flickr8k_text/ below.
 
     Raises UserError, with what the file is and where it comes from, where it is in neither.
     """
@@ -79,56 +74,49 @@ def find(root: Path, name: str) -> Path:
             return path
     raise UserError(
         f"{name} is neither in {root} nor in its Flickr8k_text/: Flickr8k's captions ({CAPTIONS}) "
-        f"and what people judged of them ({EXPERT}, {CROWD}) come together in Flickr8k_text.zip; "
+        f"and human judgements of them ({EXPERT}, {CROWD}) come together in Flickr8k_text.zip; "
         "type `python -m captioning.download flickr8k DIR`, then `python -m captioning.judge DIR`"
     )
 
 
-def _read(root: Path, name: str, columns: slice, scale: tuple[int, int], own: bool) -> Judged:
-    captions, references = _captions(root)
-    hypotheses, targets, judgements = [], [], []
-    for where, (image, key, *cells) in _rows(find(root, name), 5):
-        of_image = references.get(_stem(image))
+def _read_judgements(
+    root: Path, name: str, columns: slice, scale: tuple[int, int], keeps_references: bool
+) -> Judged:
+    captions = {key: caption for _, (key, caption) in _read_cells(find_file(root, CAPTIONS), 2)}
+    references: dict[str, list[str]] = {}
+    for key, caption in captions.items():  # of a key such as IMAGE.jpg#0
+        references.setdefault(_image_id(key), []).append(caption)
+    path = find_file(root, name)
+    judged = []
+    for where, (image, key, *cells) in _read_cells(path, 5):
+        of_image = references.get(_image_id(image))
         if of_image is None or key not in captions:
             missing = image if of_image is None else key
             raise UserError(f"{where}: {CAPTIONS} has no caption of {missing}; is it cut short?")
         try:
-            numbers = [float(cell) for cell in cells[columns]]
+            judgements = [float(cell) for cell in cells[columns]]
         except ValueError:
-            numbers = []
-        if not numbers or not all(scale[0] <= one <= scale[1] for one in numbers):
+            judgements = [np.nan]
+        if not all(scale[0] <= judgement <= scale[1] for judgement in judgements):
             raise UserError(f"{where}: {cells[columns]} is not from {scale[0]} to {scale[1]}")
         if captions[key] in of_image:
-            if not own:
+            if not keeps_references:
                 continue
-            of_image.remove(captions[key])  # for the other captions of the picture too
-            if not of_image:
-                raise UserError(f"{where}: {image} has no reference left that is not judged")
-        hypotheses.append(captions[key])
-        targets.append(of_image)
-        judgements.append(numbers)
-    if not hypotheses:
-        raise UserError(f"{find(root, name)} holds no judgement")
-    return Judged(hypotheses, targets, np.array(judgements))
+            of_image.remove(captions[key])  # for the other captions of the image too
+        judged.append((captions[key], of_image, judgements))
+    if not judged:
+        raise UserError(f"{path} holds no judgement")
+    hypotheses, of_images, judgements = zip(*judged, strict=True)
+    return Judged([*hypotheses], [*of_images], np.array(judgements))
 
 
-def _captions(root: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Return the captions by their id, `IMAGE.jpg#K`, and those of each image."""
-    captions = {key: caption for _, (key, caption) in _rows(find(root, CAPTIONS), 2)}
-    references: dict[str, list[str]] = {}
-    for key, caption in captions.items():
-        references.setdefault(_stem(key), []).append(caption)
-    return captions, references
-
-
-def _stem(name: str) -> str:
+def _image_id(name: str) -> str:
     return name.partition(".")[0]  # the release has one image with captions of IMAGE.jpg.1
 
 
-def _rows(path: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
+def _read_cells(path: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
     for where, line in lines(path):
         cells = [cell.strip() for cell in line.split("\t")]
-        if any(cells):
-            if len(cells) != columns:
-                raise UserError(f"{where}: {len(cells)} columns and not {columns}: {line[:60]!r}")
-            yield where, cells
+        if len(cells) != columns:
+            raise UserError(f"{where}: {len(cells)} columns and not {columns}: {line[:60]!r}")
+        yield where, cells

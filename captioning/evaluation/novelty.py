@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from captioning.data.tokenizer import tokenize
-from captioning.metrics.ngrams import ngrams
+from captioning.metrics.ngrams import count_ngrams
 
 ORDERS = 2  # words, and pairs of words
 
@@ -46,7 +46,7 @@ def copied(captions: Sequence[str], training: Sequence[str]) -> float:
 
 
 def _terms(text: str) -> Counter[tuple[str, ...]]:
-    counts = ngrams(tuple(tokenize(text)))
+    counts = count_ngrams(tuple(tokenize(text)))
     return Counter({term: number for term, number in counts.items() if len(term) <= ORDERS})
 
 

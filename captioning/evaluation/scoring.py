@@ -14,7 +14,7 @@ import numpy as np
 
 from captioning.data.records import Record
 from captioning.evaluation.intervals import resample, resampled_scores
-from captioning.metrics.bert_similarity import Scale, TextEncoder, pooled
+from captioning.metrics.bert_similarity import Scale, TextEncoder, pool_tokens
 from captioning.metrics.compute import (
     caption_variety,
     compute_statistics,
@@ -22,9 +22,9 @@ from captioning.metrics.compute import (
     image_scores,
     text_inputs,
 )
-from captioning.metrics.ngrams import Scores
+from captioning.metrics.java import JavaScores
 from captioning.metrics.score_table import BERT, TRUTH
-from captioning.metrics.semantic import Corpus, Weighed
+from captioning.metrics.semantic import Corpus, WeightedText
 
 ROUNDS = 5  # of references left out, at most
 
@@ -54,7 +54,7 @@ class Scorer:
     """Scores captions of `records`; references are embedded and resamples drawn once.
 
     `is_true(image_id, caption)` adds the score `true`, where the truth is known; `also` names more
-    scores, from captions and references as in metrics/meteor.py.
+    scores, from captions and references as in metrics/java.py.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Scorer:
         text_encoder: TextEncoder,
         is_true: Callable[[str, str], bool] | None = None,
         seed: int = 0,
-        also: Mapping[str, Callable[..., Scores]] | None = None,
+        also: Mapping[str, Callable[..., JavaScores]] | None = None,
     ):
         self.also = also or {}
         self.records = records
@@ -77,7 +77,7 @@ class Scorer:
         by_image = [list(islice(tokens, count)) for count in counts]
         self.corpus = Corpus.of(by_image)
         self.weighed = [[self.corpus.weigh(one) for one in some] for some in by_image]
-        self.scale = Scale.of([pooled(some) for some in by_image])
+        self.scale = Scale.of([pool_tokens(some) for some in by_image])
         self.draws = resample(len(records), seed=seed)
 
     def system(self, label: str, captions: list[str]) -> System:
@@ -104,7 +104,7 @@ class Scorer:
         # of each picture.
         return [(number + at) % len(some) for number, some in enumerate(self.references)]
 
-    def _round(self, at: int, captions: list[str], weighed: list[Weighed]) -> Measured:
+    def _round(self, at: int, captions: list[str], weighed: list[WeightedText]) -> Measured:
         out = self._left_out(at)
         others = (
             [some[:place] + some[place + 1 :] for some, place in zip(texts, out, strict=True)]
@@ -115,9 +115,9 @@ class Scorer:
     def _measure(
         self,
         captions: list[str],
-        weighed: list[Weighed],
+        weighed: list[WeightedText],
         references: list[list[str]],
-        weighed_references: list[list[Weighed]],
+        weighed_references: list[list[WeightedText]],
         more: Mapping[str, tuple[Any, ...]] | None = None,
     ) -> Measured:
         inputs = text_inputs(captions, references) | {BERT: (weighed, weighed_references)}

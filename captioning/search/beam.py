@@ -1,58 +1,39 @@
-"""Search: a decoder's `begin` and `step` in, sentences out. Free-running, never teacher-forced.
+"""Beam search, greedy search and diverse beam search.
 
-Works on any decoder because it only reorders the rows of its state. Every sentence ends.
-constraints.py says which words may come; next: sample.py draws instead.
+They work on any `models.decoder.Decoder`, or Ensemble, as they only reorder the rows of its state.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
 from captioning import UserError
 from captioning.data.vocabulary import BOS, EOS, PAD
 from captioning.search.constraints import constrained_log_probs
-from captioning.search.diverse import best_of_groups
-
-State = tuple[Tensor, ...]
-
-
-@runtime_checkable
-class Decoder(Protocol):
-    """What search asks of a model (see models/)."""
-
-    def begin(self, features: Tensor) -> State:
-        """Return the state before the first word."""
-
-    def repeat(self, state: State, times: int) -> State:
-        """Return the state of `times` sentences an image."""
-
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read a word a row; return next-word logits and the new state."""
 
 
 class Hypotheses(NamedTuple):
-    """Sentences, best first.
+    """Captions of each image, best first: words, `<eos>`, then `<pad>`.
 
-    `tokens` ends with `<eos>`, then `<pad>`; `scores` are what the search orders sentences by:
-    their log-probabilities in nats, unless it says otherwise.
+    `scores` are log-probabilities in nats, unless the search says otherwise.
     """
 
     tokens: Int[Tensor, "batch beam time"]
     scores: Float[Tensor, "batch beam"]
 
     def best_first(self) -> Hypotheses:
-        """Return the same sentences in the order of their scores; equals keep their order."""
+        """Return the captions ordered by score; those of equal scores keep their order."""
         scores, order = self.scores.sort(dim=1, descending=True, stable=True)
         return Hypotheses(self.tokens.gather(1, order[..., None].expand_as(self.tokens)), scores)
 
 
 @torch.inference_mode()
 def beam_search(
-    decoder: Decoder,
+    decoder: nn.Module,
     features: Float[Tensor, "batch *region feature"],
     width: int = 5,
     length_penalty: float = 1.0,
@@ -62,64 +43,107 @@ def beam_search(
     groups: int = 1,
     diversity: float = 0.0,
 ) -> Hypotheses:
-    """Return the `width` most probable sentences found for each picture.
+    """Return the `width` most probable captions that a beam finds for each image.
 
-    A finished sentence keeps its place in the beam for as long as `width` others do not beat its
-    log-probability; the score divides that by length ** `length_penalty` (Wu et al. 2016,
-    arXiv 1609.08144, eq. 14 without the constant), 0 for none. `<pad> <bos> <unk>` are never
-    emitted; `constrained_log_probs` explains `min_length`, `max_length` and `no_repeat_ngram`. The
-    beam is split into `groups`, kept apart by `diversity` nats (see `best_of_groups`) that no score
-    shows; two groups may find the same sentence. With fewer than `width` sentences, the rest are
-    empty and score -inf. Raises UserError where `groups` does not divide `width`.
+    A finished caption stays in the beam until `width` others beat its log-probability. Its score is
+    that divided by length ** `length_penalty` (Wu et al. 2016, arXiv 1609.08144, eq. 14 without the
+    constant), 0 for none. Where fewer than `width` captions exist, the rest are empty and score
+    -inf. `constrained_log_probs` explains `max_length`, `min_length` and `no_repeat_ngram`;
+    `choose_extensions` explains `groups` and `diversity`, which no score contains.
     """
     if width % groups:
         raise UserError(f"width={width} does not split into groups={groups}; type a multiple of it")
     batch, device = len(features), features.device
-    state = first = decoder.repeat(decoder.begin(features), width)
+    state = initial = decoder.repeat(decoder.begin(features), width)
     tokens = torch.full((batch, width, max_length + 1), PAD, device=device)
-    last = torch.full((batch * width,), BOS, device=device)
-    # Only one beam of a group is alive at first: all start as the same sentence.
+    word = torch.full((batch, width), BOS, device=device)
+    # Only one beam of a group is alive at first: all start with the same prefix.
     total = torch.full((batch, width), -torch.inf, device=device)
     total[:, :: width // groups] = 0.0
-    penalty = torch.zeros(batch, width, device=device)
-    finished = torch.zeros(batch, width, dtype=torch.bool, device=device)
-    offsets = torch.arange(batch, device=device)[:, None] * width
+    penalty = torch.zeros_like(total)
+    finished = torch.zeros_like(total, dtype=torch.bool)
+    first_rows = torch.arange(batch, device=device)[:, None] * width
 
     for time in range(max_length + 1):
-        logits, state = decoder.step(last, state)
-        said = tokens[:, :, :time].flatten(0, 1)
-        words = constrained_log_probs(logits, said, max_length, min_length, no_repeat_ngram)
-        # No sentence is extended in more than `width` ways, and a finished one in one: by nothing.
-        likely, word = words.topk(min(width, words.shape[1]))
-        likely, word = (part.view(batch, width, -1) for part in (likely, word))
-        likely = likely.masked_fill(finished[..., None], -torch.inf)
-        likely[..., 0] = likely[..., 0].masked_fill(finished, 0.0)
-        word = word.masked_fill(finished[..., None], PAD)
-        candidates = total[..., None] + likely
-        total, parent, word, lost = best_of_groups(candidates, word, groups, diversity)
+        logits, state = decoder.step(word.flatten(), state)
+        prefix = tokens[:, :, :time].flatten(0, 1)
+        log_probs = constrained_log_probs(logits, prefix, max_length, min_length, no_repeat_ngram)
+        log_probs, words = likeliest_words(log_probs, finished)
+        candidates = total[..., None] + log_probs
+        total, parent, word, step_penalty = choose_extensions(candidates, words, groups, diversity)
 
-        rows = (offsets + parent).flatten()
-        # What a decoder returns unchanged is equal for all sentences of an image.
+        rows = (first_rows + parent).flatten()
+        # State that the decoder returns unchanged is equal across an image's beams.
         state = tuple(
-            part if part is whole else part[rows] for part, whole in zip(state, first, strict=True)
+            part if part is unchanged else part[rows]
+            for part, unchanged in zip(state, initial, strict=True)
         )
         tokens = tokens.gather(1, parent[..., None].expand_as(tokens))
         tokens[:, :, time] = word
-        penalty = penalty.gather(1, parent) + lost
+        penalty = penalty.gather(1, parent) + step_penalty
         finished = (word == EOS) | (word == PAD)
-        last = word.flatten()
         if finished.all():
             break
 
-    none = total.isneginf()
-    tokens = tokens[:, :, : time + 1].masked_fill(none[..., None], PAD)
-    tokens[..., 0] = tokens[..., 0].masked_fill(none, EOS)
+    is_empty = total.isneginf()
+    tokens = tokens[:, :, : time + 1].masked_fill(is_empty[..., None], PAD)
+    tokens[..., 0] = tokens[..., 0].masked_fill(is_empty, EOS)
     lengths = (tokens != PAD).sum(-1).float()
     return Hypotheses(tokens, (total + penalty) / lengths**length_penalty).best_first()
 
 
 def greedy_search(
-    decoder: Decoder, features: Float[Tensor, "batch *region feature"], max_length: int = 20
+    decoder: nn.Module, features: Float[Tensor, "batch *region feature"], max_length: int = 20
 ) -> Hypotheses:
-    """Return the sentence of the most probable next word, again and again: a beam of 1."""
+    """Return the caption of the most probable next word at each step: a beam of width 1."""
     return beam_search(decoder, features, width=1, max_length=max_length)
+
+
+def likeliest_words(
+    log_probs: Float[Tensor, "row vocabulary"], finished: Bool[Tensor, "batch beam"]
+) -> tuple[Float[Tensor, "batch beam choice"], Int[Tensor, "batch beam choice"]]:
+    """Return as many words for each beam as there are beams; `<pad>`, at no cost, if finished."""
+    log_probs, words = log_probs.topk(min(finished.shape[1], log_probs.shape[1]))
+    log_probs, words = (part.view(*finished.shape, -1) for part in (log_probs, words))
+    log_probs = log_probs.masked_fill(finished[..., None], -torch.inf)
+    log_probs[..., 0] = log_probs[..., 0].masked_fill(finished, 0.0)
+    return log_probs, words.masked_fill(finished[..., None], PAD)
+
+
+class Extensions(NamedTuple):
+    """The one-word extensions that stay in the beam."""
+
+    total: Float[Tensor, "batch beam"]  # log-probability less all penalties
+    parent: Int[Tensor, "batch beam"]  # the beam that is extended
+    word: Int[Tensor, "batch beam"]
+    penalty: Float[Tensor, "batch beam"]  # of this step
+
+
+def choose_extensions(
+    candidates: Float[Tensor, "batch beam choice"],
+    words: Int[Tensor, "batch beam choice"],
+    groups: int,
+    diversity: float,
+) -> Extensions:
+    """Return the best extensions of each group of beams, by their totals `candidates`.
+
+    Diverse beam search with Hamming diversity (Vijayakumar et al. 2016, arXiv 1610.02424): a word
+    loses `diversity` nats for each beam of an earlier group that took it in this step. One group is
+    plain beam search; two may find the same caption.
+    """
+    width, choices = candidates.shape[1:]
+    size = width // groups
+    chosen: list[Extensions] = []
+    for first in range(0, width, size):
+        group = slice(first, first + size)
+        penalties = torch.zeros_like(candidates[:, group])
+        for earlier in chosen:
+            # Neither a finished caption nor a beam that is not alive takes a word.
+            is_idle = (earlier.word == PAD) | earlier.total.isneginf()
+            taken = earlier.word.masked_fill(is_idle, -1)
+            is_taken = words[:, group, :, None] == taken[:, None, None]
+            penalties = penalties + diversity * is_taken.sum(-1)
+        total, best = (candidates[:, group] - penalties).flatten(1).topk(size)
+        word, penalty = (x.flatten(1).gather(1, best) for x in (words[:, group], penalties))
+        chosen.append(Extensions(total, first + best // choices, word, penalty))
+    return Extensions(*(torch.cat(parts, 1) for parts in zip(*chosen, strict=True)))

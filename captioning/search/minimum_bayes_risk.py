@@ -1,29 +1,26 @@
-"""Minimum Bayes risk: candidates in, ordered by how well they agree with one another out.
+"""Minimum Bayes risk: of many samples, the caption that agrees best with the others.
 
-The sentence that is closest to what else the model might say, not the most probable one (Kumar and
-Byrne 2004; Freitag et al. 2022, arXiv 2111.09388; for captions, Devlin et al. 2015,
-arXiv 1505.04467). Next: metrics/consensus.py has the utilities.
+Kumar and Byrne 2004; Freitag et al. 2022, arXiv 2111.09388; for captions, Devlin et al. 2015,
+arXiv 1505.04467. metrics/consensus.py has the utilities.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from captioning.data.vocabulary import UNK, Vocabulary
-from captioning.search.beam import Decoder, Hypotheses
+from captioning.data.vocabulary import UNK
+from captioning.search.beam import Hypotheses
 from captioning.search.sample import sample
 
-# From the captions of each picture: [i, a, b] is what caption a of picture i is worth if b is true.
+# From the captions of each image: [i, a, b] is the score of caption a of image i with reference b.
 Utility = Callable[[list[list[str]]], Float[np.ndarray, "batch beam beam"]]
 
 
 def consensus_search(
-    decoder: Decoder,
+    decoder: nn.Module,
     features: Float[Tensor, "batch *region feature"],
     utility: Utility,
     samples: int = 16,
@@ -32,33 +29,28 @@ def consensus_search(
     max_length: int = 20,
     seed: int = 0,
 ) -> Hypotheses:
-    """Draw sentences for each picture and order them by minimum Bayes risk.
+    """Sample captions of each image and order them by minimum Bayes risk.
 
-    All images share their draws, so that an image's caption does not depend on its batch. The
-    utility compares words by their ids, as n-gram scores can. Raises UserError as `sample`.
+    All images share their draws, so that an image's caption does not depend on its batch. Raises
+    UserError as `sample`.
     """
-    options = {"seed": seed, "share_draws": True}
-    drawn = sample(decoder, features, samples, temperature, top_p, max_length, **options)
-    return minimum_bayes_risk(drawn, utility)
+    options = {"max_length": max_length, "seed": seed, "share_draws": True}
+    return minimum_bayes_risk(
+        sample(decoder, features, samples, temperature, top_p, **options), utility
+    )
 
 
-def minimum_bayes_risk(
-    hypotheses: Hypotheses, utility: Utility, vocabulary: Vocabulary | None = None
-) -> Hypotheses:
-    """Return the candidates of each picture by their mean utility against the others, best first.
+def minimum_bayes_risk(hypotheses: Hypotheses, utility: Utility) -> Hypotheses:
+    """Order samples by their mean utility against the others of the image, their new `scores`.
 
-    The others stand for what may be true, so the candidates should be samples, the more the better,
-    drawn with `temperature` and `top_p` at or near 1; a caption drawn twice counts twice. `scores`
-    are the mean utilities, 0 where there is one candidate; equals keep their order. Without a
-    vocabulary the utility is given the words' ids as text, `"17 4 301"`.
+    A caption drawn twice counts twice; a single one scores 0. Utilities read words as ids,
+    `"17 4 301"`, which n-gram scores can.
     """
-    text = vocabulary.decode if vocabulary else _ids
-    captions = [[text(row) for row in rows] for rows in hypotheses.tokens.tolist()]
-    worth = torch.as_tensor(utility(captions)).to(hypotheses.scores)
-    others = 1 - torch.eye(worth.shape[-1]).to(worth)
-    expected = (worth * others).sum(-1) / others.sum(-1).clamp(min=1)
+    captions = [
+        [" ".join(str(token) for token in tokens if token > UNK) for tokens in of_image]
+        for of_image in hypotheses.tokens.tolist()
+    ]
+    utilities = torch.as_tensor(utility(captions)).to(hypotheses.scores)
+    others = 1 - torch.eye(utilities.shape[-1]).to(utilities)
+    expected = (utilities * others).sum(-1) / others.sum(-1).clamp(min=1)
     return Hypotheses(hypotheses.tokens, expected).best_first()
-
-
-def _ids(tokens: list[int]) -> str:
-    return " ".join(str(token) for token in tokens if token > UNK)

@@ -1,19 +1,19 @@
 """Rerank hypotheses by the captions of training images that look like the image.
 
 Consensus re-ranking (Devlin et al. 2015, arXiv 1505.04467, eq. 1; Mao et al. 2015,
-arXiv 1412.6632, 7), which counts the captions of the k nearest images; here those of all training
-images count, by kernel ridge regression. Any search can be followed by it.
+arXiv 1412.6632, 7) counts the captions of the k nearest images; here those of all training images
+count, by kernel ridge regression. It can follow any search.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from captioning import UserError
 from captioning.data.records import Record
@@ -23,30 +23,20 @@ from captioning.search.beam import Hypotheses
 Rerank = Callable[[Hypotheses, Tensor], Hypotheses]
 
 
+@dataclass
 class NeighbourRerank:
     """Reorders hypotheses by the reward that the captions of the training images predict.
 
-    A hypothesis' reward against the captions of each training image is regressed on the images'
-    features, by the kernel exp((cosine - 1) / `temperature`) with `ridge` on its diagonal, and
-    predicted for the image at hand; `likelihood` times the score of the search is added. Cosines
-    are of the square roots of pooled features (Perronnin et al. 2010, 3.2), standardized over the
-    training images, of which at most `max_images`, evenly spaced, count.
-    `reward(rows, references)` is a CiderReward, or another class with `weighted_reward`.
+    From a hypothesis' rewards against the captions of each training image (at most `max_images`,
+    evenly spaced), `KernelRidge` predicts that for its own image; `likelihood` times the score of
+    the search is added. `reward(rows, references)` is a CiderReward, or the like.
     """
 
-    def __init__(
-        self,
-        reward: Callable[..., Any],
-        temperature: float = 0.6,
-        ridge: float = 0.3,
-        likelihood: float = 0.2,
-        max_images: int = 10_000,
-    ):
-        self.reward = reward
-        self.temperature = temperature
-        self.ridge = ridge
-        self.likelihood = likelihood
-        self.max_images = max_images
+    reward: Callable[..., Any]
+    temperature: float = 0.6
+    ridge: float = 0.3
+    likelihood: float = 0.2
+    max_images: int = 10_000
 
     def fit(
         self,
@@ -54,7 +44,7 @@ class NeighbourRerank:
         features_of: Callable[[Sequence[Record]], Tensor],
         vocabulary: Vocabulary,
     ) -> Rerank:
-        """Return the rerank of these training images; none of them should be scored.
+        """Return the function that reranks; none of these training images should be scored.
 
         Raises UserError for fewer than two images with captions.
         """
@@ -66,38 +56,51 @@ class NeighbourRerank:
             )
         records = records[:: -(-len(records) // self.max_images)]
         starts = range(0, len(records), 250)
-        pooled = torch.cat([_pooled(features_of(records[at : at + 250])) for at in starts])
-        spread, mean = torch.std_mean(pooled, 0)
-        # What is the same in all of them, such as a channel that is never on, tells nothing.
-        weight = torch.where(spread > 1e-4 * spread.max(), 1 / spread, 0.0)
+        pooled = torch.cat([root_pool(features_of(records[at : at + 250])) for at in starts])
+        regression = KernelRidge(pooled, self.temperature, self.ridge)
         rows = np.repeat(np.arange(len(records)), [len(record.captions) for record in records])
-        captions = [text for record in records for text in record.captions]
-        reward = self.reward(rows, [vocabulary.encode(text)[1:] for text in captions])
-
-        def standardize(pooled: Tensor) -> Float[Tensor, "batch feature"]:
-            return torch.nn.functional.normalize((pooled - mean) * weight)
-
-        @torch.autocast("cpu", enabled=False)  # three digits would not do to divide by a kernel
-        def kernel(vectors: Tensor) -> Float[Tensor, "batch image"]:
-            # Alike ones' cosines round to more than 1.
-            return ((vectors @ known.T - 1).clamp(max=0) / self.temperature).exp()
-
-        known = standardize(pooled)
-        factor = torch.linalg.cholesky(kernel(known) + self.ridge * torch.eye(len(known)))
+        captions = [vocabulary.encode(text)[1:] for record in records for text in record.captions]
+        reward = self.reward(rows, captions)
 
         @torch.inference_mode()
         def rerank(hypotheses: Hypotheses, features: Tensor) -> Hypotheses:
-            vectors = standardize(_pooled(features.cpu()))
-            kernel_weights = torch.cholesky_solve(kernel(vectors).T, factor).T.double().numpy()
+            kernel_weights = regression.kernel_weights(root_pool(features.cpu())).double().numpy()
             tokens, scores = hypotheses.tokens.cpu().numpy(), hypotheses.scores
             rewards = np.stack([*map(reward.weighted_reward, tokens, kernel_weights)])
             fit = torch.from_numpy(rewards).to(scores) + self.likelihood * scores
-            fit[scores == -torch.inf] = -torch.inf  # what fills up a beam
+            fit[scores == -torch.inf] = -torch.inf  # the beam's empty captions
             return Hypotheses(hypotheses.tokens, fit).best_first()
 
         return rerank
 
 
-def _pooled(features: Tensor) -> Float[Tensor, "batch feature"]:
+class KernelRidge:
+    """Kernel ridge regression on standardized image features.
+
+    The kernel is exp((cosine - 1) / `temperature`), with `ridge` on its diagonal.
+    """
+
+    def __init__(self, features: Float[Tensor, "image feature"], temperature: float, ridge: float):
+        self.temperature = temperature
+        std, self.mean = torch.std_mean(features, 0)
+        # A feature that is the same in all images, such as a channel that is never on, is left out.
+        self.scale = torch.where(std > 1e-4 * std.max(), 1 / std, 0.0)
+        self.images = normalize((features - self.mean) * self.scale)
+        kernel = self._kernel(features) + ridge * torch.eye(len(features))
+        self.factor = torch.linalg.cholesky(kernel)
+
+    def kernel_weights(self, features: Float[Tensor, "_ feature"]) -> Float[Tensor, "_ image"]:
+        """Return the weight of each training image in the predictions for other images."""
+        return torch.cholesky_solve(self._kernel(features).T, self.factor).T
+
+    @torch.autocast("cpu", enabled=False)  # the inverse needs more than bfloat16's three digits
+    def _kernel(self, features: Float[Tensor, "_ feature"]) -> Float[Tensor, "_ image"]:
+        vectors = normalize((features - self.mean) * self.scale)
+        # By rounding, cosines can be above 1.
+        return ((vectors @ self.images.T - 1).clamp(max=0) / self.temperature).exp()
+
+
+def root_pool(features: Float[Tensor, "batch *region feature"]) -> Float[Tensor, "batch feature"]:
+    """Return signed square roots of the mean over regions (Perronnin et al. 2010, 3.2)."""
     pooled = features if features.dim() == 2 else features.mean(dim=1)
     return pooled.sign() * pooled.abs().sqrt()

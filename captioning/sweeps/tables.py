@@ -90,7 +90,7 @@ def score_keys(rows: Sequence[dict[str, Any]]) -> list[str]:
     shown = [
         key
         for key, score in TABLE.items()
-        if score.function and (score.rank == 1 or score.runs_from != BERT)
+        if score.function and (score.rank == 1 or score.inputs != BERT)
     ]
     return [key for key in dict.fromkeys([order(rows)[0], *shown]) if key in there]
 

@@ -55,7 +55,7 @@ def panels() -> dict[str, list[str]]:
     return {
         "loss (nats a word)": ["train/loss", "val/loss"],
         "reward (CIDEr-D in training)": ["train/reward"],
-        "scores": [f"val/{key}" for key, score in scores.items() if score.runs_from != BERT],
+        "scores": [f"val/{key}" for key, score in scores.items() if score.inputs != BERT],
         "BERT similarity": [f"val/{key}" for key in keys_from(BERT)],
         "learning rate": ["learning_rate"],
     }

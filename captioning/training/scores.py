@@ -16,8 +16,8 @@ import numpy as np
 import pytorch_lightning as pl
 
 from captioning import UserError
-from captioning.metrics.bert_similarity import Scale, TextEncoder, Tokens, pooled
-from captioning.metrics.cider import Documents
+from captioning.metrics.bert_similarity import Scale, TextEncoder, Tokens, pool_tokens
+from captioning.metrics.cider import DocumentFrequencies
 from captioning.metrics.compute import (
     caption_variety,
     compute_statistics,
@@ -46,7 +46,7 @@ class CaptionScores(pl.Callback):
 
     def __init__(self) -> None:
         self.keys = keys_from(WORDS, DOCUMENTS, TRUTH)
-        self._documents: Documents | None = None
+        self._documents: DocumentFrequencies | None = None
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Score this epoch's captions; the check before training is left out."""
@@ -54,7 +54,7 @@ class CaptionScores(pl.Callback):
             return
         generated = ValidationCaptions.of(trainer)
         if self._documents is None:  # the same images every epoch
-            self._documents = Documents.of([one.record.captions for one in generated])
+            self._documents = DocumentFrequencies.of([one.record.captions for one in generated])
         mine = share(trainer, generated)
         captions = [one.caption for one in mine]
         references = [one.record.captions for one in mine]
@@ -106,7 +106,7 @@ class BertSimilarity(pl.Callback):
         tokens = iter(self.text_encoder.tokens([text for texts in references for text in texts]))
         by_image = [list(islice(tokens, len(texts))) for texts in references]
         self._scale = Scale.of(
-            all_gather_interleaved(trainer, [pooled(texts) for texts in by_image])
+            all_gather_interleaved(trainer, [pool_tokens(texts) for texts in by_image])
         )
         parts = all_gather_interleaved(trainer, [Corpus.of(by_image)])
         self._corpus = Corpus.merged(parts) if parts[1:] else parts[0]

@@ -1,3 +1,5 @@
+"""The vectorized CIDEr-D against that of text."""
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,51 +8,53 @@ from captioning.data.vocabulary import EOS, PAD
 from captioning.metrics.cider import cider_d
 from captioning.metrics.reward import CiderReward
 
-captions = st.lists(st.integers(4, 9), min_size=1, max_size=9)
-images = st.lists(
-    st.tuples(captions, st.lists(captions, min_size=1, max_size=4)), min_size=2, max_size=8
-)
+CAPTION = st.lists(st.integers(4, 9), min_size=1, max_size=9)
+IMAGE = st.tuples(CAPTION, st.lists(CAPTION, min_size=1, max_size=4))
+IMAGES = st.lists(IMAGE, min_size=2, max_size=8)
 
 
-def text(words):
-    """A word for each id; the end of the sentence is one."""
-    return " ".join(f"w{word}" for word in [*words, EOS])
+def to_text(ids):
+    """A word for each id; the end of the caption is one."""
+    return " ".join(f"w{number}" for number in [*ids, EOS])
 
 
-def padded(many):
-    tokens = np.full((len(many), 1 + max(map(len, many))), PAD)
-    for row, words in zip(tokens, many, strict=True):
-        row[: len(words) + 1] = [*words, EOS]
+def to_tokens(captions):
+    tokens = np.full((len(captions), 1 + max(map(len, captions))), PAD)
+    for row, ids in zip(tokens, captions, strict=True):
+        row[: len(ids) + 1] = [*ids, EOS]
     return tokens
 
 
-@given(images, st.randoms())
+def reward_of(references, random=None):
+    """Return the reward by the references of images in rows 0, 3, 6, …"""
+    pairs = [(3 * at, [*ids, EOS]) for at, captions in enumerate(references) for ids in captions]
+    if random:
+        random.shuffle(pairs)
+    return CiderReward(np.array([row for row, _ in pairs]), [ids for _, ids in pairs])
+
+
+@given(IMAGES, st.randoms())
 def test_the_reward_is_cider_d_with_the_end_as_a_word(images, random):
-    pairs = [(3 * at, [*one, EOS]) for at, (_, many) in enumerate(images) for one in many]
-    random.shuffle(pairs)
-    reward = CiderReward(np.array([row for row, _ in pairs]), [one for _, one in pairs])
-    hypotheses = [hypothesis for hypothesis, _ in images]
-    expected = cider_d(list(map(text, hypotheses)), [list(map(text, many)) for _, many in images])
-    rewards = reward(3 * np.arange(len(images)), padded(hypotheses))
-    np.testing.assert_allclose(rewards, expected.per_image, atol=1e-9)
+    hypotheses, references = zip(*images, strict=True)
+    texts = [to_text(ids) for ids in hypotheses], [[*map(to_text, ids)] for ids in references]
+    reward = reward_of(references, random)
+    rewards = reward(3 * np.arange(len(images)), to_tokens(hypotheses))
+    np.testing.assert_allclose(rewards, cider_d(*texts), atol=1e-9)
 
 
-def test_many_captions_of_a_picture_are_scored_each_for_itself():
-    references = [[4, 5, 6, EOS], [7, 8, EOS], [9, EOS]]
-    reward = CiderReward(np.array([0, 1, 2]), references)
-    rewards = reward(np.array([0, 0, 1, 1]), padded([[4, 5, 6], [7, 8], [4, 5, 6], [7, 8]]))
+def test_many_captions_of_an_image_are_scored_each_for_itself():
+    reward = reward_of([[[4, 5, 6]], [[7, 8]], [[9]]])
+    rewards = reward(np.array([0, 0, 3, 3]), to_tokens([[4, 5, 6], [7, 8], [4, 5, 6], [7, 8]]))
     assert rewards[0] > 5 > rewards[1]
     assert rewards[3] > 5 > rewards[2]
 
 
-@given(images, st.data())
-def test_blended_rewards_are_those_of_each_picture_times_its_share(images, data):
-    pairs = [(7 * at, [*one, EOS]) for at, (_, many) in enumerate(images) for one in many]
-    reward = CiderReward(np.array([row for row, _ in pairs]), [one for _, one in pairs])
-    tokens = padded([hypothesis for hypothesis, _ in images])
-    share = st.floats(-2, 2, width=16)
-    shares = np.array([data.draw(share) for _ in images])
-    apart = [
-        share * reward(np.full(len(tokens), 7 * at), tokens) for at, share in enumerate(shares)
-    ]
-    np.testing.assert_allclose(reward.weighted_reward(tokens, shares), sum(apart), atol=1e-12)
+@given(IMAGES, st.data())
+def test_the_weighted_reward_is_the_sum_of_each_images_times_its_weight(images, data):
+    hypotheses, references = zip(*images, strict=True)
+    reward, tokens = reward_of(references), to_tokens(hypotheses)
+    weights = np.array([data.draw(st.floats(-2, 2, width=16)) for _ in images])
+    rewards = [reward(np.full(len(tokens), 3 * at), tokens) for at in range(len(images))]
+    np.testing.assert_allclose(
+        reward.weighted_reward(tokens, weights), weights @ rewards, atol=1e-12
+    )

@@ -1,94 +1,71 @@
 """Minimum Bayes risk, by hand."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
-from tiny import decoder, features
+from tiny import assert_equal_alone, decoder, features
 
-from captioning.data.vocabulary import EOS, PAD, SPECIALS, Vocabulary
+from captioning.data.vocabulary import EOS, PAD
 from captioning.metrics.consensus import bleu_utility, cider_utility, rouge_utility
 from captioning.search.beam import Hypotheses
 from captioning.search.minimum_bayes_risk import consensus_search, minimum_bayes_risk
 from captioning.search.sample import sample
 
-VOCABULARY = Vocabulary([*SPECIALS, "cat", "dog", "runs", "sleeps"])
 CAT, DOG, RUNS, SLEEPS = range(4, 8)
 
 
-def hypotheses(*pictures):
-    rows = [[[*words, EOS] + [PAD] * (3 - len(words)) for words in many] for many in pictures]
+def rerank(*images, utility=None):
+    """Return the captions, as words, and the scores of minimum Bayes risk."""
+    rows = [[[*words, EOS] + [PAD] * (3 - len(words)) for words in image] for image in images]
     scores = -torch.arange(float(len(rows[0]))).repeat(len(rows), 1)
-    return Hypotheses(torch.tensor(rows), scores)
+    hypotheses = Hypotheses(torch.tensor(rows), scores)
+    reranked = minimum_bayes_risk(hypotheses, utility or jaccard_index)
+    words = [[row[: row.index(EOS)] for row in image] for image in reranked.tokens.tolist()]
+    return words, reranked.scores.tolist()
 
 
-def shared_words(captions):
-    """Jaccard's index."""
-    sets = [[set(caption.split()) for caption in many] for many in captions]
-    return np.array([[[len(a & b) / len(a | b) for b in many] for a in many] for many in sets])
+def jaccard_index(captions):
+    sets = [[set(caption.split()) for caption in of_image] for of_image in captions]
+    return np.array([[[len(a & b) / len(a | b) for b in image] for a in image] for image in sets])
 
 
 def test_the_medoid_comes_first():
-    found = minimum_bayes_risk(
-        hypotheses(
-            [[CAT], [DOG, RUNS], [DOG, SLEEPS], [DOG]],  # "dog" agrees with most
-            [[CAT, SLEEPS], [DOG], [CAT], [CAT, RUNS]],
-        ),
-        shared_words,
-        VOCABULARY,
+    captions, scores = rerank(
+        [[CAT], [DOG, RUNS], [DOG, SLEEPS], [DOG]],  # "dog" agrees with most
+        [[CAT, SLEEPS], [DOG], [CAT], [CAT, RUNS]],
     )
-    assert found.tokens[:, 0].tolist() == [[DOG, EOS, PAD, PAD], [CAT, EOS, PAD, PAD]]
-    torch.testing.assert_close(found.scores[0, 0], torch.tensor((0.5 + 0.5 + 0) / 3))
-    assert (found.scores.diff() <= 0).all()
+    assert [of_image[0] for of_image in captions] == [[DOG], [CAT]]
+    assert scores[0][0] == pytest.approx((0.5 + 0.5 + 0) / 3)
+    assert scores == [sorted(of_image, reverse=True) for of_image in scores]
 
 
-def test_a_caption_drawn_twice_counts_twice():
-    found = minimum_bayes_risk(
-        hypotheses([[DOG], [CAT, SLEEPS], [CAT, SLEEPS]]), shared_words, VOCABULARY
-    )
-    assert found.tokens[0, 0].tolist() == [CAT, SLEEPS, EOS, PAD]
-    assert found.scores[0].tolist() == [0.5, 0.5, 0.0]
+@pytest.mark.parametrize(
+    ("given", "order", "scores"),
+    [
+        ([[DOG], [CAT, SLEEPS], [CAT, SLEEPS]], [1, 2, 0], [0.5, 0.5, 0.0]),  # one is drawn twice
+        ([[DOG], [CAT], [RUNS]], [0, 1, 2], [0.0, 0.0, 0.0]),  # equals keep their order
+        ([[DOG]], [0], [0.0]),
+    ],
+)
+def test_scores_are_mean_utilities(given, order, scores):
+    assert rerank(given) == ([[given[at] for at in order]], [scores])
 
 
-def test_equals_keep_their_order():
-    given = hypotheses([[DOG], [CAT], [RUNS]])
-    assert torch.equal(minimum_bayes_risk(given, shared_words, VOCABULARY).tokens, given.tokens)
-
-
-def test_a_worth_of_a_given_b_is_not_that_of_b_given_a():
-    found = minimum_bayes_risk(
-        hypotheses([[DOG], [CAT]]), lambda _: np.array([[[9.0, 0.0], [1.0, 9.0]]]), VOCABULARY
-    )
-    assert found.tokens[0, 0].tolist() == [CAT, EOS, PAD, PAD]
-    assert found.scores[0].tolist() == [1.0, 0.0]
-
-
-def test_one_candidate_is_chosen():
-    found = minimum_bayes_risk(hypotheses([[DOG]]), shared_words, VOCABULARY)
-    assert found.tokens.tolist() == [[[DOG, EOS, PAD, PAD]]]
-    assert found.scores.tolist() == [[0.0]]
-
-
-def test_without_a_vocabulary_words_are_compared_by_their_ids():
-    given = hypotheses([[CAT], [DOG, RUNS], [DOG, SLEEPS], [DOG]])
-    by_ids, by_words = (
-        minimum_bayes_risk(given, shared_words, vocabulary) for vocabulary in (None, VOCABULARY)
-    )
-    assert torch.equal(by_ids.tokens, by_words.tokens)
-    assert torch.equal(by_ids.scores, by_words.scores)
+def test_the_utility_of_a_given_b_is_not_that_of_b_given_a():
+    utilities = np.array([[[9.0, 0.0], [1.0, 9.0]]])
+    expected = [[[CAT], [DOG]]], [[1.0, 0.0]]
+    assert rerank([[DOG], [CAT]], utility=lambda _: utilities) == expected
 
 
 @pytest.mark.parametrize("utility", [cider_utility, bleu_utility, rouge_utility])
 def test_an_image_has_its_consensus_whatever_the_batch(utility):
-    model, rows = decoder(), features(5)
     options = {"utility": utility, "samples": 6, "max_length": 5}
-    together = consensus_search(model, rows, **options)
-    for at, row in enumerate(rows):
-        alone = consensus_search(model, row[None], **options)
-        assert torch.equal(together.tokens[at, :, : alone.tokens.shape[-1]], alone.tokens[0])
-        assert torch.equal(together.scores[at], alone.scores[0])
+    assert_equal_alone(partial(consensus_search, decoder(), **options), features(5))
 
 
 def test_consensus_search_orders_samples_by_their_agreement():
-    found = consensus_search(decoder(), features(), shared_words, samples=6, max_length=3)
-    drawn = sample(decoder(), features(), 6, top_p=0.9, max_length=3, share_draws=True)
-    assert torch.equal(found.tokens, minimum_bayes_risk(drawn, shared_words).tokens)
+    ordered = consensus_search(decoder(), features(), jaccard_index, samples=6, max_length=3)
+    samples = sample(decoder(), features(), 6, top_p=0.9, max_length=3, share_draws=True)
+    assert torch.equal(ordered.tokens, minimum_bayes_risk(samples, jaccard_index).tokens)
