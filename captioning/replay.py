@@ -1,55 +1,53 @@
-"""Replay a loss that was no number: `python -m captioning.replay outputs/runs/…/not-finite.pt`.
-
-The file that such a run leaves enters; the loss of its batch and where it comes from are printed.
-"""
+"""Replay a batch whose loss was not finite: `python -m captioning.replay FILE`."""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from captioning import UserError
+from captioning.config.cli import command, option
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the verb; the exit code is 1 after an error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m captioning.replay",
-        description="Look at the batch of a loss that was no number.",
-    )
-    parser.add_argument("file", metavar="FILE", help="not-finite.pt of a run's folder")
-    arguments = parser.parse_args(argv)
-    from captioning import UserError
 
-    try:
-        print(replay(Path(arguments.file)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+@dataclass
+class ReplayOptions:
+    """Compute again the loss that was not finite, and say which features or weights are not.
+
+    python -m captioning.replay outputs/runs/lstm/TIME/not-finite.pt
+    """
+
+    file: str = option("not-finite.pt of a run's folder", bare=True)
+
+
+@command(ReplayOptions)
+def main(options: ReplayOptions) -> None:
+    """Print the loss of the batch, then and now."""
+    print(replay(Path(options.file)))
 
 
 def replay(path: Path) -> str:
-    """Return what happened, and what a batch and the weights say of it now."""
+    """Return the recorded loss, what is not finite, and the loss of the batch on a CPU."""
     import torch
 
-    from captioning import UserError
     from captioning.captioner import load_decoder, read_checkpoint
     from captioning.features.batches import Batch
     from captioning.training.module import CaptioningModule
 
     saved = read_checkpoint(path)
     if "batch" not in saved:
-        raise UserError(f"{path} holds no batch; a run whose loss is no number leaves one")
+        raise UserError(f"{path} holds no batch; a run whose loss is not finite leaves one")
     batch = Batch(**saved["batch"])
-    told = [f"epoch {saved['epoch']}, step {saved['step']}: loss {saved['loss']}"]
-    parts = [("features", batch.features), *saved["state_dict"].items()]
-    wrong = [name for name, part in parts if not torch.isfinite(part).all()]
-    told.append(f"not finite: {', '.join(wrong) or 'neither features nor weights'}")
+    tensors = [("features", batch.features), *saved["state_dict"].items()]
+    wrong = [name for name, tensor in tensors if not torch.isfinite(tensor).all()]
     decoder = load_decoder(path, saved, batch.features.shape[-1])
     with torch.no_grad():
         loss = CaptioningModule(decoder, saved["captioning"])._loss(batch)
-    told.append(f"loss of this batch on a CPU, in float32, without dropout: {loss.item()}")
-    return "\n".join(told)
+    return (
+        f"epoch {saved['epoch']}, step {saved['step']}: loss {saved['loss']}\n"
+        f"not finite: {', '.join(wrong) or 'neither features nor weights'}\n"
+        f"loss of this batch on a CPU, in float32, without dropout: {loss.item()}"
+    )
 
 
 if __name__ == "__main__":

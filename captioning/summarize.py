@@ -7,44 +7,47 @@ curves and what mattered, are written into the folder.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from captioning import UserError
+from captioning.config.cli import command, option
 from captioning.sweeps.runs import read_runs
 from captioning.sweeps.summary import write_summary
 from captioning.sweeps.tables import make_rows, markdown
 from captioning.web.sweep_page import write_sweep_page
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the verb; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m captioning.summarize", description=__doc__)
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        metavar="FOLDER",
-        help="a sweep, a run, or a folder above; of several only the table is printed",
+@dataclass
+class SummarizeOptions:
+    """Fold finished runs into one table and one page.
+
+    python -m captioning.summarize outputs/sweeps/capacity
+    python -m captioning.summarize outputs/sweeps/best outputs/sweeps/ablation out=rows.json
+    """
+
+    folders: tuple[str, ...] = option(
+        "a sweep, a run, or a folder above; of several only the table is printed",
+        bare=True,
     )
-    parser.add_argument("--out", metavar="FILE", help="also write the rows as JSON")
-    arguments = parser.parse_args(argv)
-    folders = [Path(folder) for folder in arguments.runs]
-    try:
-        rows = summarize(folders)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    out: str = option("also write the rows as JSON, to this file", "")
+
+
+@command(SummarizeOptions)
+def main(options: SummarizeOptions) -> None:
+    """Print the table; write summary files and page into the folder, if it is one."""
+    folders = [Path(folder) for folder in options.folders]
+    rows = summarize(folders)
     print(markdown(rows))
-    if arguments.out:
-        Path(arguments.out).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    if options.out:
+        Path(options.out).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if len(folders) == 1:
         write_summary(folders[0])
         write_sweep_page(folders[0])
         print(f"\npage: {folders[0] / 'summary.html'}")
-    return 0
 
 
 def summarize(folders: list[Path]) -> list[dict[str, Any]]:

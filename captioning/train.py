@@ -11,8 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from captioning.config.cli import check_flags, quoted, run_verb
+from captioning.config.cli import run_verb
 from captioning.config.compose import CONF, checked_configs, resolve_config
+from captioning.config.hydra_arguments import hydra_arguments
 
 
 @checked_configs()
@@ -51,6 +52,5 @@ def run_job(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    check_flags(sys.argv[1:])
-    sys.argv[1:] = map(quoted, sys.argv[1:])
+    sys.argv[1:] = hydra_arguments(sys.argv[1:], "config")
     main()

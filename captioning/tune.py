@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import partial
@@ -23,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from captioning.config.cli import run_verb
 from captioning.config.compose import CONF, checked_configs, key_of
+from captioning.config.hydra_arguments import hydra_arguments
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -193,4 +195,5 @@ def written(settings: Mapping[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = hydra_arguments(sys.argv[1:], "tune")
     main()

@@ -1,34 +1,34 @@
-"""The verb `verify`: a folder of pictures and captions enters, what is wrong with it is printed."""
+"""Say what is wrong with a folder of images and captions: `python -m captioning.verify FOLDER`."""
 
-import argparse
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 
-from captioning import UserError
+from captioning.config.cli import command, option
 from captioning.data.caption_files import LAYOUTS
 from captioning.data.readers import CaptionFolder
 from captioning.data.verification import verify
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the verb; the exit code is 1 where something needs the user's hand."""
-    parser = argparse.ArgumentParser(
-        prog="python -m captioning.verify",
-        description="Say what is in a data folder, and what is wrong with it; change nothing.",
+@dataclass
+class VerifyOptions:
+    """Say what is in a data folder, and what is wrong with it; change nothing.
+
+    python -m captioning.verify data/flickr8k
+    python -m captioning.verify mine fast=true layout=csv
+    """
+
+    root: str = option("the folder, as for data.root", bare=True)
+    fast: bool = option("true: do not open the images", False)
+    layout: str = option(
+        f"where a folder has several: {', '.join(LAYOUTS)}", "auto", choices=("auto", *LAYOUTS)
     )
-    parser.add_argument("root", metavar="ROOT", help="the folder, as for data.root")
-    parser.add_argument("--fast", action="store_true", help="do not open the pictures")
-    parser.add_argument(
-        "--layout", choices=("auto", *LAYOUTS), default="auto", help="where a folder has several"
-    )
-    arguments = parser.parse_args(argv)
-    try:
-        report = verify(CaptionFolder(arguments.root, arguments.layout), not arguments.fast)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+
+
+@command(VerifyOptions)
+def main(options: VerifyOptions) -> int:
+    """Print the report; return 1 where something needs the user's hand."""
+    report = verify(CaptionFolder(options.root, options.layout), not options.fast)
     with suppress(AttributeError):  # names of files may hold what a terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
     print(report)

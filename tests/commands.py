@@ -1,8 +1,8 @@
-"""Runs commands of the documents on tiny data, one after another in this process.
+"""Run commands of the documents on tiny data, one after another in this process.
 
-`python commands.py FOLDER COMMANDS.json RESULTS.json`: a list of commands enters; for each "" or
-what went wrong leaves. What takes minutes is cut short by options that are added; what a reader
-puts in (PATH, FOLDER, …) is there.
+`python commands.py FOLDER COMMANDS.json RESULTS.json` writes for each command "", or its error.
+Options are added that cut short what takes minutes; what a reader fills in (PATH, FOLDER, …) is
+there.
 """
 
 import csv
@@ -53,29 +53,26 @@ def prepare():
     for colour in ("red", "blue"):
         shutil.copy(f"FOLDER/val-{colour}.png", f"holiday/{colour}.png")
     options = ["data=folder", "data.root=FOLDER", "text_encoder=minilm", "hydra.run.dir=run"]
-    if wrong := attempt("captioning.train", [*options, *SHORT, "trainer.max_epochs=2"]):
-        raise RuntimeError(wrong)
+    if error := run_module("captioning.train", [*options, *SHORT, "trainer.max_epochs=2"]):
+        raise RuntimeError(error)
     for folder in (*RUNS, *SWEEPS):
         shutil.copytree("run", folder)
     for name in ("PATH", "A", "B", "C"):
         shutil.copy("run/best.ckpt", name)
 
 
-def shortened(verb, arguments):
-    """Return the arguments with what cuts them short; of each list only the first value."""
-    put_in = {
-        "model=yours": "model=lstm",
-        "name=best": "name=best/again",
-    }  # best/a, best/b are there
-    arguments = [re.sub("^docs/", f"{ROOT}/docs/", put_in.get(one, one)) for one in arguments]
-    if verb not in ("captioning.train", "captioning.tune", "captioning.encode"):
+def shorten(module, arguments):
+    """Return the arguments with options that cut them short; of a sweep only the first values."""
+    replaced = {"model=yours": "model=lstm", "name=best": "name=best/again"}  # best/a is there
+    arguments = [re.sub("^docs/", f"{ROOT}/docs/", replaced.get(each, each)) for each in arguments]
+    if module not in ("captioning.train", "captioning.tune", "captioning.encode"):
         return arguments
-    arguments = [re.sub(r"^([\w.]+=[^,\[]*),.*", r"\1", one) for one in arguments]
-    if verb == "captioning.encode":
+    arguments = [re.sub(r"^([\w.]+=[^,\[]*),.*", r"\1", argument) for argument in arguments]
+    if module == "captioning.encode":
         return [*arguments, *ENCODER]
-    given = {one.partition("=")[0] for one in arguments}
-    groups = {one.split("=")[1] for one in arguments if one.startswith("experiment=")}
-    if "text_encoder" not in given and not groups - {"flickr8k_best"}:
+    keys = {argument.partition("=")[0] for argument in arguments}
+    experiments = {each.split("=")[1] for each in arguments if each.startswith("experiment=")}
+    if "text_encoder" not in keys and not experiments - {"flickr8k_best"}:
         arguments.append("text_encoder=minilm")
     longer = LONGER.search(" ".join(arguments))
     added = [*SHORT, f"trainer.max_epochs={3 if longer else 1}"]
@@ -85,25 +82,25 @@ def shortened(verb, arguments):
         added.append("data.images=40")
     if "sweep=capacity" in arguments:
         added += ["model=lstm", "model.hidden_dim=8", "seed=1"]
-    if verb == "captioning.tune":
+    if module == "captioning.tune":
         added.append("trials=1")
     return [*arguments, *added]
 
 
-def attempt(verb, arguments):
-    """Do what `python -m VERB ARGUMENTS` does; return "" where it ended well, or what it said."""
-    output, given = io.StringIO(), sys.argv
-    sys.argv = [verb, *arguments]
+def run_module(module, arguments):
+    """Do what `python -m MODULE ARGUMENTS` does; return "" or, after an error, what it printed."""
+    output, argv = io.StringIO(), sys.argv
+    sys.argv = [module, *arguments]
     try:
         with redirect_stdout(output), redirect_stderr(output):
-            runpy.run_module(verb, run_name="__main__", alter_sys=True)
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as stop:
         code = stop.code
     except BaseException:
         code = traceback.format_exc()
     finally:
-        sys.argv = given
+        sys.argv = argv
     return f"{code}\n{output.getvalue()[-3000:]}" if code else ""
 
 
@@ -112,16 +109,16 @@ def main(folder, commands, results):
     commands = json.loads(Path(commands).read_text())
     os.chdir(folder)
     prepare()
-    found = {}
+    errors = {}
     for command in commands:
         words = shlex.split(command, comments=True)
-        at = words.index("-m")
-        variables = dict(one.split("=", 1) for one in words[: at - 1])
+        start = words.index("-m") + 1
+        variables = dict(word.split("=", 1) for word in words[: start - 2])
         os.environ |= variables
-        found[command] = attempt(words[at + 1], shortened(words[at + 1], words[at + 2 :]))
+        errors[command] = run_module(words[start], shorten(words[start], words[start + 1 :]))
         for name in variables:
             del os.environ[name]
-    Path(results).write_text(json.dumps(found))
+    Path(results).write_text(json.dumps(errors))
 
 
 if __name__ == "__main__":

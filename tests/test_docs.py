@@ -4,7 +4,6 @@
 is one that the verb has, each choice one that is there.
 """
 
-import argparse
 import csv
 import importlib.util
 import inspect
@@ -29,6 +28,8 @@ from test_conf import GIVEN, nodes
 from verbs import TINY, run
 
 from captioning import UserError
+from captioning.config.cli import read_options
+from captioning.config.hydra_arguments import hydra_arguments
 from captioning.search.beam import beam_search
 
 ROOT = Path(__file__).parents[1]
@@ -114,14 +115,13 @@ def bind_verb(name, arguments):
     """Compose, or parse, what stands behind `python -m NAME`."""
     module = importlib.import_module(name)
     source = inspect.getsource(module)
-    if config := re.search(r'hydra\.main\(.*config_name="(\w+)"', source):
-        bind_config(config[1], arguments)
-    elif not arguments:  # a verb that the text only names
+    if config := re.search(r'hydra_arguments\(sys.argv\[1:\], "(\w+)"(?:, bare="(.+)")?\)', source):
+        bind_config(config[1], hydra_arguments(arguments, config[1], config[2] or ""))
+    elif not arguments:  # a command that the text only names
         assert callable(module.main)
-    elif "ArgumentParser(" in source:
-        parse(module.main, arguments)
     else:
-        module._options(arguments)
+        (schema,) = [value for key, value in vars(module).items() if key.endswith("Options")]
+        read_options(schema, arguments)
 
 
 def bind_config(config, arguments):
@@ -145,24 +145,6 @@ def bind_config(config, arguments):
                 inspect.signature(target).bind(**named)
             except TypeError as error:
                 raise AssertionError(f"{path}: {error}") from None
-
-
-class Parsed(Exception):
-    """The arguments are in order; what would come now is the work."""
-
-
-def parse(main, arguments):
-    """Let a verb parse its arguments, and stop it there."""
-    with pytest.MonkeyPatch.context() as patch:
-        parsed = argparse.ArgumentParser.parse_args
-
-        def stop(parser, argv=None, namespace=None):
-            parsed(parser, argv, namespace)
-            raise Parsed
-
-        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
-        with pytest.raises(Parsed):
-            main(arguments)
 
 
 def read(page):
@@ -272,7 +254,7 @@ def test_a_target_does_its_work(tmp_path):
         "python -m captioning.train model.hiden_dim=3",
         "python -m captioning.train -m model=lstm,perceptron",
         "python -m captioning.evaluate ckpt=a beam=3",
-        "python -m captioning.verify --quick FOLDER",
+        "python -m captioning.verify --fast FOLDER",
         "python -m captioning.caption ckpt=a image=b",
         "python -m captioning.predict ckpt=a",
         "make all",

@@ -7,12 +7,10 @@ import shutil
 
 import pytest
 from composing import composed
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from verbs import run
 
 from captioning import UserError
 from captioning.captioner import Captioner
-from captioning.config.cli import quoted
 from captioning.evaluate import checked, chosen, evaluate
 from captioning.features.weights import weights_sha256
 
@@ -181,17 +179,3 @@ def test_a_checkpoint_cannot_name_what_is_made():
 def test_a_checkpoint_without_data_needs_a_choice(config):
     with pytest.raises(UserError, match="has no data; type data=NAME"):
         chosen("data", "data", {}, [config])
-
-
-def test_a_path_may_hold_what_hydra_has_a_meaning_for(tmp_path):
-    path = tmp_path / "seed=1,it's.ckpt"
-    path.touch()
-    parsed = OverridesParser.create().parse_override(quoted(f"ckpt={path}"))
-    assert parsed.value() == str(path)
-    pattern = f"{tmp_path}/seed=*,it?s.ckpt"
-    parsed = OverridesParser.create().parse_override(quoted(f"ckpt={pattern}"))
-    assert parsed.value() == pattern
-    parsed = OverridesParser.create().parse_override(quoted(f"ckpt=[{path},{path}]"))
-    assert parsed.value() == [str(path)] * 2
-    assert quoted("ckpt=[a,b]") == "ckpt=[a,b]"
-    assert quoted("split=dev") == "split=dev"

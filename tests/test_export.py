@@ -1,4 +1,4 @@
-"""The verb, as a user runs it, on the checkpoint of test_train.py."""
+"""The command, as a user runs it, on the checkpoint of test_train.py."""
 
 import json
 import shutil
@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 from verbs import run
 
+from captioning.caption import main as caption
 from captioning.captioner import Captioner, read_checkpoint
 from captioning.data.vocabulary import Vocabulary
 from captioning.export import main
 from captioning.search.beam import greedy_search
 
-VERB = "captioning.export"
+COMMAND = "captioning.export"
 ALONE = """
 import os, runpy, sys
 for name in ("torch", "captioning", "torchvision"):
@@ -30,7 +31,7 @@ def exported(trained, folder):
     """The folders of both formats, made by real processes."""
     shutil.copytree(trained[1], folder / "elsewhere")
     for kind in ("onnx", "safetensors"):
-        done = run(folder, "ckpt=elsewhere/best.ckpt", f"format={kind}", module=VERB)
+        done = run(folder, "elsewhere/best.ckpt", f"format={kind}", module=COMMAND)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         assert f"elsewhere/best-{kind}:" in done.stdout
@@ -38,8 +39,8 @@ def exported(trained, folder):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
     stripes = Image.new("RGB", (700, 400), "red")
     stripes.paste("blue", (350, 0, 700, 400))
     stripes.save(root / "large.jpg")
@@ -53,31 +54,25 @@ def pictures(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_onnx_runtime_alone_says_the_same(exported, pictures, trained):
+def test_onnx_runtime_alone_says_the_same(exported, images, trained):
     captioner = Captioner.from_checkpoint(trained[1] / "best.ckpt")
     captioner.search = greedy_search
     runner = exported / "best-onnx" / "caption.py"
     done = subprocess.run(
-        [sys.executable, "-c", ALONE, runner, *pictures], capture_output=True, text=True
+        [sys.executable, "-c", ALONE, runner, *images], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    said = dict(line.split("\t") for line in done.stdout.splitlines())
-    assert said == {str(path): captioner(path) for path in pictures}
+    captions = dict(line.split("\t") for line in done.stdout.splitlines())
+    assert captions == {str(path): captioner(path) for path in images}
 
 
 @pytest.mark.slow
-def test_the_safetensors_folder_says_the_same(exported, pictures, trained):
+def test_the_safetensors_folder_says_the_same(exported, images, trained, capsys):
     captioner = Captioner.from_checkpoint(trained[1] / "best.ckpt")
     elsewhere = Captioner.from_pretrained(exported / "best-safetensors")
-    assert elsewhere.captions(pictures) == captioner.captions(pictures)
-
-
-@pytest.mark.slow
-def test_the_caption_verb_takes_the_folder(exported, pictures, capsys):
-    from captioning.caption import main as caption
-
-    assert caption([f"ckpt={exported / 'best-safetensors'}", f"images={pictures[0]}"]) == 0
-    assert capsys.readouterr().out.startswith(f"{pictures[0]}\t")
+    assert elsewhere.captions(images) == captioner.captions(images)
+    assert caption([f"ckpt={exported / 'best-safetensors'}", str(images[0])]) == 0
+    assert capsys.readouterr().out == f"{images[0]}\t{captioner(images[0])}\n"
 
 
 @pytest.mark.slow
@@ -117,7 +112,7 @@ def test_an_evaluation_of_another_checkpoint_is_refused(trained, tmp_path, capsy
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "error"),
     [
         (["ckpt=nowhere", "format=onnx"], "there is no checkpoint nowhere"),
         (["ckpt=a", "format=tflite"], "format=tflite: it is onnx or safetensors"),
@@ -125,6 +120,6 @@ def test_an_evaluation_of_another_checkpoint_is_refused(trained, tmp_path, capsy
         (["ckpt=a", "formt=onnx"], "formt=onnx is not one of ckpt=, format=, out="),
     ],
 )
-def test_what_is_wrong_is_a_sentence(capsys, arguments, told):
+def test_what_is_wrong_is_a_sentence(capsys, arguments, error):
     assert main(arguments) == 1
-    assert told in capsys.readouterr().err
+    assert error in capsys.readouterr().err

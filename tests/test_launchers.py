@@ -8,7 +8,7 @@ import sys
 import pytest
 from verbs import TINY, run
 
-from captioning.config.cli import LAUNCHERS, check_flags
+from captioning.config.hydra_arguments import LAUNCHERS, check_flags
 from captioning.sweeps import gpu_slots as slots
 
 SWEEP = [*TINY, "trainer=debug", "data.root=data", "seed=1,2"]
@@ -62,7 +62,7 @@ def test_joblib_without_a_number_of_jobs_is_refused():
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_missing_plugin_is_a_sentence_that_names_the_extra(launcher, monkeypatch):
     check_flags([f"launcher={launcher}", "hydra.launcher.n_jobs=2"])
-    monkeypatch.setattr("captioning.config.cli.find_spec", lambda name: None)
+    monkeypatch.setattr("captioning.config.hydra_arguments.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=rf"captioning\[{LAUNCHERS[launcher][1]}\]"):
         check_flags(["-m", f"hydra/launcher={launcher}"])
 

@@ -37,7 +37,7 @@ def test_the_table_shows_scores_times_100(runs):
 
 
 def test_the_verb_writes_what_it_prints(runs, capsys):
-    assert main([str(runs), "--out", str(runs / "rows.json")]) == 0
+    assert main([str(runs), f"out={runs / 'rows.json'}"]) == 0
     printed = capsys.readouterr().out
     assert "44.0 ± 4.0" in printed
     assert f"page: {runs / 'summary.html'}" in printed

@@ -1,129 +1,195 @@
-"""The command line, of verbs that Hydra reads and of those it does not.
+"""The command line: key=value, the one obvious argument also bare, and --help.
 
-Arguments enter; what Hydra could not say well is said here, and key=value pairs leave. So is what a
-disk refuses. Nothing heavy is imported.
+Commands that train or score compose Hydra configs (hydra_arguments.py). Each of the others is a
+function of a dataclass of its keys, which `command` reads. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
+import csv
 import difflib
 import errno
-import glob
+import functools
+import inspect
+import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TypeVar
+from dataclasses import MISSING, Field, field, fields
+from typing import Any, TypeVar, get_type_hints
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from captioning import UserError
 
 Result = TypeVar("Result")
-
-# What Lightning 2 dropped, and what to type today.
-DROPPED = {
-    "progress_bar_refresh_rate": "callbacks.progress.refresh_rate",
-    "checkpoint_callback": "trainer.enable_checkpointing",
-    "weights_summary": "trainer.enable_model_summary",
-    "resume_from_checkpoint": "ckpt_path",
-    "distributed_backend": "trainer.strategy",
-    "accelerator_backend": "trainer.accelerator",
-    "num_processes": "trainer.devices",
-    "tpu_cores": "trainer.accelerator=tpu trainer.devices",
-    "auto_select_gpus": "trainer.devices=auto",
-    "flush_logs_every_n_steps": "trainer.log_every_n_steps",
-    "terminate_on_nan": "trainer.detect_anomaly",
-    "max_nb_epochs": "trainer.max_epochs",
-    "nb_gpu_nodes": "trainer.num_nodes",
-    "auto_lr_find": "training.learning_rate",
-    "auto_scale_batch_size": "datamodule.batch_size",
-}
+Options = TypeVar("Options")
+KINDS = {bool: "true or false", int: "a whole number", int | None: "a whole number"}
 
 
-# What Hydra has not itself: the plugin and the extra of each launcher.
-LAUNCHERS = {
-    "joblib": ("joblib", "joblib"),
-    "ray": ("ray", "ray"),
-    "submitit_slurm": ("submitit", "slurm"),
-    "submitit_local": ("submitit", "slurm"),
-}
+def option(
+    help: str,
+    default: Any = MISSING,
+    bare: bool = False,
+    choices: Sequence[str] = (),
+    prefixes: tuple[str, ...] = (),
+) -> Any:
+    """Declare a key of a command, as a field of its dataclass; without a default it is required.
 
-
-def check_flags(arguments: list[str]) -> None:
-    """Stop at a flag that Lightning 2 dropped, with its new name, before anything is imported.
-
-    And at a launcher whose plugin is not installed, with the extra that has it.
+    What is typed without `key=` goes to the `bare` ones, in order. A tuple with `prefixes` takes
+    the arguments that begin with them, whole.
     """
-    for argument in arguments:
-        launcher = LAUNCHERS.get(re.sub("^(hydra/)?launcher=", "", argument))
-        if launcher and not find_spec(f"hydra_plugins.hydra_{launcher[0]}_launcher"):
-            sys.exit(f"error: {argument}: type pip install 'captioning[{launcher[1]}]' first")
-        # joblib's own number is a job a core, each with all GPUs in sight.
-        if launcher == LAUNCHERS["joblib"] and "hydra.launcher.n_jobs" not in " ".join(arguments):
-            sys.exit(f"error: {argument}: say how many jobs at once with hydra.launcher.n_jobs=N")
-        key = re.match(r"\+*trainer\.(\w+)=", argument)
-        if key and key[1] in DROPPED:
-            sys.exit(f"error: {argument}: Lightning 2 dropped it; type {DROPPED[key[1]]}=… instead")
+    metadata = {"help": help, "bare": bare, "choices": choices, "prefixes": prefixes}
+    return field(default=default, metadata=metadata)
 
 
-def quoted(argument: str) -> str:
-    """Return ckpt=PATH so that Hydra takes it as one text: a sweep's folders have = and commas.
+def command(schema: type[Options]) -> Callable[[Callable[[Options], int | None]], Callable]:
+    """Make a command of a function of `schema`, as hydra.main does of a function of a config.
 
-    A pattern that finds files is one text, too, and so is each path of a list.
+    The command takes the typed arguments, by default those of this process, and returns the exit
+    code: 1 after an error, 2 where nothing is typed, 130 after Ctrl-C.
     """
-    key, _, path = argument.partition("=")
-    if key == "ckpt" and path.startswith("[") and (paths := _listed(path[1:-1])):
-        return f"ckpt=[{','.join(map(_text, paths))}]"
-    if key not in ("ckpt", "ckpt_path") or not (Path(path).exists() or glob.glob(path)):
-        return argument
-    return f"{key}={_text(path)}"
+
+    def decorate(function: Callable[[Options], int | None]) -> Callable:
+        @functools.wraps(function)
+        def main(arguments: Sequence[str] | None = None) -> int:
+            arguments = sys.argv[1:] if arguments is None else arguments
+            if not arguments or {"-h", "--help"} & set(arguments):
+                print(help_text(schema))
+                return 0 if arguments else 2
+            try:
+                return run_verb(lambda: function(read_options(schema, arguments))) or 0
+            except SystemExit as stop:
+                return stop.code
+
+        return main
+
+    return decorate
 
 
-def _listed(text: str) -> list[str]:
-    """Return the files of a list, [] where one is none: then Hydra reads it as it stands."""
-    found, path = [], ""
+def help_text(schema: type) -> str:
+    """Return the docstring of a dataclass of keys, and a paragraph for each key."""
+    lines = [inspect.cleandoc(schema.__doc__), ""]
+    for key in fields(schema):
+        default = "" if key.default in (None, MISSING, ()) else key.default
+        head = f"  {key.name}={str(default).lower() if default is False else default}"
+        notes = ["required"] * (key.default is MISSING)
+        notes += [f"also without {key.name}="] * key.metadata["bare"]
+        text = f"{', '.join(notes)}{': ' * bool(notes)}{key.metadata['help']}"
+        if not key.metadata["prefixes"]:  # the help of another key has those
+            lines += [head] if len(head) > 20 else []
+            first = f"{'' if len(head) > 20 else head:22}"
+            lines += textwrap.wrap(text, 98, initial_indent=first, subsequent_indent=22 * " ")
+    return "\n".join(lines)
+
+
+def read_options(schema: type[Options], arguments: Sequence[str]) -> Options:
+    """Read what was typed into a dataclass of keys.
+
+    Text is taken as it stands, whatever it holds; OmegaConf converts numbers and booleans. Several
+    texts are `key=[A,B]`, or the key once for each. Raises UserError for a key or a value that
+    cannot be, and for a required key that is missing.
+    """
+    converted, kinds = OmegaConf.structured(schema), get_type_hints(schema)
+    keys = {key.name: key for key in fields(schema)}
+    values: dict[str, Any] = {}
+    for position, argument in enumerate(arguments):
+        refuse_dashes(argument, arguments[position + 1 :], keys)
+        name, text = _split_argument(argument, keys, values)
+        if kinds[name] == tuple[str, ...]:
+            is_list = (
+                text != argument and re.fullmatch(r"\[.*\]", text) and not os.path.exists(text)
+            )
+            values[name] = (*values.get(name, ()), *(split_list(text) if is_list else [text]))
+        elif kinds[name] is str:
+            values[name] = text
+        else:
+            try:
+                converted[name] = text
+                values[name] = converted[name]
+            except OmegaConfBaseException:
+                raise UserError(f"{name}={text}: it is {KINDS[kinds[name]]}") from None
+    for name, key in keys.items():
+        choices = key.metadata["choices"]
+        if choices and name in values and values[name] not in choices:
+            raise UserError(f"{name}={values[name]}: it is {' or '.join(choices)}")
+        if key.default is MISSING and not values.get(name):
+            raise UserError(f"{name}= is missing; --help lists the keys")
+    return schema(**values)
+
+
+def _split_argument(
+    argument: str, keys: Mapping[str, Field], values: Mapping[str, Any]
+) -> tuple[str, str]:
+    """Return the key that an argument is for, and the text for it."""
+    for name, key in keys.items():
+        if argument.startswith(key.metadata["prefixes"]):
+            return name, argument
+    names = [name for name, key in keys.items() if not key.metadata["prefixes"]]
+    name, equals, text = argument.partition("=")
+    if equals and name in names:
+        return name, text
+    if equals and name.isidentifier() and not os.path.lexists(argument):
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean {close[0]}=?" if close else ""
+        raise UserError(f"{argument} is not one of {', '.join(f'{name}=' for name in names)}{hint}")
+    bare = [name for name in names if keys[name].metadata["bare"]]
+    for name in bare:
+        if name not in values or isinstance(values[name], tuple):
+            return name, argument
+    raise UserError(
+        f"{argument} is too much after {bare[-1]}={values[bare[-1]]}; type a pattern of file names "
+        "in quotes"
+    )
+
+
+def refuse_dashes(argument: str, following: Sequence[str], keys: Mapping[str, Field]) -> None:
+    """Raise UserError for `--key value`, as some commands once took it, with today's spelling."""
+    if not argument.startswith("-") or argument == "-":
+        return
+    name, equals, text = argument.lstrip("-").partition("=")
+    name = name.replace("-", "_")
+    if name not in keys:
+        raise UserError(f"{argument} is no key=value; --help lists the keys")
+    if keys[name].default is False:
+        text = "true"
+    elif not equals:
+        text = next(iter(following), "…")
+        argument = f"{argument} {text}"
+    raise UserError(f"type {name}={text} instead of {argument}")
+
+
+def split_list(text: str) -> list[str]:
+    """Return the items of `[A,B]`; a comma in quotes, or in a path that exists, separates none."""
+    if paths := split_paths(text[1:-1]):
+        return paths
+    return next(csv.reader([text[1:-1]], quotechar="'", skipinitialspace=True), [])
+
+
+def split_paths(text: str) -> list[str]:
+    """Return the files that `text` names, with commas; [] unless all of them exist."""
+    paths, path = [], ""
     for piece in text.split(","):
         path = f"{path},{piece}" if path else piece.strip()
-        if Path(path).is_file():
-            found.append(path)
+        if os.path.isfile(path):
+            paths.append(path)
             path = ""
-    return [] if path else found
+    return [] if path else paths
 
 
-def _text(path: str) -> str:
-    return "'" + path.replace("'", r"\'") + "'"
+def check_device(device: str) -> str:
+    """Return `device`; raise UserError unless it is cpu, or a GPU that torch finds."""
+    import torch
 
-
-def key_values(
-    arguments: Sequence[str],
-    verb: str,
-    required: Sequence[str],
-    defaults: Mapping[str, str | None],
-    prefixes: tuple[str, ...] = (),
-) -> dict[str, str | None]:
-    """Read key=value; everything after the first = is the value, whatever it holds.
-
-    Keys that begin with one of `prefixes` are all taken. Raises UserError for another key, and
-    where a required one is missing.
-    """
-    options = dict(defaults)
-    known = list(dict.fromkeys([*required, *defaults]))
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or not (key in known or key.startswith(prefixes)):
-            close = difflib.get_close_matches(key, known, 1)
-            hint = f"; did you mean {close[0]}=?" if close else ""
-            raise UserError(f"{argument} is not one of {', '.join(f'{k}=' for k in known)}{hint}")
-        options[key] = value
-    for key in required:
-        if not options.get(key):
-            raise UserError(f"{key}= is missing; see python -m captioning.{verb} --help")
-    return options
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if device not in ("cpu", *gpus, *["cuda"] * bool(gpus)):
+        raise UserError(f"device={device}: it is cpu, or cuda where torch finds a GPU")
+    return device
 
 
 @contextmanager
@@ -140,13 +206,17 @@ def disk_errors(go_on: str) -> Iterator[None]:
         raise UserError(f"{named}: {error.strerror}{why}; then {go_on} goes on") from error
 
 
-def run_verb(verb: Callable[[DictConfig], Result], cfg: DictConfig) -> Result:
-    """Run a verb; what the user can put right becomes a sentence and exit code 1."""
+def run_verb(verb: Callable[..., Result], *arguments: Any) -> Result:
+    """Run a command; exit with a sentence and 1 for a UserError, with 130 after Ctrl-C."""
     try:
         with disk_errors("the same command"):
-            return verb(cfg)
+            return verb(*arguments)
     except UserError as error:
         # In a sweep Hydra notes the failure and goes on with the next job.
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
-        sys.exit("error: " + str(error).removeprefix("error: "))
+        print("error: " + str(error).removeprefix("error: "), file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on, or begins again", file=sys.stderr)
+        sys.exit(130)

@@ -77,7 +77,7 @@ def find_captions(root: Path, layout: str) -> CaptionFiles:
         )
         choice = next(iter(chosen))
         raise UserError(
-            f"{root} holds {files}: choose with data.layout={choice} (verify: --layout {choice})"
+            f"{root} holds {files}: choose with data.layout={choice} (verify: layout={choice})"
         )
     layout, tables = chosen.popitem()
     if len(tables) > 1 and None in tables.values():
@@ -146,7 +146,7 @@ def _unread(
         if layout in WITH_LISTS and SPLIT_LIST.fullmatch(path.name):
             continue
         other = next((name for name, tables in found.items() if path in tables), layout)
-        how = f"; data.layout={other} (verify: --layout {other}) reads it" * (other != layout)
+        how = f"; data.layout={other} (verify: layout={other}) reads it" * (other != layout)
         unread.append(f"{path.relative_to(root)}: {names} is read instead{how}")
     return unread
 

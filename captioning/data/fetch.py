@@ -39,7 +39,7 @@ def fetch(url: str, path: Path, md5: str) -> None:
         partial.unlink()
         raise UserError(
             f"{url} gave the wrong bytes (md5 {found} instead of {md5}), so {partial} was removed: "
-            "run this again, or take another mirror with --url"
+            "run this again, or take another mirror with url="
         )
     partial.rename(path)
 
@@ -90,7 +90,7 @@ def _download(url: str, partial: Path) -> None:
             if failures == ATTEMPTS or _is_final(error):
                 raise UserError(
                     f"could not fetch {url} ({reason(error)}): run this again to go on, take "
-                    f"another mirror with --url, or put the file at {partial.with_suffix('')}"
+                    f"another mirror with url=, or put the file at {partial.with_suffix('')}"
                 ) from error
             pause = PAUSE * 2 ** (failures - 1)
             print(f"{reason(error)}: trying again in {pause:.0f} s", file=sys.stderr)

@@ -99,7 +99,7 @@ def cached_file(name: str, entry: WeightsEnum) -> Path:
     if not path.is_file():
         raise UserError(
             f"the weights of {name} are not on this machine: there is no {path}; type\n"
-            f"  python -m captioning.download {name} --weights {entry.name}\n"
+            f"  python -m captioning.download {name} weights={entry.name}\n"
             f"or fetch {entry.url} by other means and put it into {path.parent}"
         )
     return path

@@ -1,25 +1,43 @@
-"""A job: many pictures through a captioner, into a table or beside the pictures.
-
-A captioner and paths enter, rows leave as they are made; memory does not grow with their number.
-"""
+"""Caption many images into a table or into texts beside them; memory does not grow with them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from captioning import UserError
 from captioning.captioner import Captioner
+from captioning.config.cli import check_device
+from captioning.data.records import Record
+from captioning.features.hashes import hash_images
 from captioning.features.images import read_ahead
 from captioning.features.weights import weights_sha256
-from captioning.output.caption_tables import Row, Sidecars, Table
+from captioning.output.caption_tables import CaptionTable, Row, Sidecars
 
 BATCH = 32
 
 
-def identity(captioner: Captioner, search: dict[str, Any]) -> dict[str, Any]:
+def load_captioner(ckpt: str, weights: str = "", device: str = "cpu") -> Captioner:
+    """Load a checkpoint, or a folder of captioning.export format=safetensors.
+
+    `weights` are the encoder's, if not where they were in training. Raises UserError for a device
+    that is not there, and for what is neither.
+    """
+    check_device(device)
+    if not Path(ckpt).is_dir():
+        return Captioner.from_checkpoint(ckpt, weights or None, device)
+    if weights:
+        raise UserError(f"ckpt={ckpt} is a folder with weights of its own; leave out weights=")
+    return Captioner.from_pretrained(ckpt, device=device)
+
+
+def job_of(captioner: Captioner, search: dict[str, Any]) -> dict[str, Any]:
     """Return what decides the captions, wherever the checkpoint lies; plain types."""
     return {
         "decoder": weights_sha256(captioner.decoder),
@@ -29,42 +47,54 @@ def identity(captioner: Captioner, search: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def captioned(
+def hash_training(records: Sequence[Record]) -> str:
+    """Return a hash of the training images and captions that a rerank was fitted to."""
+    hashes = hash_images([record.path for record in records], "outputs/features")
+    contents = [
+        (record.image_id, record.captions, image_hash.hex())
+        for record, image_hash in zip(records, hashes, strict=True)
+    ]
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
+
+
+def caption_images(
     captioner: Captioner,
     paths: Sequence[str],
     failed: list[str],
-    seen: Callable[[int], Any] = lambda pictures: None,
+    on_batch: Callable[[int], Any] = lambda images: None,
 ) -> Iterator[list[Row]]:
-    """Return rows batch by batch, as they are made; what cannot be read goes to `failed`.
+    """Yield rows batch by batch; messages about images that cannot be read go to `failed`.
 
-    `seen` is told how many pictures have been through. Many pictures on a CPU go by ONNX Runtime.
+    `on_batch` gets the number of images of each batch. Many images on a CPU go through ONNX
+    Runtime.
     """
     captioner.encoder.prepare_for(len(paths))
     batches = read_ahead(paths, captioner.encoder.preprocess, BATCH)
     for start, images in zip(range(0, len(paths), BATCH), batches, strict=True):
         failed += [image for image in images if isinstance(image, str)]
-        good = [at for at, image in enumerate(images) if not isinstance(image, str)]
-        if good:
-            texts = captioner.captions_of(torch.stack([images[at] for at in good]))
-            yield [(paths[start + at], text) for at, text in zip(good, texts, strict=True)]
-        seen(len(images))
+        readable = [index for index, image in enumerate(images) if not isinstance(image, str)]
+        if readable:
+            captions = captioner.captions_of(torch.stack([images[index] for index in readable]))
+            names = [paths[start + index] for index in readable]
+            yield list(zip(names, captions, strict=True))
+        on_batch(len(images))
 
 
-def write(
-    captioner: Captioner, pictures: Sequence[str], output: Table | Sidecars, failed: list[str]
+def write_captions(
+    captioner: Captioner, images: Sequence[str], output: CaptionTable | Sidecars, failed: list[str]
 ) -> None:
-    """Caption what `output` lacks, with a progress bar, and say what came of it."""
-    todo = output.todo(pictures)
-    there = len(pictures) - len(todo) - len(output.clashes)
+    """Caption the images that `output` lacks, with a progress bar, and print their numbers."""
+    missing = output.missing(images)
+    existing = len(images) - len(missing) - len(output.clashes)
     made = 0
-    with tqdm(total=len(pictures), initial=there, unit="img", desc="captioning") as bar:
-        for rows in captioned(captioner, todo, failed, bar.update):
+    with tqdm(total=len(images), initial=existing, unit="img", desc="captioning") as bar:
+        for rows in caption_images(captioner, missing, failed, bar.update):
             output.write(rows)
             made += len(rows)
     failed += output.clashes
     counts = [f"captions made: {made:,}"]
-    counts += [f"there already: {there:,}"] if there else []
-    counts += [f"pictures without: {len(failed):,}"] if failed else []
+    counts += [f"there already: {existing:,}"] if existing else []
+    counts += [f"images without: {len(failed):,}"] if failed else []
     print(f"{output.name}: {', '.join(counts)}")
-    if there and isinstance(output, Sidecars):
-        print("texts that were there are as they were, whoever wrote them (overwrite=true: anew)")
+    if existing and isinstance(output, Sidecars):
+        print("existing texts stay as they are, whoever wrote them (overwrite=true: anew)")

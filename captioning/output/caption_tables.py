@@ -1,7 +1,6 @@
-"""Captions on disk, in the forms that curators of data sets use; rows enter as they are made.
+"""Write captions as they are made: into a table (.csv, .jsonl), or into a .txt beside each image.
 
-A table (.csv, .jsonl) or a .txt beside each picture. What is there already is not made again, so
-a job that was killed goes on: nothing is lost, nothing is there twice.
+What is written already is not made again, so that a job that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from filelock import FileLock, Timeout
 from captioning import UserError
 from captioning.data.atomic import atomic_write
 
-Row = tuple[str, str]  # a picture's path, its caption
+Row = tuple[str, str]  # an image's path, its caption
 
 
-class Table:
-    """`captions.csv` (image, caption), or JSON lines and `metadata.csv` (file_name, text).
+class CaptionTable:
+    """`captions.csv` (image, caption), or JSON lines or `metadata.csv` (file_name, text).
 
-    The latter are what Hugging Face's imagefolder reads: pictures below the table's folder are
-    named from there. `captions.csv.job.json` beside it holds `job`, what the captions come from; a
-    table of another job, or of nobody's, is refused unless `overwrite`.
+    The latter two are what Hugging Face's imagefolder reads: images below the table's folder are
+    named from there. `captions.csv.job.json` beside it holds `job`, what decides the captions; a
+    table of another job, or from elsewhere, is refused unless `overwrite`.
     """
 
     def __init__(self, path: str, job: dict[str, Any], overwrite: bool = False):
@@ -37,7 +36,7 @@ class Table:
         self.json_lines = self.path.suffix == ".jsonl"
         self.curated = self.json_lines or self.path.name == "metadata.csv"
         self.columns = ("file_name", "text") if self.curated else ("image", "caption")
-        # The file stays: whoever opened it before it was removed would lock what has no name.
+        # Never removed: a process that had opened it before would hold a lock without a name.
         self._lock = FileLock(f"{path}.lock")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,69 +46,67 @@ class Table:
         except OSError as error:
             raise UserError(f"out={path} cannot be written: {error.strerror}") from None
         try:
-            self._file = self._opened(job, overwrite)
+            self._file = self._open(job, overwrite)
         except BaseException:
             self._lock.release()
             raise
 
-    def todo(self, pictures: Sequence[str]) -> list[str]:
-        """Return the pictures that have no row yet."""
-        return [path for path in pictures if self._name(path) not in self.done]
+    def missing(self, images: Sequence[str]) -> list[str]:
+        """Return the images that have no row yet."""
+        return [path for path in images if self._image_name(path) not in self.done]
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Append rows; they are the system's from then on, whatever happens to this process."""
-        text = "".join(self._line((self._name(path), caption)) for path, caption in rows)
-        left = memoryview(_encoded(text))
+        """Append rows, unbuffered: they stay when this process is killed."""
+        text = "".join(self._line((self._image_name(path), caption)) for path, caption in rows)
+        remaining = memoryview(_encode(text))
         try:
-            while left:  # a disk that fills up takes a part first, and says so at the next
-                left = left[self._file.write(left) :]
+            while remaining:  # a disk that fills up takes a part, and raises at the next write
+                remaining = remaining[self._file.write(remaining) :]
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror}") from None
 
     def close(self) -> None:
-        """Let others write."""
+        """Close the table and unlock it."""
         self._file.close()
         self._lock.release()
 
-    def _opened(self, job: dict[str, Any], overwrite: bool) -> io.RawIOBase:
-        beside = Path(f"{self.path}.job.json")
+    def _open(self, job: dict[str, Any], overwrite: bool) -> io.RawIOBase:
+        """Open the table to be appended to; `done` is set to the names of its images."""
+        job_file = Path(f"{self.path}.job.json")
         self.done: set[str] = set()
-        head = b"" if self.json_lines else _encoded(self._line(self.columns))
-        if overwrite or not self.path.exists() or head.startswith(self._start(len(head))):
-            with atomic_write(beside) as temporary:
+        header = b"" if self.json_lines else _encode(self._line(self.columns))
+        is_new = overwrite or not self.path.exists()
+        if is_new or header.startswith(self.path.read_bytes()):  # killed before the first row
+            with atomic_write(job_file) as temporary:
                 temporary.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
             file = self.path.open("wb", buffering=0)
-            file.write(head)
+            file.write(header)
             return file
         options = "type another out=, or overwrite=true to lose what is in it"
         try:
-            theirs = json.loads(beside.read_text(encoding="utf-8"))
-            differ = [key for key in job if theirs.get(key) != job[key]]
-            if not differ:
-                os.truncate(self.path, self._whole())  # a kill may have torn the last row
-                self.done = self._pictures()
+            old_job = json.loads(job_file.read_text(encoding="utf-8"))
+            changed = [key for key in job if old_job.get(key) != job[key]]
+            if not changed:
+                os.truncate(self.path, self._complete_bytes())  # a kill may have torn the last row
+                self.done = self._read_images()
         except (FileNotFoundError, ValueError, KeyError, csv.Error):
             why = "is not from this command, or has been changed"
             raise UserError(f"out={self.path} {why}; {options}") from None
-        if differ:
-            what = "search" if differ == ["search"] else "checkpoint"
-            why = f"has captions of another {what}, as {beside} says"
+        if changed:
+            what = "search" if changed == ["search"] else "checkpoint"
+            why = f"has captions of another {what}, as {job_file} says"
             raise UserError(f"out={self.path} {why}; {options}")
         return self.path.open("ab", buffering=0)
 
-    def _pictures(self) -> set[str]:
+    def _read_images(self) -> set[str]:
         with self.path.open(encoding="utf-8", newline="") as text:
             rows = map(json.loads, text) if self.json_lines else csv.DictReader(text)
             return {row[self.columns[0]] for row in rows}
 
-    def _start(self, size: int) -> bytes:
-        with self.path.open("rb") as file:
-            return file.read(size + 1)
-
-    def _whole(self) -> int:
+    def _complete_bytes(self) -> int:
         """Return where the last complete row ends; a line within quotes is part of a CSV row.
 
-        Raises csv.Error where more would be lost than the row that a kill tore.
+        Raises csv.Error where more is incomplete than the one row that a kill tears.
         """
         with self.path.open("rb") as file:
             lines = file.readlines()
@@ -126,18 +123,18 @@ class Table:
             rows = rows[:complete]
         return sum(map(len, rows))
 
-    def _name(self, path: str) -> str:
-        """Return how the table names a picture, a byte that is no UTF-8 as `\\udcff`."""
+    def _image_name(self, path: str) -> str:
+        """Return the name of an image in the table, bytes that are not UTF-8 as `\\udcff`."""
         if self.curated:
-            inside = os.path.relpath(os.path.abspath(path), os.path.abspath(self.path.parent))
-            path = path if inside.startswith("..") else inside
-        return path if self.json_lines else _encoded(path).decode()
+            relative = os.path.relpath(os.path.abspath(path), os.path.abspath(self.path.parent))
+            path = path if relative.startswith("..") else relative
+        return path if self.json_lines else _encode(path).decode()
 
     def _line(self, row: Sequence[str]) -> str:
         if self.json_lines:
             return json.dumps(dict(zip(self.columns, row, strict=True)), ensure_ascii=False) + "\n"
         line = io.StringIO()
-        # A carriage return ends a line for whoever reads it, but is not quoted by itself.
+        # A carriage return ends a line for a reader, but csv does not quote it by itself.
         quoting = csv.QUOTE_ALL if "\r" in row[0] else csv.QUOTE_MINIMAL
         csv.writer(line, lineterminator="\n", quoting=quoting).writerow(row)
         return line.getvalue()
@@ -146,8 +143,8 @@ class Table:
 class Sidecars:
     """`photo.txt` beside `photo.jpg`, as trainers of text-to-image models read captions.
 
-    A .txt that is there stays as it is unless `overwrite`; `clashes` names the pictures that
-    would share one with another picture, which have to go without.
+    An existing .txt stays unless `overwrite`. `clashes` names the images without a caption, since
+    their .txt would be that of another image.
     """
 
     def __init__(self, overwrite: bool = False):
@@ -155,13 +152,14 @@ class Sidecars:
         self.clashes: list[str] = []
         self.overwrite = overwrite
 
-    def todo(self, pictures: Sequence[str]) -> list[str]:
-        """Return the pictures that are to have a .txt and have none."""
+    def missing(self, images: Sequence[str]) -> list[str]:
+        """Return the images whose .txt is to be written."""
         owners: dict[str, str] = {}
-        for path in pictures:
-            owner = owners.setdefault(_sidecar(path), path)
+        for path in images:
+            text = _text_path(path)
+            owner = owners.setdefault(text, path)
             if owner != path:
-                self.clashes.append(f"{path} has no caption: {_sidecar(path)} is that of {owner}")
+                self.clashes.append(f"{path} has no caption: {text} is that of {owner}")
         return [
             path for text, path in owners.items() if self.overwrite or not os.path.lexists(text)
         ]
@@ -169,7 +167,7 @@ class Sidecars:
     def write(self, rows: Iterable[Row]) -> None:
         """Write each caption at once or not at all."""
         for path, caption in rows:
-            text = _sidecar(path)
+            text = _text_path(path)
             try:
                 with atomic_write(Path(text)) as temporary:
                     temporary.write_text(caption + "\n", encoding="utf-8")
@@ -177,12 +175,12 @@ class Sidecars:
                 raise UserError(f"{text} cannot be written: {error.strerror}") from None
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
-def _sidecar(path: str) -> str:
+def _text_path(path: str) -> str:
     return os.path.splitext(path)[0] + ".txt"
 
 
-def _encoded(text: str) -> bytes:
+def _encode(text: str) -> bytes:
     return text.encode("utf-8", errors="backslashreplace")

@@ -423,7 +423,7 @@ UNREAD = {
     "kaggle's table first": (
         ["captions.txt"],
         ["captions.csv"],
-        "captions.txt is read instead; data.layout=csv (verify: --layout csv) reads it",
+        "captions.txt is read instead; data.layout=csv (verify: layout=csv) reads it",
     ),
     "captions.csv first": (
         ["captions.csv"],

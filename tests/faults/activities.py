@@ -111,14 +111,14 @@ class Captioning(Activity):
 
     def run(self, folder):
         from captioning.output import caption_job as job
-        from captioning.output.caption_tables import Table
+        from captioning.output.caption_tables import CaptionTable
 
         job.BATCH = 1
         self.encoder = self
         pictures = sorted(str(path) for path in self.data.glob("*.png"))
         failed = []
-        with closing(Table(str(folder / "captions.csv"), {"decoder": "x"})) as table:
-            job.write(self, pictures, table, failed)
+        with closing(CaptionTable(str(folder / "captions.csv"), {"decoder": "x"})) as table:
+            job.write_captions(self, pictures, table, failed)
         assert not failed, failed
 
     def state(self, folder):

@@ -38,7 +38,7 @@ def test_missing_weights_are_named_with_url_folder_and_command(cache):
     for part in (
         str(cache / "resnet50-0676ba61.pth"),
         "https://download.pytorch.org/models/resnet50-0676ba61.pth",
-        "python -m captioning.download resnet50 --weights IMAGENET1K_V1",
+        "python -m captioning.download resnet50 weights=IMAGENET1K_V1",
     ):
         assert part in str(error.value)
 

@@ -1,11 +1,12 @@
 import csv
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from captioning import UserError
-from captioning.output.caption_tables import Sidecars, Table
+from captioning.output.caption_tables import CaptionTable, Sidecars
 
 JOB = {"decoder": "abc", "search": {"width": 5}}
 ODD = [
@@ -18,180 +19,164 @@ ODD = [
     os.fsdecode(b"caf\xe9.jpg"),
     "sub/a b.jpg",
 ]
+CSV = Path("out.csv")
 
 
-def written(path, rows, **options):
-    table = Table(str(path), JOB, **options)
-    table.write([(name, f"a {name[:1]} caption") for name in table.todo(rows)])
+@pytest.fixture(autouse=True)
+def _working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def write(path, images, **options):
+    table = CaptionTable(str(path), JOB, **options)
+    table.write([(image, f"a {image[:1]} caption") for image in table.missing(images)])
     table.close()
 
 
 def read(path):
     with open(path, encoding="utf-8", newline="") as file:
-        if path.suffix == ".jsonl":
+        if Path(path).suffix == ".jsonl":
             return [tuple(json.loads(line).values()) for line in file]
         return [tuple(row.values()) for row in csv.DictReader(file)]
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "metadata.csv"])
-def test_rows_of_odd_names_are_written_once_and_found_again(tmp_path, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)
-    written(tmp_path / name, ODD[:5])
-    written(tmp_path / name, ODD)
-    written(tmp_path / name, ODD)
-    rows = read(tmp_path / name)
+def test_rows_of_odd_names_are_written_once(name):
+    for images in (ODD[:5], ODD, ODD):
+        write(name, images)
+    rows = read(name)
     assert len(rows) == len(ODD)
     assert {row[0] for row in rows} >= {*ODD} - {ODD[6]}
     assert all(caption.startswith("a ") for _, caption in rows)
 
 
-def test_json_lines_keep_a_name_of_any_bytes(tmp_path):
-    written(tmp_path / "out.jsonl", [ODD[6]])
-    assert os.fsencode(read(tmp_path / "out.jsonl")[0][0]) == b"caf\xe9.jpg"
+def test_json_lines_keep_a_name_of_any_bytes():
+    write("out.jsonl", [ODD[6]])
+    assert os.fsencode(read("out.jsonl")[0][0]) == b"caf\xe9.jpg"
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
-def test_a_row_torn_anywhere_is_written_again(tmp_path, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)
-    written(tmp_path / name, ODD)
-    whole = (tmp_path / name).read_bytes()
+def test_a_row_torn_anywhere_is_written_again(name):
+    write(name, ODD)
+    whole, rows = Path(name).read_bytes(), sorted(read(name))
     for length in range(len(whole)):
-        (tmp_path / name).write_bytes(whole[:length])
-        written(tmp_path / name, ODD)
-        assert sorted(read(tmp_path / name)) == sorted(read_bytes(tmp_path, name, whole))
+        Path(name).write_bytes(whole[:length])
+        write(name, ODD)
+        assert sorted(read(name)) == rows
 
 
-def read_bytes(tmp_path, name, content):
-    (tmp_path / f"whole-{name}").write_bytes(content)
-    return read(tmp_path / f"whole-{name}")
-
-
-def test_a_corrected_row_is_not_lost_by_a_quote_in_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    written(tmp_path / "out.csv", ["1.jpg", "2.jpg", "3.jpg"])
-    text = (tmp_path / "out.csv").read_text().replace("a 1 caption", 'a 5" disc')
-    (tmp_path / "out.csv").write_text(text)
-    written(tmp_path / "out.csv", ["1.jpg", "2.jpg", "3.jpg", "4.jpg"])
-    assert (tmp_path / "out.csv").read_text() == f"{text}4.jpg,a 4 caption\n"
+def test_a_corrected_row_is_not_lost_by_a_quote_in_it():
+    write(CSV, ["1.jpg", "2.jpg", "3.jpg"])
+    text = CSV.read_text().replace("a 1 caption", 'a 5" disc')
+    CSV.write_text(text)
+    write(CSV, ["1.jpg", "2.jpg", "3.jpg", "4.jpg"])
+    assert CSV.read_text() == f"{text}4.jpg,a 4 caption\n"
     open_quote = text.replace('a 5" disc', '"a disc')
-    (tmp_path / "out.csv").write_text(open_quote)
+    CSV.write_text(open_quote)
     with pytest.raises(UserError, match="has been changed"):
-        written(tmp_path / "out.csv", ["4.jpg"])
-    assert (tmp_path / "out.csv").read_text() == open_quote
+        write(CSV, ["4.jpg"])
+    assert CSV.read_text() == open_quote
 
 
-def test_metadata_names_pictures_from_its_own_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    written(tmp_path / "trip" / "metadata.jsonl", ["trip/a.jpg", "trip/x/a.jpg", "else/a.jpg"])
-    lines = (tmp_path / "trip" / "metadata.jsonl").read_text().splitlines()
+def test_metadata_names_images_from_its_own_folder():
+    write("trip/metadata.jsonl", ["trip/a.jpg", "trip/x/a.jpg", "else/a.jpg"])
+    lines = Path("trip/metadata.jsonl").read_text().splitlines()
     assert json.loads(lines[0]) == {"file_name": "a.jpg", "text": "a t caption"}
     names = [json.loads(line)["file_name"] for line in lines]
     assert names == ["a.jpg", "x/a.jpg", "else/a.jpg"]
 
 
-@pytest.mark.parametrize("content", ["", "x\n", "image,caption\na.jpg,mine\n"])
-def test_a_table_of_nobodys_is_not_touched(tmp_path, content):
-    path = tmp_path / "out.csv"
-    path.write_text(content)
-    if content:
-        with pytest.raises(
-            UserError, match="not from this command, or has been changed; type another"
-        ):
-            Table(str(path), JOB)
-        assert path.read_text() == content
-    written(path, ["a.jpg"], overwrite=True)
-    assert read(path) == [("a.jpg", "a a caption")]
+@pytest.mark.parametrize("content", ["x\n", "image,caption\na.jpg,mine\n"])
+def test_a_table_from_elsewhere_takes_overwrite(content):
+    CSV.write_text(content)
+    with pytest.raises(UserError, match="not from this command, or has been changed; type another"):
+        CaptionTable("out.csv", JOB)
+    assert CSV.read_text() == content
+    write(CSV, ["a.jpg"], overwrite=True)
+    assert read(CSV) == [("a.jpg", "a a caption")]
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("out.csv", "file,caption\na.jpg,hello\n"),
-        ("out.csv", "image,caption\n\xff,x\n"),
-        ("out.jsonl", '{"file": "a.jpg"}\n'),
-        ("out.jsonl", "a.jpg\n"),
+        ("out.csv", b"file,caption\na.jpg,hello\n"),
+        ("out.csv", b"image,caption\n\xff,x\n"),
+        ("out.jsonl", b'{"file": "a.jpg"}\n'),
+        ("out.jsonl", b"a.jpg\n"),
     ],
 )
-def test_a_table_that_was_changed_is_not_gone_on_with(tmp_path, name, content):
-    path = tmp_path / name
-    written(path, ["a.jpg"])
-    path.write_bytes(content.encode("latin-1"))
+def test_a_table_that_was_changed_is_not_gone_on_with(name, content):
+    write(name, ["a.jpg"])
+    Path(name).write_bytes(content)
     with pytest.raises(UserError, match="has been changed"):
-        Table(str(path), JOB)
-    assert path.read_bytes() == content.encode("latin-1")
+        CaptionTable(name, JOB)
+    assert Path(name).read_bytes() == content
 
 
 @pytest.mark.parametrize(
-    ("job", "told"),
-    [({**JOB, "search": {"width": 1}}, "another search"), ({**JOB, "decoder": "x"}, "checkpoint")],
+    ("changed", "error"),
+    [({"search": {"width": 1}}, "another search"), ({"decoder": "x"}, "another checkpoint")],
 )
-def test_captions_of_two_jobs_do_not_mix(tmp_path, job, told):
-    written(tmp_path / "out.csv", ["a.jpg"])
-    with pytest.raises(UserError, match=told):
-        Table(str(tmp_path / "out.csv"), job)
-    assert len(read(tmp_path / "out.csv")) == 1
+def test_captions_of_two_jobs_do_not_mix(changed, error):
+    write(CSV, ["a.jpg"])
+    with pytest.raises(UserError, match=error):
+        CaptionTable("out.csv", JOB | changed)
+    assert len(read(CSV)) == 1
 
 
-def test_a_job_that_made_nothing_does_not_stand_in_the_way(tmp_path):
-    Table(str(tmp_path / "out.csv"), {"decoder": "other"}).close()
-    written(tmp_path / "out.csv", ["a.jpg"])
-    assert len(read(tmp_path / "out.csv")) == 1
+def test_an_empty_file_and_a_job_without_captions_are_no_obstacle():
+    CSV.touch()
+    CaptionTable("out.csv", {"decoder": "other"}).close()
+    write(CSV, ["a.jpg"])
+    assert len(read(CSV)) == 1
 
 
-def test_only_one_process_writes(tmp_path):
-    first = Table(str(tmp_path / "out.csv"), JOB)
+def test_only_one_process_writes(monkeypatch):
+    """Also where the second opens the table when the first has unlocked it, but has not ended."""
+    first, second = CaptionTable("out.csv", JOB), []
     with pytest.raises(UserError, match="another process"):
-        Table(str(tmp_path / "out.csv"), JOB)
-    first.close()
-    Table(str(tmp_path / "out.csv"), JOB).close()
-
-
-def test_one_that_begins_while_another_ends_is_the_only_one(tmp_path, monkeypatch):
-    """The second opens the table when the first has let go of it, but has not quite ended."""
-    first, second = Table(str(tmp_path / "out.csv"), JOB), []
+        CaptionTable("out.csv", JOB)
     release = first._lock.release
 
-    def let_in(*arguments, **options):
+    def release_and_open(*arguments, **options):
         release(*arguments, **options)
-        second.append(Table(str(tmp_path / "out.csv"), JOB))
+        second.append(CaptionTable("out.csv", JOB))
 
-    monkeypatch.setattr(first._lock, "release", let_in)
+    monkeypatch.setattr(first._lock, "release", release_and_open)
     first.close()
     with pytest.raises(UserError, match="another process"):
-        Table(str(tmp_path / "out.csv"), JOB)
+        CaptionTable("out.csv", JOB)
     second[0].close()
 
 
-def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path):
-    (tmp_path / "file").touch()
+def test_a_place_that_cannot_be_written_is_a_sentence():
+    Path("file").touch()
     with pytest.raises(UserError, match=r"out=.*cannot be written"):
-        Table(str(tmp_path / "file" / "out.csv"), JOB)
+        CaptionTable("file/out.csv", JOB)
 
 
-def sidecars(tmp_path, *names, overwrite=False):
+def write_sidecars(*images, overwrite=False):
     output = Sidecars(overwrite)
-    todo = output.todo([str(tmp_path / name) for name in names])
-    output.write([(path, "a caption") for path in todo])
+    output.write([(image, "a caption") for image in output.missing(images)])
     return output
 
 
-def test_a_sidecar_has_the_name_of_its_picture(tmp_path):
-    (tmp_path / "sub").mkdir()
-    sidecars(tmp_path, "a.b.jpg", "sub/a.b.jpg")
-    assert (tmp_path / "a.b.txt").read_text() == "a caption\n"
-    assert {path.name for path in (tmp_path / "sub").iterdir()} == {"a.b.txt"}
+def test_a_sidecar_has_the_name_of_its_image():
+    Path("sub").mkdir()
+    write_sidecars("a.b.jpg", "sub/a.b.jpg")
+    assert Path("a.b.txt").read_text() == "a caption\n"
+    assert os.listdir("sub") == ["a.b.txt"]
 
 
-def test_a_text_that_is_there_stays_unless_told(tmp_path):
-    (tmp_path / "a.txt").write_text("mine")
-    sidecars(tmp_path, "a.jpg", "b.jpg")
-    assert (tmp_path / "a.txt").read_text() == "mine"
-    assert (tmp_path / "b.txt").exists()
-    sidecars(tmp_path, "a.jpg", overwrite=True)
-    assert (tmp_path / "a.txt").read_text() == "a caption\n"
+def test_a_text_stays_unless_overwritten():
+    Path("a.txt").write_text("mine")
+    write_sidecars("a.jpg", "b.jpg")
+    assert Path("a.txt").read_text() == "mine"
+    assert Path("b.txt").exists()
+    write_sidecars("a.jpg", overwrite=True)
+    assert Path("a.txt").read_text() == "a caption\n"
 
 
-def test_two_pictures_do_not_share_a_text(tmp_path):
-    output = sidecars(tmp_path, "a.jpg", "a.png")
-    assert [message.count("a.png") for message in output.clashes] == [1]
-    assert "is that of" in output.clashes[0]
+def test_two_images_do_not_share_a_text():
+    (message,) = write_sidecars("a.jpg", "a.png").clashes
+    assert message == "a.png has no caption: a.txt is that of a.jpg"

@@ -1,0 +1,109 @@
+"""Write a folder that holds a captioner, as ONNX or safetensors, and its model card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from captioning import UserError
+from captioning.captioner import Captioner, read_checkpoint
+from captioning.features.weights import weights_sha256
+from captioning.output.card import model_card
+from captioning.output.safetensors_folder import config_of, write_config, write_pretrained
+
+
+def export_captioner(ckpt: str, format: str, out: str, scores: str, weights: str) -> Path:
+    """Write the folder `out`, complete or not at all, and return it.
+
+    Raises UserError where it is not empty, and for `scores` of another checkpoint.
+    """
+    folder = Path(out or f"{ckpt.removesuffix('.ckpt')}-{format}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there and not empty; delete it or type another out=FOLDER")
+    checkpoint = read_checkpoint(ckpt)
+    captioner = Captioner.from_checkpoint(ckpt, weights or None)
+    evaluation = read_evaluation(scores, checkpoint, captioner) if scores else None
+    card = write_card(Path(ckpt), format, checkpoint, evaluation)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        if format == "onnx":
+            _write_onnx(partial, checkpoint, captioner)
+        else:
+            weights = weights or checkpoint["captioning"]["config"]["encoder"]["weights"]
+            write_pretrained(partial, checkpoint, captioner.encoder.feature_shape[-1], weights)
+            Captioner.from_pretrained(partial)  # what cannot be loaded is not left behind
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        os.replace(partial, folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _write_onnx(folder: Path, checkpoint: Mapping[str, Any], captioner: Captioner) -> None:
+    from onnxscript import ir
+
+    from captioning.data import tokenizer
+    from captioning.output import graph
+
+    print("exporting, which takes half a minute", flush=True)
+    model = graph.greedy_graph(captioner.encoder, captioner.decoder)
+    ir.save(model, folder / "caption.onnx")
+    write_config(folder, config_of(checkpoint, captioner.encoder.feature_shape[-1]))
+    shutil.copy(tokenizer.__file__, folder / "tokenizer.py")
+    shutil.copy(Path(graph.__file__).with_name("onnx_script.py"), folder / "caption.py")
+
+
+def write_card(
+    ckpt: Path, format: str, checkpoint: Mapping[str, Any], evaluation: dict[str, Any] | None
+) -> str:
+    """Return the model card, from what the run left beside its checkpoint."""
+    run, data, captions = None, None, None
+    if (ckpt.parent / "run.json").is_file():
+        run = json.loads((ckpt.parent / "run.json").read_text(encoding="utf-8"))
+        is_best = run["best_checkpoint"] == ckpt.name and run["best_epoch"] == checkpoint["epoch"]
+        table = ckpt.parent / "captions.csv"
+        if is_best and run["status"] == "finished" and table.is_file():
+            captions = table
+    if (ckpt.parent / ".hydra" / "hydra.yaml").is_file():
+        hydra = OmegaConf.load(ckpt.parent / ".hydra" / "hydra.yaml")
+        data = OmegaConf.select(hydra, "hydra.runtime.choices.data")
+    return model_card(format, checkpoint, run, data, captions, evaluation)
+
+
+def read_evaluation(
+    scores: str, checkpoint: Mapping[str, Any], captioner: Captioner
+) -> dict[str, Any]:
+    """Return what a scores.json of captioning.evaluate has of a checkpoint, wherever it lay then.
+
+    Raises UserError where it has nothing of it.
+    """
+    contents = checkpoint["captioning"]
+    identity = {
+        "decoder": weights_sha256(captioner.decoder),
+        "epoch": checkpoint["epoch"],
+        "vocabulary_sha256": captioner.vocabulary.sha256,
+        "model": contents["config"]["model"],
+        "seed": contents["config"]["seed"],
+        "encoder": contents["encoder"],
+    }
+    try:
+        content = json.loads(Path(scores).read_text(encoding="utf-8"))
+        systems = content["systems"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"scores={scores} is not a scores.json of captioning.evaluate") from None
+    for system in systems:
+        scored = [{key: part.get(key) for key in identity} for part in system["checkpoints"]]
+        if scored == [identity]:
+            row = next(row for row in content["rows"] if row["system"] == system["label"])
+            return content | row
+    raise UserError(f"scores={scores} has no scores of this checkpoint, only of others")
