@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from captioning.data.vocabulary import BOS, EOS, UNK
-from captioning.features.shards import ids_array
-from captioning.features.store import FeatureStore
+from captioning.features.store import FeatureStore, encode_ids
 
 ALL_WORDS, FREQUENT_WORDS = 8768, 2540
 
@@ -40,7 +39,7 @@ def store(folder: Path, images: int, shape: tuple[int, ...], filled: bool = True
             part = features[start : start + 500]
             part[:] = random.standard_normal(part.shape, dtype=np.float32).clip(0)
     features.flush()
-    np.save(folder / "ids.npy", ids_array([f"{number:08}" for number in range(images)]))
+    np.save(folder / "ids.npy", encode_ids([f"{number:08}" for number in range(images)]))
     manifest = {"format": 2, "encoder": {}, "unreadable": {}}
     manifest |= {"shape": features.shape, "per_shard": images}
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -14,8 +14,13 @@ from torchvision import transforms
 
 from benchmarks.rows import Row, in_turn, matrix_peak, peak_of, seconds
 from captioning.data.records import Record
-from captioning.features.encoder import MANY, Encoder, classifier, cut_before_pooling
-from captioning.features.store import build_store
+from captioning.features.encoder import (
+    ONNX_MIN_IMAGES,
+    Encoder,
+    build_classifier,
+    cut_before_pooling,
+)
+from captioning.features.store_building import build_store
 from captioning.features.weights import find_weights, load_weights
 
 # Multiplications and additions for an image of 224 x 224, without the head.
@@ -61,7 +66,7 @@ class Files(Dataset):
 
 def plain_network(name: str) -> nn.Module:
     """Return the network as torchvision has it, without its head."""
-    body = cut_before_pooling(classifier(name, 224))
+    body = cut_before_pooling(build_classifier(name, 224))
     if name == LITE0:
         load_weights(body, find_weights(name, "package")[0])
     return body.eval()
@@ -79,7 +84,9 @@ def encoding(folder: Path, repeats: int, images: int) -> list[Row]:
     records, rows = pictures(folder / "jpeg", images), []
     for name, some in (("resnet50", records[: images // 4]), (LITE0, records)):
         encoder = Encoder(name, "package" if name == LITE0 else None)
-        many = MANY if images > 8 else images  # getting ONNX Runtime ready takes longer than 8
+        many = (
+            ONNX_MIN_IMAGES if images > 8 else images
+        )  # getting ONNX Runtime ready takes longer than 8
         ready = seconds(lambda encoder=encoder, many=many: encoder.prepare_for(many))
         network, files = plain_network(name), Files(some, encoder)
 

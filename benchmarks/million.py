@@ -29,7 +29,8 @@ from captioning.features import images as images_module
 from captioning.features.batches import CaptionDataset, LengthBuckets
 from captioning.features.hashes import hash_images
 from captioning.features.images import Preprocess
-from captioning.features.store import FeatureStore, build_store
+from captioning.features.store import FeatureStore
+from captioning.features.store_building import build_store
 
 DIM = 1280  # of an EfficientNet-Lite0's pooled features
 LINKS = 50_000  # to one file: file systems allow 65,000
@@ -109,7 +110,7 @@ def gathering(store: FeatureStore, result: dict) -> None:
 def batching(store: FeatureStore, records: list[Record], result: dict) -> None:
     """Time what a training run makes of the captions before its first step."""
     with measured(result, "rows of five captions a picture, s"):
-        rows = store.rows([one.image_id for one in records for _ in one.captions])
+        rows = store.find_rows([one.image_id for one in records for _ in one.captions])
     lengths = np.random.default_rng(0).integers(8, 20, len(rows))
     with measured(result, "dataset, s"):
         dataset = CaptionDataset(store, rows, [[1] * length for length in lengths.tolist()])

@@ -37,8 +37,8 @@ class Bare:
         )
         self.optimizer = self.module.configure_optimizers()["optimizer"]
         dataset = CaptionDataset(store, rows, captions)
-        pictures = dataset.rows if len(store.shape) == 3 else None
-        buckets = LengthBuckets(dataset.lengths, BATCH, shuffle=True, pictures=pictures)
+        images = dataset.store_rows if len(store.shape) == 3 else None
+        buckets = LengthBuckets(dataset.lengths, BATCH, shuffle=True, images=images)
         self.loader = DataLoader(dataset, sampler=buckets, batch_size=None, collate_fn=lambda b: b)
         self.words = self.pictures = 0
 

@@ -27,7 +27,7 @@ from captioning.data.readers import CaptionFolder
 from captioning.data.records import Record
 from captioning.data.tokenizer import tokenize
 from captioning.data.vocabulary import EOS, SPECIALS, Vocabulary
-from captioning.features.datamodule import open_store, split_records
+from captioning.features.datamodule import load_records, open_store
 from captioning.features.encoder import Encoder
 from captioning.metrics.reward import CiderReward
 from captioning.output.safetensors_folder import LARGEST_IMAGE, read_pretrained
@@ -102,12 +102,12 @@ class Captioner:
         left out with a warning. Returns the training images. Raises UserError where no captions are
         found in the folder, or for fewer than two training images.
         """
-        records = split_records(CaptionFolder(str(folder), skip_unreadable=True))
+        records = load_records(CaptionFolder(str(folder), skip_unreadable=True))
         device = str(next(self.decoder.parameters()).device)
         records, store = open_store(records, self.encoder, str(features_root), device, True)
         training = [record for record in records if record.split == "train"]
         rerank = rerank or NeighbourRerank(CiderReward)
-        self.rerank = rerank.fit(training, store.of, self.vocabulary)
+        self.rerank = rerank.fit(training, store.get_features, self.vocabulary)
         return training
 
     def __call__(self, picture: Picture) -> str:

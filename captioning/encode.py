@@ -1,11 +1,12 @@
-"""Encode pictures: `python -m captioning.encode data=folder data.root=DIR encoder=resnet50`.
+"""Encode a data set's images: `python -m captioning.encode data=folder data.root=DIR`.
 
-A data set and a frozen encoder enter; the feature store that training will look for leaves. As
-many processes as are started, by torchrun or as jobs of a launcher, divide the pictures.
+The feature store that it builds is the one that training with the same data and encoder opens.
+Any number of processes, started by torchrun or as jobs of a launcher, divide the images.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -27,39 +28,39 @@ def main(cfg: DictConfig) -> None:
 
 
 def encode(cfg: DictConfig) -> None:
-    """Encode what no other process has taken, wait for the others, say what there is."""
+    """Encode what no other process has taken, wait for the others, print the store's folder."""
     from captioning.config.build import build
     from captioning.config.compose import resolve_config
-    from captioning.features.datamodule import open_store, split_records
-    from captioning.features.store import PER_SHARD
+    from captioning.features.datamodule import load_records, open_store
+    from captioning.features.store_building import PER_SHARD
 
     start = time.monotonic()
     config = resolve_config(cfg)
     check_places(config)
-    device = device_of(cfg.device)
+    device = choose_device(config["device"])
     source = build(config["data"], "data")
     source.prepare()
-    records = split_records(source)
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's
-    # Four a process: who is done first takes from who is slow.
-    share = -(-len(records) // (4 * world_size)) if world_size > 1 else PER_SHARD
+    records = load_records(source)
+    per_shard, world_size = PER_SHARD, int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun
+    if world_size > 1:  # four shards a process, so that a fast one takes over from a slow one
+        per_shard = min(PER_SHARD, math.ceil(len(records) / (4 * world_size)))
     records, store = open_store(
         records,
         build(config["encoder"], "encoder"),
-        cfg.features_root,
+        config["features_root"],
         device,
         source.skip_unreadable,
-        batch_size=cfg.batch_size,
-        per_shard=cfg.per_shard or min(PER_SHARD, share),
+        batch_size=config["batch_size"],
+        per_shard=config["per_shard"] or per_shard,
     )
     if int(os.environ.get("RANK", "0")) == 0:
         seconds = time.monotonic() - start
         shape = " x ".join(map(str, store.shape[1:]))
-        print(f"{store.folder}: {len(records):,} pictures, {shape} each, after {seconds:.1f} s")
+        print(f"{store.folder}: {len(records):,} images, {shape} each, after {seconds:.1f} s")
 
 
-def device_of(name: str) -> str:
-    """Return this process's device; raise UserError for a GPU that torch does not find."""
+def choose_device(name: str) -> str:
+    """Return this process's device. Raises UserError for a GPU that torch does not find."""
     import torch
 
     from captioning import UserError

@@ -61,9 +61,9 @@ def evaluate(cfg: DictConfig) -> None:
     systems, described = [], []
     for one in entrants:
         began = time.monotonic()
-        fitted = rerank and rerank.fit(training, one.store.of, one.vocabulary)
+        fitted = rerank and rerank.fit(training, one.store.get_features, one.vocabulary)
         captions = caption_records(
-            one.decoder, one.vocabulary, one.store.of, records, search, fitted
+            one.decoder, one.vocabulary, one.store.get_features, records, search, fitted
         )
         seconds = round(time.monotonic() - began, 1)
         described.append({"label": one.label, "seconds": seconds, "checkpoints": one.identity})
@@ -124,7 +124,7 @@ def load(options: dict[str, Any]) -> tuple[list[Record], list[LoadedModel], Any,
     """Return all records, who captions them, the text encoder, and who knows the truth."""
     from captioning.captioner import read_checkpoint
     from captioning.evaluation.loaded_models import ensemble, find_checkpoints, load_models
-    from captioning.features.datamodule import Source, split_records
+    from captioning.features.datamodule import DataSource, load_records
 
     paths = find_checkpoints(options["ckpt"])
     checkpoints = [read_checkpoint(path) for path in paths]
@@ -132,11 +132,11 @@ def load(options: dict[str, Any]) -> tuple[list[Record], list[LoadedModel], Any,
     text_encoder = chosen("text_encoder", "metrics", options["text_encoder"], configs)
     text_encoder.model.to(options["device"])
     source = chosen("data", "data", options["data"], configs)
-    if not isinstance(source, Source):
+    if not isinstance(source, DataSource):
         raise UserError(f"{type(source).__name__} is no source of pictures; type data=NAME")
     source.prepare()
     split = options["split"]
-    records = split_records(source)
+    records = load_records(source)
     there = sorted({record.split for record in records})
     if split not in there:
         raise UserError(

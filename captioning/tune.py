@@ -105,7 +105,7 @@ def shared_config(fixed: Sequence[str], space: Mapping[str, Any]) -> dict[str, A
     from captioning.config.build import build
     from captioning.config.compose import resolve_config
     from captioning.config.schema import check_config
-    from captioning.features.datamodule import split_records
+    from captioning.features.datamodule import load_records
     from captioning.sweeps.study import suggest
 
     drawn = suggest(optuna.create_study().ask(), space)
@@ -115,7 +115,7 @@ def shared_config(fixed: Sequence[str], space: Mapping[str, Any]) -> dict[str, A
     if not any(key_of(key).split(".")[0] == "data" for key in space):
         source = build(resolve_config(cfg.data), "data")
         source.prepare()
-        images = sorted((one.image_id, one.split, one.captions) for one in split_records(source))
+        images = sorted((one.image_id, one.split, one.captions) for one in load_records(source))
         captions = sum(len(one[2]) for one in images)
         digest = hashlib.sha256(json.dumps(images).encode()).hexdigest()[:8]
         records = f"{len(images):,} images, {captions:,} captions ({digest})"

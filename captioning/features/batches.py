@@ -1,7 +1,4 @@
-"""Batches: captions of similar length with their pictures' features, in one vectorised gather.
-
-A feature store and encoded captions enter; `Batch`es leave.
-"""
+"""Batches of captions of similar length, each with the features of its images."""
 
 from __future__ import annotations
 
@@ -21,36 +18,36 @@ from captioning.features.store import FeatureStore
 
 
 class Batch(NamedTuple):
-    """Captions, and each of their pictures once.
+    """Captions, and the features of their images, each image once.
 
-    `rows` are the pictures' rows in the store. `tokens` holds `<bos>` words `<eos>`, then `<pad>`;
-    `image_index` says which of the features a caption is of; `target_positions` are those of all
-    real tokens but the first in `tokens[:, 1:].flatten()`, so that nothing is computed for padding.
-    They are made here, where no device has to wait for them.
+    `store_rows` are the images' rows in the feature store; `image_index` is each caption's position
+    in `features`. `tokens` holds `<bos>` words `<eos>`, then `<pad>`. `target_positions` are the
+    positions of the words to be predicted in `tokens[:, 1:].flatten()`: nothing is computed for
+    padding. They are found here, on the CPU, where no GPU has to wait for them.
     """
 
-    features: Float[Tensor, "picture *region feature"] | Int[Tensor, " picture"]
-    rows: Int[Tensor, " picture"]
+    features: Float[Tensor, "image *region feature"] | Int[Tensor, " image"]
+    store_rows: Int[Tensor, " image"]
     image_index: Int[Tensor, " batch"]
     tokens: Int[Tensor, "batch time"]
     target_positions: Int[Tensor, " word"]
 
 
 class CaptionDataset(Dataset[Batch]):
-    """Encoded captions and their rows in the store; indexed by an array, gives a `Batch`.
+    """Encoded captions and their images' rows in the store; an array of indices gives a `Batch`.
 
-    Where `store` is none, the features of the batch are their rows, `[picture]`: the features wait
-    on the device. Captions are read once, so a generator will do; a word takes four bytes.
+    Without a store, `features` are the rows, `[image]`, to be replaced on the device. `captions`
+    are read once, so that a generator will do; a token takes four bytes.
     """
 
     def __init__(
         self,
         store: FeatureStore | None,
-        rows: Sequence[int] | np.ndarray,
+        store_rows: Sequence[int] | np.ndarray,
         captions: Iterable[Sequence[int]],
     ):
         self.store = store
-        self.rows = np.asarray(rows)
+        self.store_rows = np.asarray(store_rows)
         tokens, lengths = array("i"), array("i")
         for caption in captions:
             tokens.extend(caption)
@@ -59,39 +56,39 @@ class CaptionDataset(Dataset[Batch]):
         self.starts = np.cumsum(self.lengths) - self.lengths
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.store_rows)
 
     def __getitem__(self, index: np.ndarray) -> Batch:
         lengths = self.lengths[index]
         time = np.arange(lengths.max())
-        real = time < lengths[:, None]
-        at = np.where(real, self.starts[index][:, None] + time, 0)
-        tokens = np.where(real, self.tokens[at], PAD)
-        rows, pictures = np.unique(self.rows[index], return_inverse=True)
+        is_token = time < lengths[:, None]
+        positions = np.where(is_token, self.starts[index][:, None] + time, 0)
+        tokens = np.where(is_token, self.tokens[positions], PAD)
+        store_rows, image_index = np.unique(self.store_rows[index], return_inverse=True)
         return Batch(
-            self.store.gather(rows) if self.store else torch.from_numpy(rows),
-            torch.from_numpy(rows),
-            torch.from_numpy(pictures),
+            self.store.gather(store_rows) if self.store else torch.from_numpy(store_rows),
+            torch.from_numpy(store_rows),
+            torch.from_numpy(image_index),
             torch.from_numpy(tokens).long(),
-            torch.from_numpy(np.flatnonzero(real[:, 1:])),
+            torch.from_numpy(np.flatnonzero(is_token[:, 1:])),
         )
 
 
 class LengthBuckets(Sampler[np.ndarray]):
-    """Index arrays of `batch_size` captions of similar length; every caption once an epoch.
+    """Yields the indices of `batch_size` captions of similar length; every caption once an epoch.
 
     Shuffled captions are sorted by length in pools of `pool` batches, so that little is padding
-    and batches stay random. Given `pictures` (one number a caption), all captions of a picture
-    come together, sorted by the longest, and `batch_size` is met on average: a model that spends
-    most of its time on the pictures then looks at each once an epoch.
+    and batches stay random. The order depends on (seed, epoch) alone. With `shuffle=False`, all are
+    one pool, in a fixed order.
 
-    The order depends on (seed, epoch) alone. With `shuffle=False`, one pool in a fixed order. Of
-    `world_size` processes each takes its share of every batch: together they do what one process
-    would, and nothing twice. What is left at the end and too little for two captions (or, given
-    `pictures`, two images) a process joins the batch before it. Two captions may be of one image:
-    `BatchNorm` takes a single row.
+    Given `images` (a number for each caption), all captions of an image come together, sorted by
+    the longest, and `batch_size` is met on average: a model that spends most of its time on the
+    images then encodes each once an epoch.
 
-    `state_dict` says how far an epoch has come; where it is loaded, that epoch goes on from there.
+    Of `world_size` processes each takes its share of every batch. A rest at the end that is less
+    than two captions (or images) a process joins the batch before it: batch norm needs two rows.
+
+    `state_dict` holds the position in the epoch; where it is loaded, that epoch is continued.
     """
 
     def __init__(
@@ -103,14 +100,15 @@ class LengthBuckets(Sampler[np.ndarray]):
         rank: int = 0,
         world_size: int = 1,
         pool: int = 32,
-        pictures: np.ndarray | None = None,
+        images: np.ndarray | None = None,
     ):
-        pictures = np.arange(len(lengths)) if pictures is None else pictures
-        _, self.counts = np.unique(pictures, return_counts=True)
-        self.order = np.argsort(pictures, kind="stable")
-        self.starts = np.cumsum(self.counts) - self.counts
-        self.longest = np.maximum.reduceat(lengths[self.order], self.starts)
-        self.size = max(1, round(batch_size / self.counts.mean()))
+        images = np.arange(len(lengths)) if images is None else images
+        # What is shuffled are groups, the captions of an image or a single one.
+        _, self.group_sizes = np.unique(images, return_counts=True)
+        self.captions = np.argsort(images, kind="stable")
+        self.starts = np.cumsum(self.group_sizes) - self.group_sizes
+        self.longest = np.maximum.reduceat(lengths[self.captions], self.starts)
+        self.groups_per_batch = max(1, round(batch_size / self.group_sizes.mean()))
         self.shuffle = shuffle
         self.seed = seed
         self.rank = rank
@@ -118,11 +116,11 @@ class LengthBuckets(Sampler[np.ndarray]):
         self.pool = pool
         self.epoch = 0
         self.position = 0
-        self._start = {"epoch": 0, "position": 0}
-        if world_size > 1 and min(self.size, len(self.longest)) < 2 * world_size:
+        self.resume_from = {"epoch": 0, "position": 0}
+        if world_size > 1 and min(self.groups_per_batch, len(self.longest)) < 2 * world_size:
             raise UserError(
                 f"{len(lengths)} captions in batches of {batch_size} are too few for {world_size} "
-                "processes, which need two of each batch (of a grid's batch: two pictures); raise "
+                "processes, which need two of each batch (of a grid's batch: two images); raise "
                 "datamodule.batch_size or lower trainer.devices"
             )
 
@@ -131,64 +129,59 @@ class LengthBuckets(Sampler[np.ndarray]):
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and how many of its batches were given."""
+        """Return the epoch and how many of its batches were yielded."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Leave out, once, the batches of that epoch that were given before."""
-        self._start = state_dict
+        """Skip, once, the batches of that epoch that were yielded before."""
+        self.resume_from = state_dict
 
     def __len__(self) -> int:
         return len(self._cuts()) + 1
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        start = self._start["position"] if self._start["epoch"] == self.epoch else 0
-        self._start = {"epoch": 0, "position": 0}
-        batches = self._batches()[start:]
-        for self.position, batch in enumerate(batches, start + 1):
-            mine = batch[self.rank :: self.world_size]
-            counts = self.counts[mine]
-            first = np.repeat(self.starts[mine] - np.cumsum(counts) + counts, counts)
-            yield self.order[first + np.arange(counts.sum())]
+        start = self.resume_from["position"] if self.resume_from["epoch"] == self.epoch else 0
+        self.resume_from = {"epoch": 0, "position": 0}
+        for position, batch in enumerate(self._batches()[start:], start + 1):
+            self.position = position
+            share = batch[self.rank :: self.world_size]
+            ends = self.starts[share] + self.group_sizes[share]
+            groups = zip(self.starts[share].tolist(), ends.tolist(), strict=True)
+            yield np.concatenate([self.captions[start:end] for start, end in groups])
 
     def _batches(self) -> list[np.ndarray]:
+        """Return the groups of each batch of this epoch."""
         if not self.shuffle:
             return np.split(np.argsort(self.longest, kind="stable"), self._cuts())
-        random = np.random.default_rng((self.seed, self.epoch))
-        order = random.permutation(len(self.longest))
-        size = self.size * self.pool
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(len(self.longest))
+        size = self.groups_per_batch * self.pool
         for start in range(0, len(order), size):
             part = order[start : start + size]
             order[start : start + size] = part[np.argsort(self.longest[part], kind="stable")]
         batches = np.split(order, self._cuts())
-        random.shuffle(batches)
+        rng.shuffle(batches)
         return batches
 
     def _cuts(self) -> np.ndarray:
-        last = len(self.longest) - 2 * self.world_size + 1
-        return np.arange(self.size, max(self.size, last), self.size)
+        size = self.groups_per_batch
+        return np.arange(size, max(size, len(self.longest) - 2 * self.world_size + 1), size)
 
 
 class BatchLoader(DataLoader[Batch]):
-    """A DataLoader over `LengthBuckets` whose place in an epoch travels in checkpoints.
+    """A DataLoader over `LengthBuckets` whose position in an epoch is saved in checkpoints.
 
-    It draws no random numbers but from a generator of its own, so that opening it changes nothing.
+    Its own generator leaves the global random numbers unchanged.
     """
 
     def __init__(self, dataset: CaptionDataset, sampler: LengthBuckets):
-        # The sampler yields whole batches of indices: no item is ever touched alone.
-        super().__init__(
-            dataset,
-            sampler=sampler,
-            batch_size=None,
-            collate_fn=lambda batch: batch,
-            generator=torch.Generator(),
-        )
+        # batch_size=None: the sampler yields the indices of whole batches.
+        super().__init__(dataset, batch_size=None, sampler=sampler, generator=torch.Generator())
 
     def state_dict(self) -> dict[str, int]:
-        """Return the place in the epoch."""
+        """Return the position in the epoch."""
         return self.sampler.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on from that place."""
+        """Continue from that position."""
         self.sampler.load_state_dict(state_dict)

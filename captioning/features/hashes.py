@@ -1,19 +1,20 @@
-"""SHA-256 hashes of the images' bytes, kept on disk so that a second look costs a stat an image.
+"""Hashes of image files, cached on disk: a file that has not changed is not read again.
 
-store.py names a feature store by them: features belong to an image's content, whatever its size,
-its time or the folder that it lies in.
+They name a feature store: features belong to an image's content, whatever its time or folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext, suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -22,8 +23,9 @@ from tqdm import tqdm
 
 from captioning import UserError
 from captioning.data.atomic import atomic_write
+from captioning.data.records import Record
 
-ENTRY = np.dtype([("file", "S16"), ("sha256", "S32")])
+ENTRY = np.dtype([("file", "S16"), ("sha256", "S32")])  # of the cache, which is sorted by file
 CLOCK_TICK = 2_000_000_000  # nanoseconds, of the coarsest file system: FAT
 
 log = logging.getLogger(__name__)
@@ -32,99 +34,103 @@ log = logging.getLogger(__name__)
 def hash_images(paths: Sequence[str], root: str | Path) -> Shaped[np.ndarray, " image"]:
     """Return the SHA-256 of each file, 32 bytes; zeros for a file that cannot be read.
 
-    The hashes are kept below `root`, in one file for each folder of images. Of several processes
-    one hashes while the others wait. Raises UserError where a path does not exist.
+    The cache lies below `root`, a file for each folder of images. Of several processes one hashes
+    while the others wait. Raises UserError if a path does not exist.
     """
     start = time.time_ns()
     ends = [min(paths, default=""), max(paths, default="")]
     folder = os.path.dirname(os.path.commonprefix(ends))  # noqa: RUF071 - dirname cuts at a slash
-    states = np.array([file_state(path, len(folder)) for path in paths], dtype="S16")
+    fingerprints = np.array([fingerprint_file(path, len(folder)) for path in paths], dtype="S16")
     name = hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:16]
-    kept = Path(root, f"hashes-{name}.npy")
-    hashes = _look_up(states, _load(kept))
+    cache = Path(root, f"hashes-{name}.npy")
+    hashes = _look_up(fingerprints, _load(cache))
     if (hashes != b"").all():
         return hashes
 
-    def hash_file(place: int) -> tuple[bytes, bytes]:
-        path = paths[place]
+    def hash_file(index: int) -> tuple[bytes, bytes]:
+        path = paths[index]
         try:
             with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
+                sha256 = hashlib.file_digest(file, "sha256").digest()
                 stat = os.fstat(file.fileno())
-        except OSError:  # encoding will say why
+        except OSError:  # the encoder will report why
             return b"", b""
-        # A change within the same tick of the clock would not show: hash that file again.
+        # A change within the same tick of the clock would not show: such a file is not cached.
         is_settled = max(stat.st_mtime_ns, stat.st_ctime_ns) < start - CLOCK_TICK
-        return _digest(path[len(folder) :], stat) if is_settled else b"", digest
+        return _fingerprint(path[len(folder) :], stat) if is_settled else b"", sha256
 
-    with _lock(kept), ThreadPool(os.cpu_count()) as pool:
-        hashes = _look_up(states, _load(kept))  # another process may have hashed them meanwhile
+    with suppress(OSError):  # a folder that cannot be written to costs time, not the run
+        cache.parent.mkdir(parents=True, exist_ok=True)
+    is_writable = os.access(cache.parent, os.W_OK)
+    lock = FileLock(f"{cache}.lock") if is_writable else nullcontext()
+    with lock, ThreadPool(os.cpu_count()) as pool:
+        hashes = _look_up(fingerprints, _load(cache))  # another process may have hashed them
         missing = np.flatnonzero(hashes == b"")
         entries = pool.imap(hash_file, missing.tolist(), chunksize=16)
         bar = tqdm(entries, "hashing", len(missing), unit="img", mininterval=1, delay=2)
         new = np.array(list(bar), dtype=ENTRY)
         hashes[missing] = new["sha256"]
-        _save(kept, new[new["file"] == states[missing]])
+        _save(cache, new[new["file"] == fingerprints[missing]])
     return hashes
 
 
-def file_state(path: str, start: int = 0) -> bytes:
-    """Return 16 bytes that change with the file at `path`, from one stat; the file is not read.
+def hash_inputs(identity: dict[str, Any], records: Sequence[Record], root: str | Path) -> str:
+    """Hash an encoder's identity, the id of each image and the SHA-256 of its bytes."""
+    digest = hashlib.sha256(f'{{"encoder": {json.dumps(identity, sort_keys=True)}, '.encode())
+    digest.update(b'"images": [')
+    for record in records:
+        digest.update(f"{json.dumps(record.image_id)}, ".encode())
+    digest.update(hash_images([record.path for record in records], root).tobytes())
+    return digest.hexdigest()[:16]
 
-    They also depend on the path from its letter `start` on. Raises UserError where there is none.
+
+def fingerprint_file(path: str, start: int = 0) -> bytes:
+    """Return 16 bytes that change whenever the file does, by one stat and without reading it.
+
+    They also depend on `path[start:]`. Raises UserError if there is no such file.
     """
     try:
-        return _digest(path[start:], os.stat(path))
+        return _fingerprint(path[start:], os.stat(path))
     except OSError as error:
         raise UserError(
             f"{path} cannot be opened ({error.strerror}); is data.root right?"
         ) from None
 
 
-def _digest(path: str, stat: os.stat_result) -> bytes:
-    # mv and unzip keep the time of modification. They change st_ctime, but not where a whole
-    # folder or a link is exchanged: there the inode tells.
+def _fingerprint(path: str, stat: os.stat_result) -> bytes:
+    # mv and unzip keep the time of modification. They change st_ctime, but not if a whole folder
+    # or a link is exchanged: then the inode differs.
     numbers = (stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
     text = f"{numbers} {path}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
-def _look_up(states: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return the hashes of the files in these states, zeros for what is not known."""
-    hashes = np.zeros(len(states), dtype="S32")
-    if len(known):
-        files = np.ascontiguousarray(known["file"])
-        at = np.searchsorted(files, states).clip(max=len(files) - 1)
-        found = files[at] == states
-        hashes[found] = known["sha256"][at[found]]
+def _look_up(fingerprints: np.ndarray, cached: np.ndarray) -> np.ndarray:
+    """Return the cached hashes of these files, zeros for those that are not cached."""
+    hashes = np.zeros(len(fingerprints), dtype="S32")
+    if len(cached):
+        files = np.ascontiguousarray(cached["file"])
+        index = np.searchsorted(files, fingerprints).clip(max=len(files) - 1)
+        is_cached = files[index] == fingerprints
+        hashes[is_cached] = cached["sha256"][index[is_cached]]
     return hashes
 
 
-def _load(kept: Path) -> np.ndarray:
-    """Return what was kept, sorted by file; nothing where that is damaged: it is made anew."""
+def _load(cache: Path) -> np.ndarray:
     try:
-        known = np.load(kept)
-        if known.dtype == ENTRY and known.ndim == 1:
-            return known
-    except Exception:  # noqa: S110 - NumPy's errors, of a damaged file, have no common class
+        cached = np.load(cache)
+        if cached.dtype == ENTRY and cached.ndim == 1:
+            return cached
+    except Exception:  # noqa: S110 - NumPy's errors for a damaged file have no common class
         pass
-    return np.zeros(0, dtype=ENTRY)
+    return np.zeros(0, dtype=ENTRY)  # missing or damaged: it is made anew
 
 
-def _save(kept: Path, new: np.ndarray) -> None:
-    """Add entries to what is kept. A disk that takes none costs time, not the run."""
-    known = np.concatenate([new, _load(kept)])
-    known = known[np.unique(known["file"], return_index=True)[1]]
+def _save(cache: Path, new: np.ndarray) -> None:
+    cached = np.concatenate([new, _load(cache)])
+    cached = cached[np.unique(cached["file"], return_index=True)[1]]
     try:
-        with atomic_write(kept) as temporary, temporary.open("wb") as file:
-            np.save(file, known)
+        with atomic_write(cache) as temporary, temporary.open("wb") as file:
+            np.save(file, cached)
     except OSError as error:
-        log.warning("%s: %s; the next start reads all images again", kept, error.strerror)
-
-
-def _lock(kept: Path) -> AbstractContextManager:
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(f"{kept}.lock").acquire()
-    except OSError:  # nothing can be written there
-        return nullcontext()
+        log.warning("%s: %s; the next start reads all images again", cache, error.strerror)

@@ -1,7 +1,4 @@
-"""Images become a network's input: resized and normalised by `Preprocess`.
-
-`read_ahead` reads many files (data/image_files.py) and does that to each. Next: encoder.py.
-"""
+"""Preprocess images for an encoder, and read many of them ahead in threads."""
 
 from __future__ import annotations
 
@@ -18,15 +15,15 @@ from torchvision.transforms import InterpolationMode, functional
 from captioning import UserError
 from captioning.data.image_files import load_image, upright_rgb
 
-LONGEST = 8  # times the shorter side; a centre crop sees nothing of what is beyond
+MAX_ASPECT_RATIO = 8
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What stands between a picture and the network: resize, normalise.
+    """Resize and normalise an image, as the encoder was trained.
 
-    The whole picture is resized to a square, its aspect ratio not kept: captions speak of all of
-    it. With `resize`, its shorter side is resized to that and the centre is cut out, as in the
+    The whole image is resized to a square, its aspect ratio not kept: captions speak of all of it.
+    With `resize`, its shorter side is resized to that and the centre is cropped, as in the
     evaluation on ImageNet. Plain values, so that they can be stored and sent to other processes.
     """
 
@@ -37,32 +34,30 @@ class Preprocess:
     interpolation: str
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
-        """Return the network's input for a picture of any size and mode."""
+        """Return the network's input for an image of any size and mode."""
         image = upright_rgb(image)
         mode = InterpolationMode(self.interpolation)
         if self.resize is None:
             image = functional.resize(image, [self.image_size, self.image_size], mode)
         else:
-            image = functional.resize(cut_ends(image), [self.resize], mode)
+            # A narrower image, resized by its shorter side, could fill the memory. The number of
+            # pixels cut off is even, so that the centre stays where it is.
+            limit = MAX_ASPECT_RATIO * min(image.size)
+            height, width = (
+                min(side, limit + (side - limit) % 2) for side in (image.height, image.width)
+            )
+            image = functional.center_crop(image, [height, width])
+            image = functional.resize(image, [self.resize], mode)
             image = functional.center_crop(image, [self.image_size])
         return functional.normalize(functional.to_tensor(image), self.mean, self.std)
-
-
-def cut_ends(image: Image.Image) -> Image.Image:
-    """Cut a narrow image to `LONGEST`, which resized by its shorter side would fill the memory."""
-    spare = [max(0, side - LONGEST * min(image.size)) // 2 for side in image.size]
-    if not any(spare):
-        return image
-    return image.crop((*spare, image.width - spare[0], image.height - spare[1]))
 
 
 def read_ahead(
     paths: Sequence[str], preprocess: Preprocess, batch_size: int
 ) -> Iterator[list[Float[Tensor, "3 height width"] | str]]:
-    """Return the inputs of the pictures, batch by batch, in order.
+    """Yield batches of preprocessed images, in order; for an unreadable one, the reason.
 
-    The next batch is read in threads while the caller is busy with this one; no more is in memory.
-    Where a picture cannot be read, the reason stands in its place.
+    The next batch is read in threads while the caller works on this one; no more is in memory.
     """
 
     def read(path: str) -> Tensor | str:
@@ -74,10 +69,10 @@ def read_ahead(
     def submit(start: int) -> list[Future]:
         return [pool.submit(read, path) for path in paths[start : start + batch_size]]
 
-    # torchrun says how many processes share this machine.
+    # Under torchrun, LOCAL_WORLD_SIZE processes share this machine.
     threads = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        ahead = submit(0)
+        following = submit(0)
         for start in range(0, len(paths), batch_size):
-            ready, ahead = ahead, submit(start + batch_size)
-            yield [future.result() for future in ready]
+            current, following = following, submit(start + batch_size)
+            yield [future.result() for future in current]

@@ -1,8 +1,4 @@
-"""A network by ONNX Runtime: on CPUs the same numbers as torch's, in less time.
-
-A torch module enters; a function of the same images leaves. Worth its seconds of export from
-about a thousand images on. Next: encoder.py, which uses it.
-"""
+"""Run a frozen network by ONNX Runtime, which takes less time than torch on CPUs."""
 
 from __future__ import annotations
 
@@ -16,27 +12,27 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-TOLERANCE = 1e-4  # of the largest number; half precision, as features are stored, keeps 5e-4
+TOLERANCE = 1e-4  # of the largest number; features are stored in float16, which keeps 5e-4
 
 log = logging.getLogger(__name__)
 
 
-def onnx_runtime(body: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """Return `body` by ONNX Runtime, for batches of any number of such images `[b 3 h w]`.
+def to_onnx_runtime(body: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """Return a function that computes `body` for any number of images like these, `[b 3 h w]`.
 
-    None, and a word in the log, where it cannot be exported or gives other numbers.
+    The export takes seconds. Returns None, and logs why, if it fails or gives other numbers.
     """
     import onnxruntime
 
     name = type(body).__name__
     file = io.BytesIO()
     try:
-        with quiet():
+        with silence_exporter():
             shapes = ({0: torch.export.Dim("batch")},)
             torch.onnx.export(
                 body, (images,), input_names=["images"], dynamic_shapes=shapes, verbose=False
             ).save(file)
-    except Exception as error:  # the exporter's ways to fail have no common class
+    except Exception as error:  # the exporter's errors have no common class
         log.info("%s stays with torch, ONNX cannot hold it: %s", name, str(error).split("\n")[0])
         return None
     options = onnxruntime.SessionOptions()
@@ -58,14 +54,14 @@ def onnx_runtime(body: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor] 
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the exporter's reports of progress and its own deprecations from the user."""
+def silence_exporter() -> Iterator[None]:
+    """Suppress the exporter's progress reports, warnings and log."""
     level = logging.root.manager.disable
     with (
         warnings.catch_warnings(),
-        open(os.devnull, "w") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
+        open(os.devnull, "w") as devnull,
+        contextlib.redirect_stdout(devnull),
+        contextlib.redirect_stderr(devnull),
     ):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)

@@ -1,215 +1,193 @@
-"""The feature store: every picture through the frozen encoder once, then read at memory speed.
+"""The feature store: the features of a set of images in memory-mapped files.
 
-Records and an encoder enter; a folder leaves, named by a hash of all that decides the numbers, the
-images' content included: `features-00000.npy` and so on (float16, memory-mapped, 65,536 pictures
-each), `ids.npy` (the pictures' ids, sorted: the place of an id is its row), `checksums.npy` and
-`manifest.json`.
-shards.py fills it; what a disk did to it since is found by its checksums, and encoded again.
-Next: datamodule.py.
+A store is a folder named by a hash of all that decides its numbers. In the order of writing:
+
+    features-00000.npy …   a shard: float16 features of up to 65,536 images
+    ids.npy                the image ids as UTF-8, sorted; the position of an id is its row
+    checksums.npy          CRC-32 of each block of about a megabyte, shard by shard
+    manifest.json          shape, encoder, unreadable images, and the checksums of the last two
+
+store_building.py writes a store, and encodes damaged shards again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
+import math
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
+from captioning import UserError
 from captioning.data.records import Record
-from captioning.features.checksums import (
-    Blocks,
-    DamagedError,
-    crc,
-    file_size,
-    invalidate_shards,
-    read_manifest,
-)
-from captioning.features.encoder import Encoder
-from captioning.features.hashes import hash_images
-from captioning.features.shards import encode_shards, ids_array
 
-PER_SHARD = 65_536  # pictures; 268 MB of a ResNet50's pooled features
-AT_ONCE = 1 << 28  # bytes that are compared with their checksums where a store is opened
+BLOCK_BYTES = 1 << 20
+VERIFY_ON_OPEN = 1 << 28  # bytes; larger stores are verified block by block as they are read
 
-log = logging.getLogger(__name__)
+
+class DamagedError(UserError):
+    """A store is not what was written. `shards` are the damaged ones; if empty, all may be."""
+
+    def __init__(self, folder: Path, reason: str, shards: Sequence[int] = ()):
+        self.shards = shards
+        super().__init__(f"{folder} is damaged ({reason}); the same command encodes that again")
 
 
 class FeatureStore:
     """Features of a set of images, opened read-only; memory does not grow with their number.
 
-    `shape` is `(images, d)` or `(images, r, d)`. Raises DamagedError where it is not what was
-    written, or not what `key` names: at once for files and their sizes, and for all of a store
-    below `AT_ONCE`; otherwise where a block of rows is first read.
+    `shape` is `(images, d)` or `(images, r, d)`. Raises DamagedError if the files are not what was
+    written, or not what `key` names. Checksums are compared on opening if the store is smaller
+    than `VERIFY_ON_OPEN`, otherwise when a block of rows is first read.
     """
 
     def __init__(self, folder: str | Path, key: str = ""):
         self.folder = Path(folder)
         manifest = read_manifest(self.folder)
         if key and manifest.get("key", key) != key:
-            raise DamagedError(self.folder, "manifest.json is of other pictures or another encoder")
-        self._opened: dict[int, np.ndarray] = {}
-        self._blocks: Blocks | None = None
+            raise DamagedError(self.folder, "manifest.json is of other images or another encoder")
         try:
             self._open(manifest)
         except DamagedError:
             raise
-        except Exception as error:  # nonsense in a manifest has no common class of errors
-            raise DamagedError(self.folder, f"manifest.json: {error}") from None
+        except Exception as error:  # a damaged file raises errors of no common class
+            raise DamagedError(self.folder, str(error)) from None
 
-    def _open(self, manifest: dict) -> None:
+    def _open(self, manifest: dict[str, Any]) -> None:
         self.encoder: dict = manifest["encoder"]
         self.unreadable: dict[str, str] = manifest["unreadable"]
         self.shape: tuple[int, ...] = tuple(map(int, manifest["shape"]))
-        self.ids = self._array("ids.npy", manifest.get("ids_crc32"))
         self.per_shard = int(manifest["per_shard"])
-        if self.ids.shape != self.shape[:1] or (len(self.ids) and self.ids.dtype.kind != "S"):
+        self.ids = self._open_array("ids.npy", manifest.get("ids_crc32"))
+        has_ids = self.ids.shape == self.shape[:1] and self.ids.dtype.kind == "S"
+        if not has_ids or self.per_shard < 1:
             raise DamagedError(self.folder, "ids.npy is of another store")
-        if "checksums_crc32" in manifest:
-            sums = self._array("checksums.npy", manifest["checksums_crc32"])
-            self._blocks = Blocks(sums, self.shape, self.per_shard)
-            self._check_files()
+        self.has_checksums = "checksums_crc32" in manifest  # older versions wrote none
+        if self.has_checksums:
+            self.checksums = self._open_array("checksums.npy", manifest["checksums_crc32"])
+            self.is_verified = np.zeros(len(self.checksums), dtype=bool)
+        self._open_shards()
+        if 2 * math.prod(self.shape) <= VERIFY_ON_OPEN:
+            self._verify(np.arange(self.shape[0]))
 
-    def rows(self, image_ids: Sequence[str]) -> Int[np.ndarray, " image"]:
-        """Return the row of each picture; KeyError for one that the store does not have."""
-        asked = ids_array(image_ids)
-        if asked.itemsize > self.ids.itemsize:  # numpy would copy all ids to compare them
-            lengths = np.char.str_len(asked)
-            if lengths.max() > self.ids.itemsize:
-                raise KeyError(image_ids[int(lengths.argmax())])
-        asked = asked.astype(self.ids.dtype)
-        rows = np.searchsorted(self.ids, asked)
-        wrong = self.ids[np.minimum(rows, len(self.ids) - 1)] != asked
-        if wrong.any():
-            raise KeyError(image_ids[int(wrong.argmax())])
-        return rows
-
-    def gather(self, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
-        """Return float32 features, `[n d]` or `[n r d]`, of those rows."""
-        self._check(rows)
-        if self.per_shard >= self.shape[0]:
-            features = self._shard(0)[rows]
-        else:
-            shards, within = np.divmod(np.asarray(rows, dtype=np.int64), self.per_shard)
-            features = np.empty((len(within), *self.shape[1:]), dtype=np.float16)
-            for number in np.unique(shards).tolist():
-                mine = np.flatnonzero(shards == number)
-                features[mine] = self._shard(number)[within[mine]]
-        return torch.from_numpy(features).float()  # numpy's own conversion is slow
-
-    def of(self, records: Sequence[Record]) -> torch.Tensor:
-        """Return the features of those pictures, `[n d]` or `[n r d]`."""
-        return self.gather(self.rows([record.image_id for record in records]))
-
-    def load(self) -> Float[np.ndarray, "image *region feature"]:
-        """Read all features into memory, in float16."""
-        self._check(np.arange(self.shape[0]))
-        shards = range(-(-self.shape[0] // self.per_shard))
-        return np.concatenate([self._shard(number) for number in shards])
-
-    def _array(self, name: str, checksum: int | None) -> np.ndarray:
-        try:
-            array = np.load(self.folder / name, mmap_mode="r")
-        except Exception as error:  # NumPy's, of a damaged header, have no class
-            raise DamagedError(self.folder, f"{name}: {error}") from None
-        if checksum is not None and array.nbytes <= AT_ONCE and crc(array) != checksum:
+    def _open_array(self, name: str, checksum: int | None) -> np.ndarray:
+        array = np.load(self.folder / name, mmap_mode="r")
+        is_checked = checksum is not None and array.nbytes <= VERIFY_ON_OPEN
+        if is_checked and zlib.crc32(array) != checksum:
             raise DamagedError(self.folder, f"{name} is not what was written")
         return array
 
-    def _check_files(self) -> None:
-        images, wrong = self.shape[0], []
-        for number, start in enumerate(range(0, images, self.per_shard)):
-            file = self.folder / f"features-{number:05}.npy"
-            size = file_size(min(self.per_shard, images - start), self.shape)
-            if not file.exists() or file.stat().st_size != size:
-                wrong.append(number)
-        if not wrong and 2 * int(np.prod(self.shape)) <= AT_ONCE:
-            wrong = self._blocks.wrong(np.arange(images), self._shard)
-        if wrong:
-            raise DamagedError(self.folder, f"{len(wrong)} of its shards", wrong)
-
-    def _check(self, rows: Sequence[int] | np.ndarray) -> None:
-        if self._blocks and self._blocks.left:
-            wrong = self._blocks.wrong(np.asarray(rows, dtype=np.int64), self._shard)
-            for number in wrong:  # missing, it will be encoded when the store is opened next
-                (self.folder / f"features-{number:05}.npy").unlink(missing_ok=True)
-            if wrong:
-                raise DamagedError(self.folder, f"{len(wrong)} of its shards", wrong)
-
-    def _shard(self, number: int) -> np.ndarray:
-        if number not in self._opened:
-            file = self.folder / f"features-{number:05}.npy"
-            rows = min(self.per_shard, self.shape[0] - number * self.per_shard)
+    def _open_shards(self) -> None:
+        self.shards: list[np.ndarray] = []
+        damaged = []
+        for number, start in enumerate(range(0, self.shape[0], self.per_shard)):
+            rows = min(self.per_shard, self.shape[0] - start)
             try:
-                features = np.load(file, mmap_mode="r")
-            except Exception as error:  # NumPy's, of a damaged header, have no class
-                raise DamagedError(self.folder, f"{file.name}: {error}", [number]) from None
-            if features.shape != (rows, *self.shape[1:]) or features.dtype != np.float16:
-                raise DamagedError(self.folder, f"{file.name} is of another store", [number])
-            self._opened[number] = features
-        return self._opened[number]
+                shard = np.load(self.folder / shard_name(number), mmap_mode="r")
+            except Exception:  # missing or damaged
+                shard = np.empty(0)
+            if shard.shape != (rows, *self.shape[1:]) or shard.dtype != np.float16:
+                damaged.append(number)
+            self.shards.append(shard)
+        if damaged:
+            known = damaged if self.has_checksums else ()
+            raise DamagedError(self.folder, f"{len(damaged)} of its shards", known)
 
+    def find_rows(self, image_ids: Sequence[str]) -> Int[np.ndarray, " image"]:
+        """Return the row of each image. Raises KeyError for one that is not in the store."""
+        encoded = encode_ids(image_ids)
+        # NumPy would convert all of the store's ids to compare them with wider ones.
+        rows = np.searchsorted(self.ids, encoded.astype(self.ids.dtype))
+        rows = rows.clip(max=len(self.ids) - 1)
+        is_missing = self.ids[rows] != encoded
+        if is_missing.any():
+            raise KeyError(image_ids[int(is_missing.argmax())])
+        return rows
 
-def build_store(
-    root: str | Path,
-    encoder: Encoder,
-    records: Sequence[Record],
-    device: str = "cpu",
-    batch_size: int = 32,
-    per_shard: int = PER_SHARD,
-) -> FeatureStore:
-    """Encode each image once into a folder below `root`, or open the folder that holds them.
-
-    A build that was killed goes on where it stopped. Of many processes, on one machine or on many
-    that share `root`, each encodes what no other has taken: a shard of `per_shard` images at a
-    time. Pictures that cannot be read get a row of zeros and are named in `unreadable`. A store
-    that is damaged is encoded again as far as it is, and images that change meanwhile are, too.
-    """
-    records = sorted(records)
-
-    def images_key() -> str:
-        return _key(encoder, records, root)
-
-    for again in (False, True):
-        key = images_key()
-        name = "-".join((encoder.identity["name"], encoder.identity["features"], key))
-        folder = Path(root) / name
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            if not (folder / "manifest.json").exists():
-                encode_shards(folder, encoder, records, device, batch_size, per_shard, images_key)
-            return FeatureStore(folder, key)
-        except (DamagedError, FileNotFoundError) as error:  # or taken by who repairs it
-            if again:
-                raise
-            log.warning("%s, which is now", error)
-            _let_go(folder, key)
-
-
-def _let_go(folder: Path, key: str) -> None:
-    """Make a damaged store one that was begun, lacking its damaged shards or all of them."""
-    with FileLock(folder / "lock"):
-        try:
-            FeatureStore(folder, key)
-        except FileNotFoundError:
-            return  # another process did so
-        except DamagedError as error:
-            damaged = error.shards
+    def gather(self, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """Return float32 features, `[n d]` or `[n r d]`, of these rows."""
+        rows = np.asarray(rows, dtype=np.int64)
+        self._verify(rows, delete_damaged=True)
+        if len(self.shards) == 1:
+            features = self.shards[0][rows]
         else:
-            return  # another process has repaired it
-        invalidate_shards(folder, damaged)
+            shards, within = np.divmod(rows, self.per_shard)
+            features = np.empty((len(rows), *self.shape[1:]), dtype=np.float16)
+            for number in np.unique(shards).tolist():
+                in_shard = shards == number
+                features[in_shard] = self.shards[number][within[in_shard]]
+        return torch.from_numpy(features).float()  # NumPy's own conversion is slow
+
+    def get_features(self, records: Sequence[Record]) -> torch.Tensor:
+        """Return the float32 features of these images, `[n d]` or `[n r d]`."""
+        return self.gather(self.find_rows([record.image_id for record in records]))
+
+    def load(self) -> Float[np.ndarray, "image *region feature"]:
+        """Read all features into memory, in float16."""
+        self._verify(np.arange(self.shape[0]), delete_damaged=True)
+        return np.concatenate(self.shards)
+
+    def _verify(self, rows: np.ndarray, delete_damaged: bool = False) -> None:
+        """Compare the blocks of these rows that were not read before with their checksums.
+
+        A damaged shard of a store that is in use is deleted, so that the next build, which does
+        not verify all of a large store, encodes it again.
+        """
+        if not self.has_checksums:
+            return
+        damaged = set()
+        rows_per_block = block_rows(self.shape)
+        blocks_per_shard = math.ceil(self.per_shard / rows_per_block)
+        shards, within = np.divmod(rows, self.per_shard)
+        blocks = shards * blocks_per_shard + within // rows_per_block
+        for block in np.unique(blocks[~self.is_verified[blocks]]).tolist():
+            number, position = divmod(block, blocks_per_shard)
+            start = position * rows_per_block
+            features = self.shards[number][start : start + rows_per_block]
+            self.is_verified[block] = zlib.crc32(features) == self.checksums[block]
+            if not self.is_verified[block]:
+                damaged.add(number)
+        if damaged:
+            for number in damaged if delete_damaged else ():
+                (self.folder / shard_name(number)).unlink(missing_ok=True)
+            raise DamagedError(self.folder, f"{len(damaged)} of its shards", sorted(damaged))
 
 
-def _key(encoder: Encoder, records: Sequence[Record], root: str | Path) -> str:
-    """Hash the encoder's identity, the id of each image and the SHA-256 of its bytes."""
-    identity = json.dumps(encoder.identity, sort_keys=True)
-    key = hashlib.sha256(f'{{"encoder": {identity}, "images": ['.encode())
-    for record in records:
-        key.update(f"{json.dumps(record.image_id)}, ".encode())
-    key.update(hash_images([record.path for record in records], root).tobytes())
-    return key.hexdigest()[:16]
+def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
+    return f"features-{number:05}.npy"
+
+
+def encode_ids(image_ids: Sequence[str]) -> Shaped[np.ndarray, " image"]:
+    """Return ids as UTF-8 of one width, which sorts as the text does."""
+    return np.array([i.encode("utf-8", "surrogatepass") for i in image_ids], dtype="S")
+
+
+def block_rows(shape: Sequence[int]) -> int:
+    """Return how many rows share a checksum in a store of this shape, `(images, …)`."""
+    return max(1, BLOCK_BYTES // (2 * math.prod(shape[1:])))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return manifest.json without its own checksum, which stores of older versions lack.
+
+    Raises DamagedError if it is not what was written.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        checksum = manifest.pop("crc32", None)
+    except (ValueError, AttributeError, RecursionError):  # no UTF-8, no JSON, no object
+        raise DamagedError(folder, "manifest.json cannot be read") from None
+    if (checksum or "key" in manifest) and manifest_crc32(manifest) != checksum:
+        raise DamagedError(folder, "manifest.json has changed")
+    return manifest
+
+
+def manifest_crc32(manifest: dict[str, Any]) -> int:
+    """Return the checksum of a manifest's content."""
+    return zlib.crc32(json.dumps(manifest, sort_keys=True).encode())

@@ -14,7 +14,7 @@ from torch.export import Dim
 
 from captioning.data.vocabulary import BOS, EOS, PAD, UNK
 from captioning.features.encoder import Encoder
-from captioning.features.onnx import quiet
+from captioning.features.onnx import silence_exporter
 from captioning.models.decoder import Decoder, State
 
 
@@ -32,7 +32,7 @@ class EncodeStep(nn.Module):
     ) -> tuple[Int[Tensor, " batch"], *State]:
         """Return `<bos>` for each picture, and the decoder's first state."""
         images = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-        state = self.decoder.begin(self.encoder.select(self.encoder.body(images)))
+        state = self.decoder.begin(self.encoder.to_features(self.encoder.body(images)))
         return torch.full_like(pixels[:, 0, 0, 0], BOS, dtype=torch.int64), *state
 
 
@@ -86,7 +86,7 @@ def greedy_graph(encoder: Encoder, decoder: Decoder, max_length: int = 20) -> ir
 
 
 def _graph(module: nn.Module, arguments: tuple, shapes: tuple) -> ir.Model:
-    with quiet(), torch.no_grad():
+    with silence_exporter(), torch.no_grad():
         return torch.onnx.export(module, arguments, dynamic_shapes=shapes, verbose=False).model
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from captioning import UserError
 from captioning.config.build import check_weights
-from captioning.features.encoder import classifier, cut_before_pooling
+from captioning.features.encoder import build_classifier, cut_before_pooling
 from captioning.features.weights import find_weights, load_weights
 from captioning.training.module import FORMAT_VERSION
 
@@ -76,7 +76,7 @@ def write_pretrained(
     name, image_size = config["encoder"]["name"], config["encoder"]["image_size"]
     file, _ = find_weights(name, weights)
     if file:
-        body = cut_before_pooling(classifier(name, image_size))
+        body = cut_before_pooling(build_classifier(name, image_size))
         load_weights(body, file)
         config["encoder_weights"] = f"{file.stem}.safetensors"
         _save(body.state_dict(), folder / config["encoder_weights"])

@@ -71,8 +71,8 @@ class RiskModule(CaptioningModule):
         """Take the training captions, which the loader has read, as references."""
         dataset = self.trainer.train_dataloader.dataset
         references = np.split(dataset.tokens, dataset.starts[1:])
-        self.images = dataset.rows.max() + 1
-        self.reward = self.make_reward(dataset.rows, [one[1:].tolist() for one in references])
+        self.images = dataset.store_rows.max() + 1
+        self.reward = self.make_reward(dataset.store_rows, [one[1:].tolist() for one in references])
 
     def on_train_epoch_start(self) -> None:
         """Let Lightning forget the loss of the epochs before, which is logged no more."""
@@ -105,10 +105,10 @@ class RiskModule(CaptioningModule):
         self.decoder.eval()
         found = self.search(self.decoder, batch.features).tokens.clone()  # of inference mode
         self.decoder.train()
-        rows = batch.rows.repeat_interleave(found.shape[1]).cpu().numpy()
+        rows = batch.store_rows.repeat_interleave(found.shape[1]).cpu().numpy()
         reward = self.reward(rows, found.flatten(0, 1).cpu().numpy())
         worth = torch.from_numpy(reward).to(found.device, torch.float32).view(found.shape[:2])
-        weights = self._weigh(batch.rows)
+        weights = self._weigh(batch.store_rows)
         count = float(weights.sum())
         self.log(
             "train/reward",

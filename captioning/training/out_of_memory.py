@@ -107,7 +107,7 @@ def first(batch: Batch, size: int) -> Batch:
     words = np.flatnonzero(tokens[:, 1:].cpu().numpy() != PAD)
     return Batch(
         batch.features[kept],
-        batch.rows[kept],
+        batch.store_rows[kept],
         pictures,
         tokens,
         torch.from_numpy(words).to(tokens.device),

@@ -93,7 +93,7 @@ def _train(
 
     # Seeded here, as imports, the text encoder and encoding draw random numbers, too.
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    decoder = build_decoder(config["model"], len(data.vocabulary), data.feature_dim)
+    decoder = build_decoder(config["model"], len(data.vocabulary), data.encoder.feature_shape[-1])
     if checkpoint and shapes(checkpoint["state_dict"]) != shapes(decoder.state_dict(), "decoder."):
         check_same(ckpt_path, "model", stored["config"]["model"], config["model"])
     contents = {

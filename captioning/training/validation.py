@@ -78,11 +78,13 @@ class ValidationCaptions(pl.Callback):
         mine = share(trainer, records)
         decoder = trainer.lightning_module.decoder
         if self.rerank and not self._fitted:
-            self._fitted = self.rerank.fit(data.splits["train"], data.features, data.vocabulary)
+            self._fitted = self.rerank.fit(
+                data.splits["train"], data.store.get_features, data.vocabulary
+            )
         captions = caption_records(
             decoder,
             data.vocabulary,
-            data.features,
+            data.store.get_features,
             mine,
             self.search,
             self._fitted,

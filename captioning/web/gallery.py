@@ -20,7 +20,7 @@ import pytorch_lightning as pl
 from captioning import UserError
 from captioning.data.atomic import atomic_write
 from captioning.data.image_files import load_image
-from captioning.features.hashes import file_state
+from captioning.features.hashes import fingerprint_file
 from captioning.training.validation import Generated, ValidationCaptions, evenly_spaced
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -136,7 +136,7 @@ def _thumbnail(source: str, folder: Path) -> str | None:
     try:
         # Named by its source as it is now: another page, another choice of pictures or another
         # picture of the same name cannot mix them up.
-        target = folder / f"{file_state(source).hex()}.jpg"
+        target = folder / f"{fingerprint_file(source).hex()}.jpg"
         image = None if target.exists() else load_image(source)
     except UserError:
         return None

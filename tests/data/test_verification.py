@@ -16,7 +16,7 @@ from captioning.data.image_list import HIDDEN, UNKNOWN
 from captioning.data.readers import NO_SPLIT, CaptionFolder
 from captioning.data.records import Record
 from captioning.data.verification import FEW, LEAKED, REPEATED, UNREADABLE, check_pictures, verify
-from captioning.features.datamodule import by_split
+from captioning.features.datamodule import group_by_split
 
 COLOURS = {"a.png": "red", "b.png": "green", "c.png": "blue", "d.png": "white", "e.png": "black"}
 SPLITS = {"a.png": "train", "b.png": "val", "c.png": "test", "d.png": "val", "e.png": "train"}
@@ -253,8 +253,8 @@ def test_one_image_in_train_or_val_is_too_few_as_in_training(folder):
     captions(folder, ("a.png", "x"), ("b.png", "x"))
     report = verify(folder, images=False)
     assert report.findings[FEW] == ["train: 1 of 2 pictures", "val: 1 of 2 pictures"]
-    with pytest.raises(UserError, match="the train split has 1 of the 2 pictures"):
-        by_split(CaptionFolder(str(folder)).records())
+    with pytest.raises(UserError, match="the train split has 1 of the 2 images"):
+        group_by_split(CaptionFolder(str(folder)).records())
 
 
 def test_a_broken_image_in_no_split_is_no_fault_as_in_training(folder):

@@ -48,10 +48,10 @@ class Encoding(Activity):
 
     def run(self, folder):
         from captioning.data.readers import CaptionFolder
-        from captioning.features import shards
-        from captioning.features.store import build_store
+        from captioning.features import store_building
+        from captioning.features.store_building import build_store
 
-        shards.FLUSH_EVERY = 1
+        store_building.FLUSH_EVERY = 1
         records = CaptionFolder(str(self.data), "csv").records()
         return build_store(folder / "features", self.encoder, records, batch_size=1, per_shard=3)
 
@@ -144,7 +144,7 @@ class Bookkeeping(Activity):
             write_sweep_page(folder / "sweep")
 
     def train(self, job, seed, last):
-        from captioning.features.checksums import write_json
+        from captioning.data.atomic import atomic_write
         from captioning.training.checkpoint_io import WholeCheckpoints
 
         done = torch.load(last, weights_only=True)["epoch"] + 1 if last else 0
@@ -155,7 +155,8 @@ class Bookkeeping(Activity):
         run |= {"history": [{"epoch": 0, **metrics}], "monitor": "val/cider", "mode": "max"}
         run |= dict.fromkeys(("seconds", "seconds_per_epoch", "trained_parameters", "commit"), 1)
         run |= {"encoder": {"name": "x"}, "hardware": {}, "versions": {}, "dirty": False}
-        write_json(job / "run.json", run)
+        with atomic_write(job / "run.json") as temporary:
+            temporary.write_text(json.dumps(run))
         return metrics["val/cider"]
 
     def state(self, folder):

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -5,45 +7,31 @@ from captioning.features.datamodule import CaptionDataModule
 from captioning.features.encoder import Encoder
 
 
-class Source:
-    """Records that are already there."""
+@pytest.fixture
+def make_batches(tmp_path, records):
+    """Return a function that returns the training batches of an epoch."""
+    source = SimpleNamespace(skip_unreadable=False, prepare=lambda: None, records=lambda: records)
 
-    skip_unreadable = False
+    def make(encoder, **options):
+        data = CaptionDataModule(
+            source, encoder, str(tmp_path / "features"), batch_size=6, min_count=1, **options
+        )
+        data.prepare_data()
+        return [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
 
-    def __init__(self, records):
-        self._records = records
-
-    def prepare(self):
-        pass
-
-    def records(self):
-        return self._records
-
-
-def data(tmp_path, records, encoder, **options):
-    module = CaptionDataModule(
-        Source(records), encoder, str(tmp_path / "features"), batch_size=6, min_count=1, **options
-    )
-    module.prepare_data()
-    return module
+    return make
 
 
-def batches(module):
-    return [module.on_after_batch_transfer(batch, 0) for batch in module.train_dataloader()]
-
-
-def test_resident_features_are_those_of_the_store(tmp_path, records, encoder):
-    resident = batches(data(tmp_path, records, encoder, resident=True))
-    gathered = batches(data(tmp_path, records, encoder))
+def test_resident_features_are_those_of_the_store(make_batches, encoder):
+    resident, gathered = make_batches(encoder, resident=True), make_batches(encoder)
     assert len(resident) == len(gathered) == 2
-    for one, other in zip(resident, gathered, strict=True):
-        assert all(torch.equal(part, same) for part, same in zip(one, other, strict=True))
+    for batch, expected in zip(resident, gathered, strict=True):
+        assert all(map(torch.equal, batch, expected))
 
 
 @pytest.mark.parametrize("features", ["pooled", "grid"])
-def test_captions_of_a_picture_come_together_where_it_is_costly(tmp_path, records, features):
-    encoder = Encoder("resnet18", weights=None, image_size=64, features=features)
-    made = batches(data(tmp_path, records, encoder))
-    assert sorted(len(batch.tokens) for batch in made) == [6, 6]
-    seen = sum(len(batch.features) for batch in made)
-    assert seen == 4 if features == "grid" else 4 < seen <= 12
+def test_captions_of_an_image_come_together_for_grids(make_batches, features):
+    batches = make_batches(Encoder("resnet18", None, features, image_size=64))
+    assert [len(batch.tokens) for batch in batches] == [6, 6]
+    images = sum(len(batch.features) for batch in batches)
+    assert images == 4 if features == "grid" else 4 < images <= 12

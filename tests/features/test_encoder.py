@@ -3,25 +3,23 @@ import pickle
 
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from captioning import UserError
-from captioning.data.image_files import load_image
-from captioning.features.encoder import Encoder, classifier, cut_before_pooling
-from captioning.features.onnx import onnx_runtime
+from captioning.features.encoder import Encoder, build_classifier, cut_before_pooling
+from captioning.features.onnx import to_onnx_runtime
 
 SIZE = 64
 
 
-def noise(number=2, size=SIZE):
-    return torch.randn(number, 3, size, size, generator=torch.Generator().manual_seed(0))
+def noise(images=2, size=SIZE):
+    return torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
 def resnet18():
-    """The network itself, with statistics of its own in the batch norms, and a file of it."""
-    model = classifier("resnet18", SIZE)
+    """The whole network, whose batch norms have statistics of their own."""
+    model = build_classifier("resnet18", SIZE)
     generator = torch.Generator().manual_seed(5)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -38,13 +36,13 @@ def weights(resnet18, tmp_path_factory):
 
 
 @torch.no_grad()
-def test_pooled_features_are_what_the_head_of_a_resnet_receives(resnet18, weights):
-    received = []
-    hook = resnet18.fc.register_forward_pre_hook(lambda _, inputs: received.append(inputs[0]))
+def test_pooled_features_are_the_input_of_a_resnets_head(resnet18, weights):
+    inputs = []
+    hook = resnet18.fc.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     resnet18(noise())
     hook.remove()
     features = Encoder("resnet18", weights, image_size=SIZE)(noise()).clone()
-    torch.testing.assert_close(features, received[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(features, inputs[0], rtol=1e-4, atol=1e-4)
 
 
 def test_grid_features_are_the_regions_row_by_row(weights):
@@ -53,37 +51,25 @@ def test_grid_features_are_the_regions_row_by_row(weights):
     images = torch.zeros(1, 3, 96, 96)
     changed = images.clone()
     changed[:, :, :8, 88:] = 3  # the upper right corner
-    moved = (grid(changed) - grid(images)).abs().sum(-1)[0]
-    assert moved.argmax() == 2
+    difference = (grid(changed) - grid(images)).abs().sum(-1)[0]
+    assert difference.argmax() == 2
+
+
+CHANNELS = {"alexnet": 256, "densenet121": 1024, "regnet_y_400mf": 440, "mobilenet_v2": 1280}
+CHANNELS |= {"mobilenet_v3_small": 576, "efficientnet_b0": 1280, "shufflenet_v2_x0_5": 1024}
+CHANNELS |= {"googlenet": 1024}
+LARGE = {"vgg11": 512, "convnext_tiny": 768, "swin_t": 768}
 
 
 @pytest.mark.parametrize(
-    "name, channels",
-    [
-        ("alexnet", 256),
-        ("densenet121", 1024),
-        ("regnet_y_400mf", 440),
-        ("mobilenet_v2", 1280),
-        ("mobilenet_v3_small", 576),
-        ("efficientnet_b0", 1280),
-        ("shufflenet_v2_x0_5", 1024),
-        ("googlenet", 1024),
-    ],
+    ("name", "channels"),
+    [*CHANNELS.items(), *(pytest.param(*item, marks=pytest.mark.slow) for item in LARGE.items())],
 )
 @torch.no_grad()
 def test_networks_are_cut_at_their_last_map(name, channels):
-    maps = cut_before_pooling(classifier(name, 128))(noise(1, 128))
+    maps = cut_before_pooling(build_classifier(name, 128))(noise(1, 128))
     assert maps.shape[:2] == (1, channels)
     assert maps.ndim == 4 and maps.shape[2] > 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name, channels", [("vgg11", 512), ("convnext_tiny", 768), ("swin_t", 768)]
-)
-@torch.no_grad()
-def test_large_networks_are_cut_at_their_last_map(name, channels):
-    assert cut_before_pooling(classifier(name, 64))(noise(1)).shape == (1, channels, 2, 2)
 
 
 @pytest.mark.slow
@@ -104,18 +90,12 @@ def test_random_weights_are_the_same_in_every_run_and_leave_the_generator_alone(
     assert torch.equal(first(noise()), second(noise()))
 
 
-def test_a_parent_in_training_leaves_it_in_eval_mode(encoder):
-    parent = nn.Sequential(encoder, nn.Dropout())
-    parent.train()
+def test_the_encoder_stays_frozen_in_a_module_that_trains(encoder):
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    parent = nn.Sequential(encoder, nn.Dropout()).train()
     assert parent.training
     assert not any(module.training for module in encoder.modules())
-
-
-def test_no_buffer_changes_and_no_parameter_learns(encoder):
-    before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    encoder.train()
-    features = encoder(noise(4))
-    assert not features.requires_grad
+    assert not encoder(noise(4)).requires_grad
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
 
@@ -127,9 +107,8 @@ def test_features_of_an_image_do_not_depend_on_its_batch(encoder):
 
 def test_the_identity_is_plain_and_names_all_that_decides_the_numbers(encoder):
     assert json.loads(json.dumps(encoder.identity)) == encoder.identity
-    assert set(encoder.identity) == {"name", "weights", "features", "crop", "resize"} | {
-        *("image_size", "mean", "std", "interpolation")
-    }
+    names = "name weights features crop image_size resize mean std interpolation"
+    assert set(encoder.identity) == set(names.split())
 
 
 @pytest.mark.parametrize(
@@ -145,30 +124,22 @@ def test_a_crop_keeps_its_share_at_another_size():
     assert encoder.preprocess.resize == 128
 
 
-def test_a_picture_goes_from_file_to_features(encoder, tmp_path):
-    Image.new("RGB", (50, 40), "green").save(tmp_path / "green.jpg")
-    image = encoder.preprocess(load_image(tmp_path / "green.jpg"))
-    assert encoder(image[None]).shape == (1, *encoder.feature_shape)
-
-
-def test_it_travels_to_other_processes(encoder):
+def test_an_encoder_can_be_pickled(encoder):
     copy = pickle.loads(pickle.dumps(encoder))
     assert torch.equal(copy(noise()), encoder(noise()))
 
 
-def test_features_are_pooled_or_grid():
-    with pytest.raises(UserError, match=r"encoder\.features=both: it is pooled or grid"):
-        Encoder("resnet18", None, features="both")
-
-
-def test_a_size_that_the_network_cannot_read_is_refused():
-    with pytest.raises(UserError, match="inception_v3 cannot read 32 x 32 pixels"):
-        Encoder("inception_v3", None, image_size=32)
-
-
-def test_random_weights_that_make_no_features_are_refused():
-    with pytest.raises(UserError, match="makes no usable features"):
-        Encoder("mobilenet_v3_small", None, image_size=SIZE)
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet18", {"features": "both"}, r"encoder\.features=both: it is pooled or grid"),
+        ("inception_v3", {"image_size": 32}, "inception_v3 cannot read 32 x 32 pixels"),
+        ("mobilenet_v3_small", {"image_size": SIZE}, "makes no usable features"),
+    ],
+)
+def test_what_makes_no_features_is_refused(name, options, message):
+    with pytest.raises(UserError, match=message):
+        Encoder(name, None, **options)
 
 
 @pytest.mark.slow
@@ -178,34 +149,29 @@ def test_random_weights_that_make_no_features_are_refused():
 )
 def test_onnx_runtime_gives_the_same_features(name, weights, features):
     encoder = Encoder(name, weights, features, image_size=64)
-    torch.manual_seed(0)
-    images = torch.randn(3, 3, 64, 64)
+    images = noise(3)
     expected = encoder(images)
+    encoder.prepare_for(10)  # few images are encoded by torch
+    assert not encoder._onnx_runtime
     encoder.prepare_for(5000)
-    assert encoder._engine
+    assert encoder._onnx_runtime
     torch.testing.assert_close(
         encoder(images), expected, rtol=0, atol=1e-4 * expected.abs().max().item()
     )
 
 
-def test_few_images_are_encoded_by_torch():
-    encoder = Encoder("resnet18", None, image_size=32)
-    encoder.prepare_for(10)
-    assert not encoder._engine
-
-
-def test_what_onnx_cannot_hold_stays_with_torch(caplog):
+def test_a_network_that_onnx_cannot_hold_stays_with_torch(caplog):
     class Untraceable(torch.nn.Module):
         def forward(self, images):
             return images if float(images.sum()) > 0 else -images
 
     caplog.set_level("INFO")
-    assert onnx_runtime(Untraceable(), torch.ones(2, 3, 8, 8)) is None
+    assert to_onnx_runtime(Untraceable(), torch.ones(2, 3, 8, 8)) is None
     assert "Untraceable stays with torch" in caplog.text
 
 
-def test_the_exporters_own_log_is_kept_from_the_user(caplog):
+def test_the_exporters_own_log_is_suppressed(caplog):
     caplog.set_level("INFO")
     body = torch.nn.Conv2d(3, 4, 3).requires_grad_(False)
-    assert onnx_runtime(body, torch.ones(2, 3, 8, 8))
+    assert to_onnx_runtime(body, torch.ones(2, 3, 8, 8))
     assert not caplog.records

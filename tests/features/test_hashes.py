@@ -12,27 +12,35 @@ from captioning import UserError
 from captioning.features import hashes as hashes_module
 from captioning.features.hashes import hash_images
 
-
-def sha256(path):
-    return hashlib.sha256(Path(path).read_bytes()).digest()
+sha256_of = hashlib.file_digest
 
 
-def raw(hashes):
-    return [row.tobytes() for row in hashes.view(np.uint8).reshape(-1, 32)]
+def hash_all(paths, root):
+    """Return the hashes as a list of 32 bytes each."""
+    return [row.tobytes() for row in hash_images(paths, root).view(np.uint8).reshape(-1, 32)]
+
+
+def expected_hashes(paths):
+    return [hashlib.sha256(Path(path).read_bytes()).digest() for path in paths]
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "features"
 
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The files that are read from now on, of file systems whose clock never stands still."""
-    read, digest = [], hashlib.file_digest
+    """The files that are read from now on; the clock of their file system never stands still."""
+    names = []
 
     def counted(file, name):
-        read.append(file.name)
-        return digest(file, name)
+        names.append(file.name)
+        return sha256_of(file, name)
 
     monkeypatch.setattr(hashes_module.hashlib, "file_digest", counted)
     monkeypatch.setattr(hashes_module, "CLOCK_TICK", -1_000_000_000)
-    return read
+    return names
 
 
 @pytest.fixture
@@ -44,27 +52,24 @@ def paths(tmp_path):
     return [str(path) for path in sorted(folder.iterdir())]
 
 
-def test_a_second_look_reads_nothing(tmp_path, paths, reads):
-    first = hash_images(paths, tmp_path / "features")
+def test_files_are_read_once_whatever_their_order_or_the_working_folder(
+    tmp_path, root, paths, reads, monkeypatch
+):
+    assert hash_all(paths, root) == expected_hashes(paths)
     assert sorted(reads) == paths
-    assert raw(hash_images(paths[::-1], tmp_path / "features"))[::-1] == raw(first)
-    assert sorted(reads) == paths
-
-
-def test_a_relative_path_is_the_same_file(tmp_path, paths, reads, monkeypatch):
-    hash_images(paths, tmp_path / "features")
+    assert hash_all(paths[::-1], root)[::-1] == expected_hashes(paths)
     monkeypatch.chdir(tmp_path / "images")
-    hash_images([os.path.relpath(path) for path in paths], tmp_path / "features")
+    hash_images([os.path.relpath(path) for path in paths], root)
     assert sorted(reads) == paths
 
 
-def test_only_what_is_new_is_read(tmp_path, paths, reads):
-    hash_images(paths[1:3], tmp_path / "features")
+def test_only_new_files_are_read(root, paths, reads):
+    hash_images(paths[1:3], root)
     reads.clear()
-    hash_images(paths, tmp_path / "features")
+    hash_images(paths, root)
     assert sorted(reads) == [paths[0], *paths[3:]]
     reads.clear()
-    hash_images(paths[1:], tmp_path / "features")
+    hash_images(paths[1:], root)
     assert reads == []
 
 
@@ -82,78 +87,70 @@ def overwrite(first, second):
 
 
 @pytest.mark.parametrize("change", [swap, overwrite])
-def test_other_bytes_of_the_same_size_and_time_are_read_again(tmp_path, paths, reads, change):
+def test_other_bytes_of_the_same_size_and_time_are_read_again(root, paths, reads, change):
     for path in paths:
         os.utime(path, ns=(10**18, 10**18))
-    hash_images(paths, tmp_path / "features")
+    hash_images(paths, root)
     change(paths[0], paths[1])
-    wanted = [sha256(path) for path in paths]
-    assert raw(hash_images(paths, tmp_path / "features")) == wanted
+    assert hash_all(paths, root) == expected_hashes(paths)
 
 
-def test_folders_that_change_places_are_read_again(tmp_path, reads):
-    for name in "ab":
-        (tmp_path / "images" / name).mkdir(parents=True)
-        (tmp_path / "images" / name / "0.bmp").write_bytes(name.encode())
-    paths = [str(tmp_path / "images" / name / "0.bmp") for name in "ab"]
-    hash_images(paths, tmp_path / "features")
-    swap(tmp_path / "images" / "a", tmp_path / "images" / "b")
-    assert raw(hash_images(paths, tmp_path / "features")) == [sha256(path) for path in paths]
+def test_folders_that_are_swapped_are_read_again(tmp_path, root, reads):
+    paths = [tmp_path / "images" / name / "0.bmp" for name in "ab"]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(path.parent.name.encode())
+    hash_images([*map(str, paths)], root)
+    swap(*(path.parent for path in paths))
+    assert hash_all([*map(str, paths)], root) == expected_hashes(paths)
 
 
-def test_a_file_of_this_very_moment_is_read_again(tmp_path, paths, reads, monkeypatch):
+def test_a_file_of_this_very_moment_is_read_again(root, paths, reads, monkeypatch):
     """A change within the same tick of a coarse clock would not show in its times."""
     monkeypatch.setattr(hashes_module, "CLOCK_TICK", 10**12)
     for _ in range(2):
-        hash_images(paths, tmp_path / "features")
+        hash_images(paths, root)
     assert sorted(reads) == sorted(2 * paths)
 
 
-def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path, paths, reads, monkeypatch):
-    digest = hashlib.file_digest
-
+def test_a_file_that_changes_while_it_is_read_is_read_again(root, paths, reads, monkeypatch):
     def changed_meanwhile(file, name):
-        found = digest(file, name)
+        digest = sha256_of(file, name)
         with open(file.name, "r+b") as target:
             target.write(b"x")
-        return found
+        return digest
 
     monkeypatch.setattr(hashes_module.hashlib, "file_digest", changed_meanwhile)
-    hash_images(paths[:1], tmp_path / "features")
-    monkeypatch.setattr(hashes_module.hashlib, "file_digest", digest)
-    wanted = [sha256(paths[0])]
-    assert raw(hash_images(paths[:1], tmp_path / "features")) == wanted
+    hash_images(paths[:1], root)
+    monkeypatch.setattr(hashes_module.hashlib, "file_digest", sha256_of)
+    assert hash_all(paths[:1], root) == expected_hashes(paths[:1])
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 500, b"\x93NUMPY\x01\x00"])
-def test_damaged_hashes_are_made_anew(tmp_path, paths, reads, content):
-    first = hash_images(paths, tmp_path / "features")
-    (kept,) = (tmp_path / "features").glob("hashes-*.npy")
-    kept.write_bytes(content)
-    assert raw(hash_images(paths, tmp_path / "features")) == raw(first)
+def test_a_damaged_cache_is_made_anew(root, paths, reads, content):
+    hash_images(paths, root)
+    (cache,) = root.glob("hashes-*.npy")
+    cache.write_bytes(content)
+    assert hash_all(paths, root) == expected_hashes(paths)
     reads.clear()
-    hash_images(paths, tmp_path / "features")
+    hash_images(paths, root)
     assert reads == []
 
 
-def test_a_place_that_cannot_be_written_costs_time_only(tmp_path, paths, caplog):
+def test_a_folder_that_cannot_be_written_to_costs_only_time(tmp_path, paths):
     (tmp_path / "file").touch()
-    wanted = [sha256(path) for path in paths]
-    assert raw(hash_images(paths, tmp_path / "file" / "features")) == wanted
+    assert hash_all(paths, tmp_path / "file" / "features") == expected_hashes(paths)
 
 
-def test_what_cannot_be_read_has_no_hash_and_what_is_missing_is_named(tmp_path, paths):
+def test_an_unreadable_file_has_no_hash_and_a_missing_one_is_named(tmp_path, root, paths):
     (tmp_path / "images" / "folder.jpg").mkdir()
-    paths = [*paths, str(tmp_path / "images" / "folder.jpg")]
-    assert raw(hash_images(paths, tmp_path / "features"))[-1] == bytes(32)
+    assert hash_all([*paths, str(tmp_path / "images" / "folder.jpg")], root)[-1] == bytes(32)
     with pytest.raises(UserError, match=r"gone\.jpg cannot be opened"):
-        hash_images([*paths, str(tmp_path / "gone.jpg")], tmp_path / "features")
+        hash_images([*paths, str(tmp_path / "gone.jpg")], root)
 
 
-def test_of_several_at_once_one_reads(tmp_path, paths, reads):
-    threads = [
-        threading.Thread(target=hash_images, args=(paths, tmp_path / "features")) for _ in range(4)
-    ]
+def test_of_several_at_once_one_reads(root, paths, reads):
+    threads = [threading.Thread(target=hash_images, args=(paths, root)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -170,5 +167,4 @@ def test_any_files_in_any_order_have_their_own_hashes(tmp_path_factory, contents
         for path, content in zip(paths, contents, strict=True):
             path.write_bytes(content)
         random.shuffle(paths)
-        found = hash_images([str(path) for path in paths], folder / "features")
-        assert raw(found) == [sha256(path) for path in paths]
+        assert hash_all([*map(str, paths)], folder / "features") == expected_hashes(paths)

@@ -1,4 +1,4 @@
-import multiprocessing
+import json
 import os
 import shutil
 import threading
@@ -13,129 +13,119 @@ from PIL import Image
 
 from captioning import UserError
 from captioning.data.image_files import load_image
-from captioning.features import checksums as checksums_module
 from captioning.features import images as images_module
-from captioning.features import shards as shards_module
 from captioning.features import store as store_module
-from captioning.features.checksums import DamagedError
-from captioning.features.store import FeatureStore, build_store
+from captioning.features import store_building as building_module
+from captioning.features.store import DamagedError, FeatureStore
+from captioning.features.store_building import build_store, encode_shards
+
+SMALL = {"batch_size": 1, "per_shard": 3}
 
 
-def test_a_row_holds_the_features_of_its_own_image(tmp_path, records, encoder):
-    store = build_store(tmp_path / "features", encoder, records, batch_size=3)
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "features"
+
+
+def test_a_row_holds_the_features_of_its_own_image_in_float16(root, records, encoder):
+    store = build_store(root, encoder, records, batch_size=3)
     for record in records:
         image = encoder.preprocess(load_image(record.path))
-        stored = store.of([record])
+        stored = store.get_features([record])
         torch.testing.assert_close(stored, encoder(image[None]), rtol=1e-3, atol=1e-3)
+    assert store.shape == store.shards[0].shape == (len(records), 512)
+    assert store.shards[0].dtype == np.float16 and isinstance(store.shards[0], np.memmap)
 
 
-def test_features_are_float16_and_memory_mapped(tmp_path, records, encoder):
-    store = build_store(tmp_path, encoder, records)
-    features = np.load(store.folder / "features-00000.npy")
-    assert features.dtype == np.float16
-    assert features.shape == store.shape == (len(records), 512)
-    store.gather([0])
-    assert isinstance(store._opened[0], np.memmap)
-
-
-def test_the_second_build_encodes_nothing(tmp_path, records, encoder, monkeypatch):
-    first = build_store(tmp_path, encoder, records)
-    monkeypatch.setattr(store_module, "encode_shards", None)
-    assert build_store(tmp_path, encoder, records[::-1]).folder == first.folder
-
-
-def test_another_set_of_images_has_a_folder_of_its_own(tmp_path, records, encoder):
-    all_of_them = build_store(tmp_path, encoder, records)
-    assert build_store(tmp_path, encoder, records[1:]).folder != all_of_them.folder
-
-
-def test_pictures_that_change_places_are_encoded_again(tmp_path, records, encoder):
-    """The same names, numbers of bytes and times of modification, in another order."""
-    paths = [record.path for record in records[:2]]
-    for path in paths:
-        Image.open(path).save(path, "BMP")
-        os.utime(path, ns=(10**18, 10**18))
-    before = build_store(tmp_path / "features", encoder, records).of(records[:2])
-    os.rename(paths[0], tmp_path / "other")
-    os.rename(paths[1], paths[0])
-    os.rename(tmp_path / "other", paths[1])
-    after = build_store(tmp_path / "features", encoder, records).of(records[:2])
-    assert torch.equal(after, before.flip(0))
-    assert not torch.equal(after, before)
-
-
-def test_pictures_that_moved_or_were_touched_are_not_encoded_again(
-    tmp_path, records, encoder, monkeypatch
+def test_images_that_moved_or_were_touched_are_not_encoded_again(
+    tmp_path, root, records, encoder, monkeypatch
 ):
-    before = build_store(tmp_path / "features", encoder, records)
-    monkeypatch.setattr(store_module, "encode_shards", None)
+    before = build_store(root, encoder, records)
+    monkeypatch.setattr(building_module, "encode_shards", None)
+    assert build_store(root, encoder, records[::-1]).folder == before.folder
     os.utime(records[0].path)
-    assert build_store(tmp_path / "features", encoder, records).folder == before.folder
     (tmp_path / "moved").mkdir()
     moved = [
         record._replace(path=shutil.move(record.path, tmp_path / "moved")) for record in records
     ]
-    assert build_store(tmp_path / "features", encoder, moved).folder == before.folder
+    assert build_store(root, encoder, moved).folder == before.folder
+    monkeypatch.undo()
+    assert build_store(root, encoder, moved[1:]).folder != before.folder
 
 
-def test_a_picture_that_changes_while_others_are_encoded_is_encoded_again(
-    tmp_path, records, encoder, monkeypatch
+def test_images_that_are_swapped_are_encoded_again(tmp_path, root, records, encoder):
+    """The same names, sizes and times of modification, in another order."""
+    paths = [record.path for record in records[:2]]
+    for path in paths:
+        Image.open(path).save(path, "BMP")
+        os.utime(path, ns=(10**18, 10**18))
+    before = build_store(root, encoder, records).get_features(records[:2])
+    os.rename(paths[0], tmp_path / "other")
+    os.rename(paths[1], paths[0])
+    os.rename(tmp_path / "other", paths[1])
+    after = build_store(root, encoder, records).get_features(records[:2])
+    assert torch.equal(after, before.flip(0))
+    assert not torch.equal(after, before)
+
+
+def test_an_image_that_changes_while_others_are_encoded_is_encoded_again(
+    tmp_path, root, records, encoder, monkeypatch
 ):
     first, *_, last = [record.path for record in sorted(records)]
 
-    def replaced_meanwhile(path):
+    def load_and_replace(path):
         if path == last:
             shutil.copy(last, first)
         return load_image(path)
 
-    monkeypatch.setattr(images_module, "load_image", replaced_meanwhile)
-    changed = build_store(tmp_path / "features", encoder, records, batch_size=1)
+    monkeypatch.setattr(images_module, "load_image", load_and_replace)
+    changed = build_store(root, encoder, records, batch_size=1)
     monkeypatch.undo()
-    assert build_store(tmp_path / "features", encoder, records).folder == changed.folder
+    assert build_store(root, encoder, records).folder == changed.folder
     sound = build_store(tmp_path / "sound", encoder, records, batch_size=1)
     assert np.array_equal(changed.load(), sound.load())
 
 
-def test_a_shard_that_somebody_has_is_nobody_elses_when_the_store_is_whole(
+def test_a_locked_shard_stays_locked_when_the_store_is_complete(
     tmp_path, records, encoder, monkeypatch
 ):
-    """One waits for a shard's lock, and gets it, just before the other makes the store whole."""
-    late, merge = FileLock(tmp_path / "store" / "shard-00000.lock"), shards_module._merge
+    """A process waits for a shard's lock, and gets it, just before another writes the manifest."""
+    lock_path = tmp_path / "shard-00000.lock"
+    late, write_manifest = FileLock(lock_path), building_module._write_manifest
 
-    def with_another(*arguments):
+    def lock_and_write(*arguments):
         late.acquire()
-        merge(*arguments)
+        write_manifest(*arguments)
 
-    monkeypatch.setattr(shards_module, "_merge", with_another)
-    (tmp_path / "store").mkdir()
-    shards_module.encode_shards(tmp_path / "store", encoder, sorted(records), "cpu", 2, 4)
+    monkeypatch.setattr(building_module, "_write_manifest", lock_and_write)
+    encode_shards(tmp_path, encoder, sorted(records), 2, 4, lambda: "")
     with pytest.raises(Timeout):
-        FileLock(tmp_path / "store" / "shard-00000.lock", timeout=0).acquire()
+        FileLock(lock_path, timeout=0).acquire()
 
 
 @pytest.mark.parametrize("per_shard", [3, 100])
-def test_a_build_that_was_killed_goes_on_where_it_stopped(
-    tmp_path, records, encoder, monkeypatch, per_shard
+def test_a_build_that_was_killed_continues_where_it_stopped(
+    tmp_path, root, records, encoder, monkeypatch, per_shard
 ):
     whole = build_store(tmp_path / "whole", encoder, records)
-    asked = []
+    loaded = []
 
-    def dies_at_the_fifth(path):
-        asked.append(path)
-        if len(asked) == 5:
+    def die_at_the_fifth(path):
+        loaded.append(path)
+        if len(loaded) == 5:
             raise KeyboardInterrupt
         return load_image(path)
 
     options = {"batch_size": 1, "per_shard": per_shard}
-    monkeypatch.setattr(shards_module, "FLUSH_EVERY", 1)
-    monkeypatch.setattr(images_module, "load_image", dies_at_the_fifth)
+    monkeypatch.setattr(building_module, "FLUSH_EVERY", 1)
+    monkeypatch.setattr(images_module, "load_image", die_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
-        build_store(tmp_path / "killed", encoder, records, **options)
-    before = len(asked)
-    resumed = build_store(tmp_path / "killed", encoder, records, **options)
+        build_store(root, encoder, records, **options)
+    before = len(loaded)
+    resumed = build_store(root, encoder, records, **options)
     np.testing.assert_allclose(resumed.load(), whole.load(), rtol=1e-2, atol=1e-3)
-    assert len(asked) - before < len(records)
-    assert not [*(tmp_path / "killed").rglob("*.partial"), *(tmp_path / "killed").rglob("prog*")]
+    assert len(loaded) - before < len(records)
+    assert not [*root.rglob("*.partial"), *root.rglob("prog*")]
 
 
 @pytest.mark.parametrize("per_shard", [1, 3, 8])
@@ -148,64 +138,54 @@ def test_shards_hold_what_one_file_would(tmp_path, records, encoder, per_shard):
     assert np.array_equal(cut.load(), whole.load())
 
 
-def test_who_comes_later_takes_the_shards_that_nobody_has(tmp_path, records, encoder, monkeypatch):
-    """A second one starts while the first encodes its first shard, and does the other three."""
-    folder = tmp_path / "store"
-    folder.mkdir()
-    arguments = (folder, encoder, sorted(records), "cpu", 2, 2)
-    second = threading.Thread(target=lambda: shards_module.encode_shards(*arguments))
+def test_a_second_process_takes_the_shards_that_are_free(tmp_path, records, encoder, monkeypatch):
+    """It starts while the first encodes its first shard, and encodes the other three."""
+    arguments = (tmp_path, encoder, sorted(records), 2, 2, lambda: "")
+    second = threading.Thread(target=lambda: encode_shards(*arguments))
 
-    def waits_for_the_second(path):
-        if path == first and not second.is_alive():
+    def wait_for_the_second(path):
+        if path == sorted(records)[0].path and not second.is_alive():
             second.start()
-            while len(list(folder.glob("features-*.npy"))) < 3:
+            while len(list(tmp_path.glob("features-*.npy"))) < 3:
                 assert second.is_alive()
                 time.sleep(0.01)
         return load_image(path)
 
-    first = sorted(records)[0].path
-    monkeypatch.setattr(images_module, "load_image", waits_for_the_second)
-    shards_module.encode_shards(*arguments)
+    monkeypatch.setattr(images_module, "load_image", wait_for_the_second)
+    encode_shards(*arguments)
     second.join()
-    assert FeatureStore(folder).shape == (8, 512)
+    assert FeatureStore(tmp_path).shape == (8, 512)
 
 
-def test_rows_are_found_by_any_id(tmp_path, records, encoder):
+def test_rows_are_found_by_any_id(root, records, encoder):
     names = ["a", "b/ä.jpg", "b/z.jpg", "c", "漢字.png", "\udc80", "zz", "🙂"]
-    renamed = [one._replace(image_id=name) for one, name in zip(records, names, strict=True)]
-    store = build_store(tmp_path / "features", encoder, renamed)
-    in_order = sorted(names)
-    assert store.rows(names).tolist() == [in_order.index(name) for name in names]
-    for missing in ("", "b", "zzz", "a name longer than any that the store has"):
+    renamed = [record._replace(image_id=name) for record, name in zip(records, names, strict=True)]
+    store = build_store(root, encoder, renamed)
+    assert store.find_rows(names).tolist() == [sorted(names).index(name) for name in names]
+    for missing in ("", "b", "zzz", "a name longer than any in the store"):
         with pytest.raises(KeyError, match=repr(missing)):
-            store.rows(["a", missing])
+            store.find_rows(["a", missing])
 
 
-def test_a_disk_too_small_is_said_before_encoding(tmp_path, records, encoder, monkeypatch):
-    full = shards_module.shutil.disk_usage(tmp_path)._replace(free=1)
-    monkeypatch.setattr(shards_module.shutil, "disk_usage", lambda folder: full)
+def test_a_disk_too_small_is_refused_before_encoding(root, tmp_path, records, encoder, monkeypatch):
+    full = shutil.disk_usage(tmp_path)._replace(free=1)
+    monkeypatch.setattr(building_module.shutil, "disk_usage", lambda folder: full)
     with pytest.raises(UserError, match="features_root="):
-        build_store(tmp_path / "features", encoder, records)
+        build_store(root, encoder, records)
 
 
-def test_unreadable_pictures_are_named_and_the_others_kept(tmp_path, records, encoder):
-    with open(records[2].path, "wb") as file:
-        file.write(b"not a picture")
-    store = build_store(tmp_path / "features", encoder, records)
+def test_unreadable_images_are_named_and_the_others_encoded(root, records, encoder):
+    Path(records[2].path).write_bytes(b"not an image")
+    store = build_store(root, encoder, records)
     assert list(store.unreadable) == [records[2].image_id]
     assert records[2].path in store.unreadable[records[2].image_id]
-    assert store.of(records[:1]).abs().sum() > 0
+    sums = [store.get_features([record]).abs().sum() for record in records]
+    assert [number for number, total in enumerate(sums) if total == 0] == [2]
 
 
-def test_a_missing_picture_stops_before_encoding(tmp_path, records, encoder):
-    gone = records[0]._replace(path=str(tmp_path / "gone.jpg"))
-    with pytest.raises(UserError, match=r"gone\.jpg cannot be opened"):
-        build_store(tmp_path / "features", encoder, [gone, *records[1:]])
-
-
-def flip(path, at=-1):
+def flip_bit(path):
     content = bytearray(path.read_bytes())
-    content[at] ^= 1
+    content[-1] ^= 1
     path.write_bytes(content)
 
 
@@ -213,68 +193,56 @@ def shorten(path):
     os.truncate(path, path.stat().st_size - 2)
 
 
-@pytest.mark.parametrize("harm", [flip, shorten, Path.unlink])
+@pytest.mark.parametrize("damage", [flip_bit, shorten, Path.unlink])
 @pytest.mark.parametrize(
     "file", ["features-00001.npy", "ids.npy", "checksums.npy", "manifest.json"]
 )
-def test_what_is_damaged_is_refused_and_encoded_again(tmp_path, records, encoder, harm, file):
-    root = tmp_path / "features"
-    options = {"batch_size": 1, "per_shard": 3}
-    store = build_store(root, encoder, records, **options)
-    whole, first = store.load(), (store.folder / "features-00000.npy").stat().st_mtime_ns
-    harm(store.folder / file)
-    if file != "manifest.json" or harm != Path.unlink:
+def test_a_damaged_store_is_refused_and_repaired(root, records, encoder, damage, file):
+    store = build_store(root, encoder, records, **SMALL)
+    before, first = store.load(), (store.folder / "features-00000.npy").stat().st_mtime_ns
+    damage(store.folder / file)
+    if file != "manifest.json" or damage != Path.unlink:
         with pytest.raises(DamagedError, match="the same command encodes that again"):
             FeatureStore(store.folder)
-    assert np.array_equal(build_store(root, encoder, records, **options).load(), whole)
-    if file == "features-00001.npy":  # the others are as they were
+    assert np.array_equal(build_store(root, encoder, records, **SMALL).load(), before)
+    if file == "features-00001.npy":  # the others are not encoded again
         assert (store.folder / "features-00000.npy").stat().st_mtime_ns == first
     assert not [*root.rglob("*.partial"), *root.rglob("prog*")]
 
 
-def test_the_manifest_of_another_store_is_found(tmp_path, records, encoder):
-    root = tmp_path / "features"
-    one = build_store(root, encoder, records[:4], batch_size=1)
-    other = build_store(root, encoder, records[4:], batch_size=1)
-    whole = other.load()
-    for file in one.folder.glob("*.*"):
-        shutil.copy(file, other.folder)
-    again = build_store(root, encoder, records[4:], batch_size=1)
-    assert np.array_equal(again.load(), whole)
-    assert again.rows([record.image_id for record in records[4:]]).tolist()
+def test_the_files_of_another_store_are_refused(root, records, encoder):
+    other = build_store(root, encoder, records[:4], batch_size=1)
+    store = build_store(root, encoder, records[4:], batch_size=1)
+    before = store.load()
+    for file in other.folder.glob("*.*"):
+        shutil.copy(file, store.folder)
+    repaired = build_store(root, encoder, records[4:], batch_size=1)
+    assert np.array_equal(repaired.load(), before)
+    assert repaired.find_rows([record.image_id for record in records[4:]]).tolist()
 
 
-def test_a_large_store_is_checked_where_it_is_read(tmp_path, records, encoder, monkeypatch):
-    root = tmp_path / "features"
-    options = {"batch_size": 1, "per_shard": 3}
-    whole = build_store(root, encoder, records, **options).load()
-    monkeypatch.setattr(store_module, "AT_ONCE", 0)
-    monkeypatch.setattr(checksums_module, "BLOCK", 512 * 2 * 2)
-    flip(build_store(root, encoder, records, **options).folder / "features-00002.npy")
-    monkeypatch.undo()
-    monkeypatch.setattr(store_module, "AT_ONCE", 0)
-    store = build_store(root, encoder, records, **options)
-    assert torch.equal(store.gather([0, 5]), torch.from_numpy(whole[[0, 5]]).float())
+def test_a_large_store_is_verified_when_it_is_read(root, records, encoder, monkeypatch):
+    monkeypatch.setattr(store_module, "VERIFY_ON_OPEN", 0)
+    monkeypatch.setattr(store_module, "BLOCK_BYTES", 512 * 2 * 2)
+    store = build_store(root, encoder, records, **SMALL)
+    before = store.load()
+    flip_bit(store.folder / "features-00002.npy")
+    store = build_store(root, encoder, records, **SMALL)
+    assert torch.equal(store.gather([0, 5]), torch.from_numpy(before[[0, 5]]).float())
     for _ in range(2):
         with pytest.raises(DamagedError, match="1 of its shards"):
             store.gather([0, 7])
-    assert np.array_equal(build_store(root, encoder, records, **options).load(), whole)
+    assert np.array_equal(build_store(root, encoder, records, **SMALL).load(), before)
 
 
-def _build(root, encoder, records, results):
-    built = build_store(root, encoder, records)
-    results.put((str(built.folder), float(built.load().sum())))
-
-
-@pytest.mark.slow
-def test_processes_at_once_build_one_store(tmp_path, records, encoder):
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    arguments = (tmp_path / "features", encoder, records, results)
-    processes = [context.Process(target=_build, args=arguments) for _ in range(3)]
-    for process in processes:
-        process.start()
-    found = {results.get(timeout=120) for _ in processes}
-    for process in processes:
-        process.join()
-    assert len(found) == 1
+def test_a_store_without_checksums_is_read_and_repaired(root, records, encoder):
+    """As older versions wrote it."""
+    store = build_store(root, encoder, records, **SMALL)
+    before, manifest = store.load(), store_module.read_manifest(store.folder)
+    for name in ("key", "ids_crc32", "checksums_crc32"):
+        del manifest[name]
+    (store.folder / "manifest.json").write_text(json.dumps(manifest))
+    (store.folder / "checksums.npy").unlink()
+    assert np.array_equal(build_store(root, encoder, records).load(), before)
+    shorten(store.folder / "features-00001.npy")
+    assert np.array_equal(build_store(root, encoder, records, batch_size=1).load(), before)

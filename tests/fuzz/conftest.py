@@ -20,7 +20,7 @@ SECONDS = 20  # for one input
 
 
 class Hang(BaseException):
-    """No input may take so long; not an Exception, which a reader may catch."""
+    """An input took too long; not an Exception, which a reader may catch."""
 
 
 def _memory(kind):
@@ -29,24 +29,21 @@ def _memory(kind):
 
 @pytest.fixture
 def fuzz():
-    """Return what tries `read` on damaged `seeds`; `megabytes` bound the growth at its highest."""
+    """Return a function that tries `read` on damaged `seeds`; `megabytes` bound its memory."""
 
-    def hang(*_):
+    def raise_hang(*_):
         raise Hang
 
     def run(name, seeds, read, inputs, change=mutated, megabytes=256):
         inputs = int(os.environ.get("FUZZ_INPUTS", inputs))
-        lots = random.Random(f"{name}/{os.environ.get('FUZZ_SEED', 0)}")
-        before, start, refused = signal.signal(signal.SIGALRM, hang), time.monotonic(), 0
+        rng = random.Random(f"{name}/{os.environ.get('FUZZ_SEED', 0)}")
+        handler, start, refused = signal.signal(signal.SIGALRM, raise_hang), time.monotonic(), 0
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
         resident = _memory("VmRSS")
         try:
             for number in range(inputs):
-                data = (
-                    seeds[number]
-                    if number < len(seeds)
-                    else change(lots.choice(seeds), seeds, lots)
-                )
+                is_seed = number < len(seeds)
+                data = seeds[number] if is_seed else change(rng.choice(seeds), seeds, rng)
                 signal.alarm(SECONDS)
                 try:
                     read(data)
@@ -58,12 +55,11 @@ def fuzz():
                 finally:
                     signal.alarm(0)
         finally:
-            signal.signal(signal.SIGALRM, before)
-        grown = _memory("VmHWM") - resident
-        seconds = time.monotonic() - start
+            signal.signal(signal.SIGALRM, handler)
+        growth, seconds = _memory("VmHWM") - resident, time.monotonic() - start
         inputs_tried[name] = (
-            f"{inputs:,} inputs, {refused:,} refused, {seconds:.0f} s, {grown:.0f} MB"
+            f"{inputs:,} inputs, {refused:,} refused, {seconds:.0f} s, {growth:.0f} MB"
         )
-        assert grown < megabytes
+        assert growth < megabytes
 
     return run

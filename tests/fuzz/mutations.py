@@ -1,61 +1,44 @@
-"""Valid inputs in, damaged ones out: bytes flipped, cut, doubled, spliced, and words put in."""
+"""Damage valid inputs: flip, cut, double and splice bytes, and insert troublesome words."""
 
 import io
 import zipfile
 
-WORDS = [
-    b"",
-    b"\0",
-    b"\xff\xfe",
-    b"-1",
-    b"0",
-    b"null",
-    b"NaN",
-    b"1e999",
-    b"9" * 40,
-    b'"',
-    b"[",
-    b"{",
-]
-WORDS += [b"[" * 3000, b"\n", b"\r", b"\t", b",", b"#", b"../../x", b"/etc/passwd", b"true", b"{}"]
-WORDS += [
-    b"\\ud800",
-    "\U0001f436\u202e\u2028".encode(),
-    b"a" * 5000,
-    b"${oc.env:HOME}",
-    b"\x7f\xff\xff\xff",
-]
+WORDS = b'|\0|\xff\xfe|-1|0|null|NaN|1e999|"|[|{|\n|\r|\t|,|#|../../x|/etc/passwd|true|{}'.split(
+    b"|"
+)
+WORDS += [b"[" * 3000, b"9" * 40, b"a" * 5000, b"\\ud800", b"${oc.env:HOME}", b"\x7f\xff\xff\xff"]
+WORDS += ["\U0001f436\u202e\u2028".encode()]
 
 
-def mutated(seed, others, lots):
-    """Return `seed` after one to four changes; `lots` is a random.Random."""
+def mutated(seed, others, rng):
+    """Return `seed` after one to four changes; `rng` is a random.Random."""
     data = bytearray(seed)
-    for _ in range(lots.choice((1, 1, 1, 2, 4))):
-        at, end = sorted(lots.randrange(len(data) + 1) for _ in range(2))
-        end = min(end, at + lots.choice((1, 4, 64, len(data))))
-        match lots.randrange(7):
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        start, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
+        end = min(end, start + rng.choice((1, 4, 64, len(data))))
+        match rng.randrange(7):
             case 0:  # flip bits
-                for place in range(at, min(end, at + 4)):
-                    data[place] ^= 1 << lots.randrange(8)
+                for position in range(start, min(end, start + 4)):
+                    data[position] ^= 1 << rng.randrange(8)
             case 1:  # cut the end off
-                del data[at:]
+                del data[start:]
             case 2:  # cut out
-                del data[at:end]
+                del data[start:end]
             case 3:  # double
-                data[at:at] = data[at:end]
+                data[start:start] = data[start:end]
             case 4:  # splice with another
-                other = lots.choice(others)
-                start = lots.randrange(len(other) + 1)
-                data[at:end] = other[start : start + lots.choice((4, 64, 4096))]
-            case 5:  # put a word in
-                data[at : lots.choice((at, end))] = lots.choice(WORDS)
+                other = rng.choice(others)
+                first = rng.randrange(len(other) + 1)
+                data[start:end] = other[first : first + rng.choice((4, 64, 4096))]
+            case 5:  # insert a word, or replace by it
+                data[start : rng.choice((start, end))] = rng.choice(WORDS)
             case 6:  # noise
-                data[at:end] = lots.randbytes(min(end - at, 64))
+                data[start:end] = rng.randbytes(min(end - start, 64))
     return bytes(data)
 
 
 def inside_zip(archive, member, change):
-    """Return a zip with one member changed, all sums right: what is within is reached."""
+    """Return a zip with one member changed and all checksums right, so that it is reached."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(file, "w") as new:
         for name in old.namelist():

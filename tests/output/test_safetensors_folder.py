@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from captioning import UserError
 from captioning.captioner import Captioner
 from captioning.data.vocabulary import SPECIALS
-from captioning.features.encoder import Encoder, classifier
+from captioning.features.encoder import Encoder, build_classifier
 from captioning.models.lstm import LSTMDecoder
 from captioning.output.safetensors_folder import read_pretrained, write_pretrained
 
@@ -19,7 +19,7 @@ MODEL = {"_target_": "captioning.models.lstm.LSTMDecoder", "embed_dim": 8, "hidd
 def exported(tmp_path_factory):
     """A folder, the encoder's original weights beside it, and the decoder that went in."""
     root = tmp_path_factory.mktemp("exported")
-    torch.save(classifier("resnet18", 32).state_dict(), root / "mine.pth")
+    torch.save(build_classifier("resnet18", 32).state_dict(), root / "mine.pth")
     encoder = Encoder("resnet18", str(root / "mine.pth"), image_size=32)
     torch.manual_seed(0)
     decoder = LSTMDecoder(len(WORDS), 512, 8, 8, tied=True)

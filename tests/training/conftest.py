@@ -36,6 +36,7 @@ class TinyData(pl.LightningDataModule):
         super().__init__()
         self.source = source
         self.splits = {"train": [], "val": records}
+        self.store = self
         self.vocabulary = Vocabulary.from_captions(["a red square"])
 
     def train_dataloader(self):
@@ -43,7 +44,7 @@ class TinyData(pl.LightningDataModule):
 
     val_dataloader = train_dataloader
 
-    def features(self, records):
+    def get_features(self, records):
         return torch.zeros(len(records), 2)
 
 

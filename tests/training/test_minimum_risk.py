@@ -109,7 +109,7 @@ def risk_step(captions):
     module.log = lambda key, value, batch_size, **_: logged.extend((value, batch_size))
     module.on_train_start()
     batch = dataset[np.array(captions)]
-    module.training_step(batch._replace(features=features[batch.rows])).backward()
+    module.training_step(batch._replace(features=features[batch.store_rows])).backward()
     gradients = [weight.grad for weight in module.parameters() if weight.grad is not None]
     return gradients, *logged
 
