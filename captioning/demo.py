@@ -94,13 +94,13 @@ def _is_failure(record: logging.LogRecord) -> bool:
 def load_captioners(paths: list[str], data: str, weights: str, device: str) -> dict[str, Captioner]:
     """Return the captioner of each checkpoint, by a short name."""
     from captioning.captioner import read_checkpoint
-    from captioning.evaluation.loaded_models import labels
+    from captioning.evaluation.loaded_models import checkpoint_labels
     from captioning.output.caption_job import load_captioner
     from captioning.search.beam import beam_search
 
     names = [read_checkpoint(path)["captioning"]["config"]["name"] for path in paths]
     captioners = {}
-    for label, path in zip(labels(paths, names), paths, strict=True):
+    for label, path in zip(checkpoint_labels(paths, names), paths, strict=True):
         captioner = captioners[label] = load_captioner(path, weights, device)
         if data:
             captioner.search = partial(beam_search, width=50)

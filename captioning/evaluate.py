@@ -1,7 +1,7 @@
 """Score checkpoints: `python -m captioning.evaluate ckpt=PATH split=dev search.width=5`.
 
-Checkpoints enter; scores.json, captions, galleries and report.html leave. Of several checkpoints
-it says who is better, and whether that is noise.
+Writes scores.json, captions, galleries and report.html. Several checkpoints are compared, each
+difference with its interval and p-value.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -21,10 +21,6 @@ from captioning.config.compose import CONF, checked_configs
 from captioning.config.hydra_arguments import hydra_arguments
 from captioning.config.trust import check_places
 
-if TYPE_CHECKING:
-    from captioning.data.records import Record
-    from captioning.evaluation.loaded_models import LoadedModel
-
 
 @checked_configs()
 @hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")
@@ -34,11 +30,11 @@ def main(cfg: DictConfig) -> None:
 
 
 def evaluate(cfg: DictConfig) -> None:
-    """Caption a split with each checkpoint, score the captions, write and print what came of it."""
+    """Caption a split with each checkpoint, score the captions, write and print the results."""
     import torch
 
     from captioning.config.build import build
-    from captioning.evaluation.results import results
+    from captioning.evaluation.results import format_results, make_results
     from captioning.evaluation.scoring import Scorer
     from captioning.metrics.score_table import TABLE
     from captioning.training.provenance import provenance
@@ -46,52 +42,55 @@ def evaluate(cfg: DictConfig) -> None:
     from captioning.web.result_files import write_folder
 
     start = time.monotonic()
-    options = checked(cfg)
+    options = check_options(cfg)
+    split, folder = options["split"], Path(options["run_dir"])
     origin = provenance(torch.device(options["device"]))
     torch.manual_seed(options["seed"])
     search = build(options["search"])
     rerank = build(options["rerank"]) if options.get("rerank") else None
-    if rerank and options["split"] == "train":
+    if rerank and split == "train":
         raise UserError("rerank=neighbours would read the images' own captions; type split=dev")
-    readable, entrants, text_encoder, is_true = load(options)
-    records = [record for record in readable if record.split == options["split"]]
-    training = [record for record in readable if record.split == "train"]
+    readable, models, text_encoder, is_true = load_inputs(options)
+    records, training = (
+        [record for record in readable if record.split == name] for name in (split, "train")
+    )
     also = {name: TABLE[name].function for name in options["also"]}
     scorer = Scorer(records, text_encoder, is_true, options["seed"], also)
     systems, described = [], []
-    for one in entrants:
-        began = time.monotonic()
-        fitted = rerank and rerank.fit(training, one.store.get_features, one.vocabulary)
-        captions = caption_records(
-            one.decoder, one.vocabulary, one.store.get_features, records, search, fitted
-        )
-        seconds = round(time.monotonic() - began, 1)
-        described.append({"label": one.label, "seconds": seconds, "checkpoints": one.identity})
-        systems.append(scorer.system(one.label, captions))
-    measured = results(scorer, systems, scorer.people())
+    for label, decoder, vocabulary, store, identity in models:
+        begun = time.monotonic()
+        fitted = rerank and rerank.fit(training, store.get_features, vocabulary)
+        captions = caption_records(decoder, vocabulary, store.get_features, records, search, fitted)
+        seconds = round(time.monotonic() - begun, 1)
+        described.append({"label": label, "seconds": seconds, "checkpoints": identity})
+        systems.append(scorer.system(label, captions))
     content = origin | {
-        "split": options["split"],
+        "split": split,
         "pictures": len(records),
         "search": {key: value for key, value in options["search"].items() if key != "_partial_"},
         "rerank": options.get("rerank"),
         "seconds": round(time.monotonic() - start, 1),
         "systems": described,
-        **measured,
+        **make_results(scorer, systems, scorer.human()),
     }
-    vocabulary = {word for one in entrants for word in one.vocabulary.words[4:]}
-    write_folder(Path(options["run_dir"]), scorer, systems, vocabulary, content)
-    report(content, Path(options["run_dir"]))
+    words = {word for model in models for word in model.vocabulary.words[4:]}
+    write_folder(folder, scorer, systems, words, content)
+    images, table = f"{len(records):,} images of {split}", format_results(content)
+    print(f"\nscores x100 of {images}, ± half a 95 % interval:\n\n{table}\n")
+    for model in models if len(models) > 1 else ():
+        print(f"{model.label}: {', '.join(checkpoint['path'] for checkpoint in model.identity)}")
+    print(f"report: {folder / 'report.html'}")
 
 
-def checked(cfg: DictConfig) -> dict[str, Any]:
-    """Return the config in plain types. Raises UserError where it asks for what cannot be."""
+def check_options(cfg: DictConfig) -> dict[str, Any]:
+    """Return the config in plain types. Raises UserError for what cannot be evaluated."""
     from captioning.config.compose import resolve_config
     from captioning.data.records import SPLITS
     from captioning.metrics.score_table import JAVA, TABLE, keys_from
 
     missing = sorted(OmegaConf.missing_keys(cfg))
     if "_target_" in cfg.data and cfg.data.get("root", "") is None:
-        missing.append("data.root")  # chosen without; null stands for the checkpoint's own
+        missing.append("data.root")  # of chosen data; else null stands for the checkpoint's own
     if missing:
         raise UserError(f"{missing[0]}= is missing; see python -m captioning.evaluate --help")
     options = resolve_config(cfg)
@@ -103,79 +102,62 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     for name in options["also"]:
         if name not in keys_from(JAVA):
             raise UserError(f"also=[{name}]: it can be {' or '.join(keys_from(JAVA))}, or both")
-        TABLE[name].function(["a dog"], [["a dog runs"]])  # what is missing is said at once
+        TABLE[name].function(["a dog"], [["a dog runs"]])  # fails at once where Java is missing
     check_device(cfg.device)
     return options
 
 
-def report(content: dict[str, Any], folder: Path) -> None:
-    """Print the scores and where everything is."""
-    from captioning.evaluation.results import markdown
-
-    of = f"{content['pictures']:,} pictures of {content['split']}"
-    print(f"\nscores x100 of {of}, ± half a 95 % interval:\n\n{markdown(content)}\n")
-    if len(content["systems"]) > 1:
-        for one in content["systems"]:
-            print(f"{one['label']}: {', '.join(part['path'] for part in one['checkpoints'])}")
-    print(f"report: {folder / 'report.html'}")
-
-
-def load(options: dict[str, Any]) -> tuple[list[Record], list[LoadedModel], Any, Any]:
-    """Return all records, who captions them, the text encoder, and who knows the truth."""
+def load_inputs(options: dict[str, Any]) -> tuple[list, list, Any, Any]:
+    """Return the readable records, the models, the text encoder, and the data's `is_true`."""
     from captioning.captioner import read_checkpoint
-    from captioning.evaluation.loaded_models import ensemble, find_checkpoints, load_models
+    from captioning.evaluation.loaded_models import find_checkpoints, load_models, make_ensemble
     from captioning.features.datamodule import DataSource, load_records
 
     paths = find_checkpoints(options["ckpt"])
     checkpoints = [read_checkpoint(path) for path in paths]
     configs = [checkpoint["captioning"]["config"] for checkpoint in checkpoints]
-    text_encoder = chosen("text_encoder", "metrics", options["text_encoder"], configs)
+    text_encoder = build_group("text_encoder", "metrics", options["text_encoder"], configs)
     text_encoder.model.to(options["device"])
-    source = chosen("data", "data", options["data"], configs)
+    source = build_group("data", "data", options["data"], configs)
     if not isinstance(source, DataSource):
-        raise UserError(f"{type(source).__name__} is no source of pictures; type data=NAME")
+        raise UserError(f"{type(source).__name__} is no source of images; type data=NAME")
     source.prepare()
     split = options["split"]
     records = load_records(source)
-    there = sorted({record.split for record in records})
-    if split not in there:
+    present = sorted({record.split for record in records})
+    if split not in present:
         raise UserError(
-            f"no picture is in the {split} split, only in {', '.join(there)}; "
-            f"type split={there[-1]}, or data.root=FOLDER for data that have it"
+            f"no image is in the {split} split, only in {', '.join(present)}; "
+            f"type split={present[-1]}, or data.root=FOLDER for data that have it"
         )
-    records, entrants = load_models(
-        paths,
-        checkpoints,
-        records,
-        options["features_root"],
-        options["encoder"]["weights"],
-        options["device"],
-        source.skip_unreadable,
+    root, weights = options["features_root"], options["encoder"]["weights"]
+    records, models = load_models(
+        paths, checkpoints, records, root, weights, options["device"], source.skip_unreadable
     )
     if options["ensemble"]:
-        entrants.append(ensemble(entrants))
-    return records, entrants, text_encoder, getattr(source, "is_true", None)
+        models.append(make_ensemble(models))
+    return records, models, text_encoder, getattr(source, "is_true", None)
 
 
-def chosen(group: str, stage: str, given: dict[str, Any], configs: Sequence[dict]) -> Any:
-    """Make what the command line chose of a config group, or what the checkpoints trained with.
+def build_group(group: str, stage: str, chosen: dict[str, Any], configs: Sequence[dict]) -> Any:
+    """Build a config group as the command line chose it, or as the checkpoints were trained with.
 
     Single keys on the command line change the latter. Raises UserError where checkpoints differ.
     """
     from captioning.config.build import build, build_stored
 
-    given = {key: value for key, value in given.items() if value is not None}
-    if "_target_" in given:
-        return build(given)
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    if "_target_" in chosen:
+        return build(chosen)
     if not all(isinstance(config.get(group), dict) for config in configs):
         raise UserError(f"a checkpoint's config has no {group}; type {group}=NAME, as in training")
-    nodes = [config[group] | given for config in configs]
+    nodes = [config[group] | chosen for config in configs]
     if any(node != nodes[0] for node in nodes):
         raise UserError(
             f"the checkpoints were trained with different {group}; say which one "
             f"scores them all: {group}=NAME, as in training"
         )
-    check_places({group: nodes[0]})  # a stranger's checkpoint says where scenes are drawn
+    check_places({group: nodes[0]})  # a stranger's checkpoint names where scenes are drawn
     return build_stored(nodes[0], stage)
 
 

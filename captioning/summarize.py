@@ -1,8 +1,8 @@
 """Fold runs into one table and one page: `python -m captioning.summarize outputs/sweeps/NAME`.
 
-Finished runs enter; runs that differ in nothing but their seed become one row of means and
-spreads, the best first. Markdown is printed; summary.csv, summary.md and summary.html, with the
-curves and what mattered, are written into the folder.
+Runs that differ in their seed only become one row of means and standard deviations, the best row
+first. Prints it as Markdown; writes summary.csv, summary.md and summary.html, with curves and the
+importance of each setting, into the folder.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any
 from captioning import UserError
 from captioning.config.cli import command, option
 from captioning.sweeps.runs import read_runs
-from captioning.sweeps.summary import write_summary
-from captioning.sweeps.tables import make_rows, markdown
+from captioning.sweeps.summary import format_rows, make_rows, write_summary
 from captioning.web.sweep_page import write_sweep_page
 
 
@@ -41,7 +40,7 @@ def main(options: SummarizeOptions) -> None:
     """Print the table; write summary files and page into the folder, if it is one."""
     folders = [Path(folder) for folder in options.folders]
     rows = summarize(folders)
-    print(markdown(rows))
+    print(format_rows(rows))
     if options.out:
         Path(options.out).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if len(folders) == 1:
@@ -51,11 +50,7 @@ def main(options: SummarizeOptions) -> None:
 
 
 def summarize(folders: list[Path]) -> list[dict[str, Any]]:
-    """Return one row for each config, seeds folded, the best score first.
-
-    Scores are those of each run's best checkpoint on the validation split. Raises UserError where
-    no finished run is found.
-    """
+    """Return a row for each config of the finished runs. Raises UserError where there is none."""
     runs = read_runs(folders)
     for run in runs:
         if run.status != "finished":

@@ -38,7 +38,7 @@ def run_job(cfg: DictConfig) -> float | None:
         from captioning.sweeps.gpu_slots import take_slot
 
         take_slot(config.launcher.n_jobs, str(os.getppid()))  # before anything uses a GPU
-    from captioning.sweeps.jobs import attempt
+    from captioning.sweeps.jobs import resume_job
     from captioning.sweeps.summary import write_summary
     from captioning.training.run import train
 
@@ -46,7 +46,7 @@ def run_job(cfg: DictConfig) -> float | None:
     # Unresolved, it does not depend on where the folder and the data are.
     stored = OmegaConf.to_container(cfg)
     try:
-        return attempt(folder, stored, lambda ckpt: train(resolve_config(cfg), ckpt_path=ckpt))
+        return resume_job(folder, stored, lambda ckpt: train(resolve_config(cfg), ckpt_path=ckpt))
     finally:
         write_summary(Path(config.sweep.dir))
 

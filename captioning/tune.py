@@ -1,11 +1,12 @@
 """Search for the best settings: `python -m captioning.tune tune=lstm_small trials=30`.
 
-A search space in YAML enters; trials, a table of them and the best as a command leave. Killed or
-joined by others, the search goes on in its storage.
+The space is YAML (conf/tune/); the trials end up in a table, the best as a command. A killed
+search goes on in its storage; several workers may share one.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -22,20 +23,21 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from captioning import UserError
 from captioning.config.cli import run_verb
-from captioning.config.compose import CONF, checked_configs, key_of
+from captioning.config.compose import CONF, checked_configs, key_of, resolve_config
 from captioning.config.hydra_arguments import hydra_arguments
+from captioning.sweeps import study as studies
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
-# What on the command line is of the search; the rest is of training.
-OWN = ("tune", "storage", "trials", "heartbeat", "name")
-# What decides no score, and may be another one on another machine or the next day.
-ELSEWHERE = ("name", "run_dir", "logger", "callbacks.progress", "callbacks.gallery")
-ELSEWHERE += ("datamodule.features_root", "datamodule.resident")
-ELSEWHERE += tuple(
-    f"trainer.{key}" for key in ("gpus", "accelerator", "devices", "log_every_n_steps")
+SEARCH_KEYS = ("tune", "storage", "trials", "heartbeat", "name")  # the rest is of training
+# What decides no score, and may differ on another machine or the next day.
+NON_SCORE_KEYS = (
+    *("name", "run_dir", "logger", "callbacks.progress", "callbacks.gallery"),
+    *("datamodule.features_root", "datamodule.resident", "trainer.gpus", "trainer.accelerator"),
+    *("trainer.devices", "trainer.log_every_n_steps"),
 )
 
 log = logging.getLogger(__name__)
@@ -49,10 +51,8 @@ def main(cfg: DictConfig) -> None:
 
 
 def tune(cfg: DictConfig) -> None:
-    """Join the study, run trials until there are enough, say what came of it."""
-    from captioning import UserError
+    """Join the study, run trials until there are enough, print and write the table of trials."""
     from captioning.config.build import build
-    from captioning.config.compose import resolve_config
     from captioning.metrics.score_table import mode_of
 
     try:
@@ -60,23 +60,17 @@ def tune(cfg: DictConfig) -> None:
     except ImportError:
         raise UserError("a search needs Optuna: pip install 'captioning[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    from captioning.sweeps.study import finished, open_study, redact_password, search, store_config
 
     options = resolve_config(cfg.tune)
-    space = options["space"]
-    given = [one for one in HydraConfig.get().overrides.task if not is_own(one)]
-    fixed = [*options["overrides"], *given]
-    both = sorted({key_of(one) for one in fixed} & set(map(key_of, space)))
-    if both:
-        raise UserError(f"{both[0]} is in the search space, and given: leave it out of one")
-    if "ckpt_path" in map(key_of, fixed):
-        raise UserError("the trials of a search begin at the start: leave out ckpt_path=")
+    space, fixed = options["space"], fixed_overrides(options)
     tools = {key: build(options[key]) for key in ("sampler", "pruner")}
     config = shared_config(fixed, space)
-    study = open_study(cfg.name, cfg.storage, mode_of(config["monitor"]), cfg.heartbeat, **tools)
-    store_config(study, {"space": space, **config})
-    done = len(finished(study))
-    log.info("%s: %d of %d trials so far", redact_password(cfg.storage), done, cfg.trials)
+    study = studies.open_study(
+        cfg.name, cfg.storage, mode_of(config["monitor"]), cfg.heartbeat, **tools
+    )
+    studies.store_config(study, {"space": space, **config})
+    done, storage = len(studies.finished_trials(study)), studies.redact_password(cfg.storage)
+    log.info("%s: %d of %d trials so far", storage, done, cfg.trials)
     folder = Path(cfg.run_dir)
     if not study.get_trials(deepcopy=False) and any(folder.glob("trial-*/run.json")):
         raise UserError(
@@ -84,110 +78,112 @@ def tune(cfg: DictConfig) -> None:
         )
     objective = partial(run_trial, space=space, fixed=fixed, name=cfg.name, folder=folder)
     try:
-        search(study, objective, cfg.trials, cfg.heartbeat)
+        studies.search(study, objective, cfg.trials, cfg.heartbeat)
     finally:
-        text = summary(study, fixed)
+        table = format_trials(study, fixed)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "trials.md").write_text(text + "\n", encoding="utf-8")
-        print(text)
+        (folder / "trials.md").write_text(table + "\n", encoding="utf-8")
+        print(table)
     if done >= cfg.trials:
-        found = f"{done} of {cfg.trials} trials are finished"
-        print(f"\nnothing was trained, as {found}; type trials={2 * done} for more")
+        finished = f"{done} of {cfg.trials} trials are finished"
+        print(f"\nnothing was trained, as {finished}; type trials={2 * done} for more")
+
+
+def fixed_overrides(options: Mapping[str, Any]) -> list[str]:
+    """Return the overrides that all trials share. Raises UserError for what a search cannot fix."""
+    typed = HydraConfig.get().overrides.task
+    training = [key for key in typed if re.split(r"[.@=]", key_of(key))[0] not in SEARCH_KEYS]
+    fixed = [*options["overrides"], *training]
+    keys = set(map(key_of, fixed))
+    if both := sorted(keys & set(map(key_of, options["space"]))):
+        raise UserError(f"{both[0]} is in the search space, and given: leave it out of one")
+    if "ckpt_path" in keys:
+        raise UserError("the trials of a search begin at the start: leave out ckpt_path=")
+    return fixed
 
 
 def shared_config(fixed: Sequence[str], space: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides the scores of all trials alike: their config, and the data by content.
+    """Return what decides the scores of all trials: their config, and the data by content.
 
     Raises UserError for what no trial could be trained with.
     """
     import optuna
 
     from captioning.config.build import build
-    from captioning.config.compose import resolve_config
     from captioning.config.schema import check_config
     from captioning.features.datamodule import load_records
-    from captioning.sweeps.study import suggest
 
-    drawn = suggest(optuna.create_study().ask(), space)
-    check_config(resolve_config(hydra.compose("config", [*fixed, *written(drawn)])))
+    drawn = studies.suggest(optuna.create_study().ask(), space)
+    check_config(resolve_config(hydra.compose("config", [*fixed, *to_overrides(drawn)])))
     cfg = hydra.compose("config", list(fixed))
-    records = None
+    content = None
     if not any(key_of(key).split(".")[0] == "data" for key in space):
         source = build(resolve_config(cfg.data), "data")
         source.prepare()
-        images = sorted((one.image_id, one.split, one.captions) for one in load_records(source))
-        captions = sum(len(one[2]) for one in images)
+        records = load_records(source)
+        images = sorted((record.image_id, record.split, record.captions) for record in records)
+        captions = sum(len(record.captions) for record in records)
         digest = hashlib.sha256(json.dumps(images).encode()).hexdigest()[:8]
-        records = f"{len(images):,} images, {captions:,} captions ({digest})"
+        content = f"{len(images):,} images, {captions:,} captions ({digest})"
         cfg.data.root = None
-    for path in ELSEWHERE:
+    for path in NON_SCORE_KEYS:
         OmegaConf.update(cfg, path, None, force_add=True)
     # Unresolved, it does not depend on where this machine has its folders.
-    return OmegaConf.to_container(cfg) | {"records": records}
+    return OmegaConf.to_container(cfg) | {"records": content}
 
 
 def run_trial(
     trial: Trial, space: Mapping[str, Any], fixed: Sequence[str], name: str, folder: Path
 ) -> float:
     """Train with a trial's settings in a folder of its own; return the best score."""
-    import gc
+    from pytorch_lightning.callbacks import LambdaCallback
 
-    from captioning import UserError
-    from captioning.config.compose import resolve_config
-    from captioning.sweeps.pruning import Pruning
-    from captioning.sweeps.study import suggest
     from captioning.training.run import train
 
-    own = folder / f"trial-{trial.number}"
-    overrides = [*fixed, *written(suggest(trial, space))]
-    cfg = hydra.compose("config", [*overrides, f"name={name}", f"run_dir={own}"])
-    (own / ".hydra").mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, own / ".hydra" / "config.yaml", resolve=True)
-    OmegaConf.save(overrides, own / ".hydra" / "overrides.yaml")
+    run_dir = folder / f"trial-{trial.number}"
+    overrides = [*fixed, *to_overrides(studies.suggest(trial, space))]
+    cfg = hydra.compose("config", [*overrides, f"name={name}", f"run_dir={run_dir}"])
+    (run_dir / ".hydra").mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, run_dir / ".hydra" / "config.yaml", resolve=True)
+    OmegaConf.save(overrides, run_dir / ".hydra" / "overrides.yaml")
     gc.collect()  # the model before this one
-    with (own / "report.txt").open("w", encoding="utf-8") as report, redirect_stdout(report):
-        score = train(resolve_config(cfg), callbacks=[Pruning(trial, cfg.monitor)])
+    report = partial(studies.report_score, trial, cfg.monitor)
+    with (run_dir / "report.txt").open("w", encoding="utf-8") as file, redirect_stdout(file):
+        callbacks = [LambdaCallback(on_validation_end=report)]
+        score = train(resolve_config(cfg), callbacks=callbacks)
     if score is None:
         raise UserError(f"the trial ended without {cfg.monitor}")
     return score
 
 
-def is_own(override: str) -> bool:
-    """Tell whether an override is of the search, and not of training."""
-    return re.split(r"[.@=]", key_of(override))[0] in OWN
+def format_trials(study: Study, fixed: Sequence[str]) -> str:
+    """Return the trials that count as a table, complete ones first, and the best as a command."""
+    from captioning.evaluation.results import markdown_table
 
-
-def summary(study: Study, fixed: Sequence[str]) -> str:
-    """Return the trials that count as a table, best first, and the best as a command."""
-    from captioning.sweeps.study import finished
-
-    best_first = sorted(
-        (one for one in finished(study) if one.value is not None),
-        key=lambda one: one.value,
-        reverse=study.direction.name == "MAXIMIZE",
-    )
-    if not best_first:
+    sign = -1 if study.direction.name == "MAXIMIZE" else 1
+    trials = [trial for trial in studies.finished_trials(study) if trial.value is not None]
+    trials.sort(key=lambda trial: (trial.state.name != "COMPLETE", sign * trial.value))
+    if not trials:
         return "no trial has finished yet; the same command goes on"
-    keys = list(best_first[0].params)
-    lines = ["| " + " | ".join(["trial", "state", "score", "epochs", "minutes", *keys]) + " |"]
-    lines.append("|" + "---|" * (5 + len(keys)))
-    complete = [one for one in best_first if one.state.name == "COMPLETE"]
-    for one in [*complete, *(one for one in best_first if one not in complete)]:
-        values = [one.params.get(key) for key in keys]
-        values = [f"{one:.4g}" if isinstance(one, float) else str(one) for one in values]
-        minutes = f"{one.duration.total_seconds() / 60:.1f}"
-        row = [str(one.number), one.state.name.lower(), f"{one.value:.4f}"]
-        row += [str(len(one.intermediate_values)), minutes, *values]
-        lines.append("| " + " | ".join(row) + " |")
-    if complete:
-        found = written(complete[0].params)
-        command = shlex.join(["python", "-m", "captioning.train", *fixed, *found])
-        lines += ["", f"the best, trial {complete[0].number}:", f"  {command}"]
-    return "\n".join(lines)
+    rows = []
+    for trial in trials:
+        minutes = trial.duration.total_seconds() / 60
+        values = [trial.params.get(key) for key in trials[0].params]
+        cells = [str(trial.number), trial.state.name.lower(), f"{trial.value:.4f}"]
+        cells += [str(len(trial.intermediate_values)), f"{minutes:.1f}"]
+        cells += [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+        rows.append(cells)
+    head = ["trial", "state", "score", "epochs", "minutes", *trials[0].params]
+    table = markdown_table(head, rows)
+    if trials[0].state.name == "COMPLETE":
+        best = to_overrides(trials[0].params)
+        command = shlex.join(["python", "-m", "captioning.train", *fixed, *best])
+        table += f"\n\nthe best, trial {trials[0].number}:\n  {command}"
+    return table
 
 
-def written(settings: Mapping[str, Any]) -> list[str]:
-    """Return settings as command-line overrides, to the last digit."""
+def to_overrides(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as command-line overrides, numbers to the last digit."""
     return [
         f"{key}={value if isinstance(value, str) else json.dumps(value)}"
         for key, value in settings.items()

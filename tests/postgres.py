@@ -16,14 +16,14 @@ PASSWORD = "only-the-tests-know-it"
 
 @contextmanager
 def postgresql():
-    """Give the storage's URL, password included; skip where PostgreSQL is not installed."""
-    found = [*Path("/usr/lib/postgresql").glob("*/bin/postgres"), shutil.which("postgres")]
-    if not found[0]:
+    """Yield the storage's URL with its password; skip the test without PostgreSQL."""
+    servers = [*Path("/usr/lib/postgresql").glob("*/bin/postgres"), shutil.which("postgres")]
+    if not servers[0]:
         pytest.skip("PostgreSQL is not installed")
-    programs = Path(found[0]).resolve().parent
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = str(one.getsockname()[1])
+    programs = Path(servers[0]).resolve().parent
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     folder = Path(tempfile.mkdtemp(prefix="captioning-postgres-"))
     (folder / "password").write_text(PASSWORD)
     # It refuses to run as root.
@@ -39,7 +39,7 @@ def postgresql():
     server = subprocess.Popen([*server, "-p", port, "-k", folder], **options)
     url = f"postgresql+psycopg://searcher:{PASSWORD}@127.0.0.1:{port}/postgres"
     try:
-        _wait(server, url)
+        _wait_for(server, url)
         yield url
     finally:
         server.terminate()
@@ -47,7 +47,7 @@ def postgresql():
         shutil.rmtree(folder)
 
 
-def _wait(server, url):
+def _wait_for(server, url):
     import psycopg
 
     for _ in range(600):

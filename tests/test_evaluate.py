@@ -1,4 +1,4 @@
-"""The verb, as a user runs it, on the run of test_train.py."""
+"""The command, as a user runs it, on the run of test_train.py."""
 
 import csv
 import json
@@ -11,45 +11,51 @@ from verbs import run
 
 from captioning import UserError
 from captioning.captioner import Captioner
-from captioning.evaluate import checked, chosen, evaluate
+from captioning.evaluate import build_group, check_options, evaluate
 from captioning.features.weights import weights_sha256
 
 
-def config(*overrides):
+def compose(*overrides):
     return composed(*overrides, config="evaluate")
+
+
+def run_evaluate(folder, run_dir, *overrides):
+    """Run the command; return what it prints, and the folder and content of its results."""
+    arguments = [*overrides, f"hydra.run.dir={run_dir}"]
+    done = run(folder, *arguments, module="captioning.evaluate")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((folder / run_dir / "scores.json").read_text())
+    return done.stdout, folder / run_dir, scores
 
 
 @pytest.fixture(scope="module")
 def evaluated(trained, folder):
-    """The folder of an evaluation of best and last, and of both as one."""
+    """An evaluation of best and last, and of both as one."""
     other = folder / "seed=2,name=other"
     other.mkdir()
     shutil.copy(folder / "run" / "last.ckpt", other / "best.ckpt")
-    done = run(
-        folder,
-        "ckpt=[run/best.ckpt,'seed=2,name=other/best.ckpt']",
-        "split=dev",
-        "search.width=3",
-        "ensemble=true",
-        "hydra.run.dir=evaluated",
-        module="captioning.evaluate",
-    )
-    assert done.returncode == 0, done.stderr
-    return done, folder / "evaluated"
+    ckpt = "ckpt=[run/best.ckpt,'seed=2,name=other/best.ckpt']"
+    options = ["split=dev", "search.width=3", "ensemble=true"]
+    return run_evaluate(folder, "evaluated", ckpt, *options)
 
 
 @pytest.mark.slow
 def test_an_evaluation_leaves_scores_captions_galleries_and_a_report(evaluated):
-    done, results = evaluated
+    stdout, results, _ = evaluated
     files = {path.name for path in results.iterdir()}
     assert files >= {"scores.json", "report.html", "captions-run.csv", "gallery-ensemble.html"}
-    for told in ("| people | 1 |", "− ensemble |", "run: run/best.ckpt", "report.html"):
-        assert told in done.stdout
+    for text in ("| human | 1 |", "− ensemble |", "run: run/best.ckpt", "report.html"):
+        assert text in stdout
+    with (results / "captions-run.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    colours = ("red", "green", "blue", "white")
+    assert [row["image"] for row in rows] == [f"val-{colour}.png" for colour in colours]
+    assert {"caption", "cider", "bert_similarity"} <= set(rows[0])
 
 
 @pytest.mark.slow
-def test_scores_say_where_they_come_from(evaluated):
-    scores = json.loads((evaluated[1] / "scores.json").read_text())
+def test_scores_say_where_they_come_from(evaluated, folder):
+    _, _, scores = evaluated
     assert scores["split"] == "val"
     assert scores["search"]["width"] == 3
     assert "captioning.evaluate" in scores["command"]
@@ -60,49 +66,25 @@ def test_scores_say_where_they_come_from(evaluated):
     assert re.fullmatch("[0-9a-f]{64}", checkpoint["vocabulary_sha256"])
     weights = [system["checkpoints"][0]["decoder"] for system in scores["systems"][:2]]
     assert len(set(weights)) == 2  # of the best and of the last epoch
-    own = Captioner.from_checkpoint(evaluated[1].parent / "run" / "best.ckpt")
-    assert weights[0] == weights_sha256(own.decoder)
+    captioner = Captioner.from_checkpoint(folder / "run" / "best.ckpt")
+    assert weights[0] == weights_sha256(captioner.decoder)
 
 
 @pytest.mark.slow
-def test_the_scores_are_those_of_training(evaluated, trained):
+def test_the_scores_are_those_of_training(trained, folder):
     """Where the search is the same: that of the fixture's run is a beam of 5."""
-    summary = json.loads((trained[1] / "run.json").read_text())["metrics"]
-    done = run(
-        evaluated[1].parent,
-        "ckpt=run/best.ckpt",
-        "hydra.run.dir=same",
-        module="captioning.evaluate",
-    )
-    assert done.returncode == 0, done.stderr
-    row = json.loads((evaluated[1].parent / "same" / "scores.json").read_text())["rows"][0]
+    metrics = json.loads((trained[1] / "run.json").read_text())["metrics"]
+    _, _, content = run_evaluate(folder, "same", "ckpt=run/best.ckpt")
+    scores = content["rows"][0]["scores"]
     for key in ("bleu1", "rouge_l", "cider", "semantic", "bert_similarity_best_rescaled"):
-        assert row["scores"][key] == pytest.approx(summary[f"val/{key}"], abs=1e-5)
+        assert scores[key] == pytest.approx(metrics[f"val/{key}"], abs=1e-5)
 
 
 @pytest.mark.slow
-def test_neighbours_choose_among_the_training_pictures(trained, folder):
-    done = run(
-        folder,
-        "ckpt=run/best.ckpt",
-        "rerank=neighbours",
-        "search.width=7",
-        "hydra.run.dir=neighbours",
-        module="captioning.evaluate",
-    )
-    assert done.returncode == 0, done.stderr
-    scores = json.loads((folder / "neighbours" / "scores.json").read_text())
+def test_neighbours_rerank_by_the_training_images(trained, folder):
+    options = ["ckpt=run/best.ckpt", "rerank=neighbours", "search.width=7"]
+    _, _, scores = run_evaluate(folder, "neighbours", *options)
     assert scores["search"]["width"] == 7
-
-
-@pytest.mark.slow
-def test_every_caption_is_in_the_table(evaluated):
-    with (evaluated[1] / "captions-run.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["image"] for row in rows] == [
-        f"val-{colour}.png" for colour in ("red", "green", "blue", "white")
-    ]
-    assert {"caption", "cider", "bert_similarity"} <= set(rows[0])
 
 
 @pytest.mark.slow
@@ -115,19 +97,21 @@ def test_the_report_holds_all_it_shows(evaluated):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        (["split=test"], "no picture is in the test split, only in train, val; type split=val"),
+        (["split=test"], "no image is in the test split, only in train, val; type split=val"),
         (["ckpt=nowhere.ckpt"], "ckpt=nowhere.ckpt: there is no such file"),
         (["ensemble=true"], "two checkpoints or more"),
         (["split=train", "rerank=neighbours"], "own captions; type split=dev"),
         (["data.root=nowhere"], "nowhere"),
     ],
 )
-def test_what_is_wrong_is_a_sentence(trained, folder, monkeypatch, options, told):
+def test_what_does_not_fit_the_checkpoint_is_a_sentence(
+    trained, folder, monkeypatch, options, message
+):
     monkeypatch.chdir(folder)
-    with pytest.raises(UserError, match=re.escape(told)):
-        evaluate(config("ckpt=run/best.ckpt", *options))
+    with pytest.raises(UserError, match=re.escape(message)):
+        evaluate(compose("ckpt=run/best.ckpt", *options))
 
 
 @pytest.mark.slow
@@ -138,44 +122,41 @@ def test_an_error_is_exit_code_1_without_a_traceback(folder):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["split=valid"], "train, val (or dev) or test"),
         (["device=tpu"], "device=tpu: it is cpu"),
         (["data=folder"], "data.root= is missing"),
         (["also=[bleurt]"], "also=[bleurt]: it can be meteor or spice"),
+        (["also=[meteor]"], "METEOR needs Java"),
     ],
 )
-def test_a_config_that_cannot_be_is_a_sentence(options, told):
-    with pytest.raises(UserError, match=re.escape(told)):
-        checked(config("ckpt=a.ckpt", *options))
-
-
-def test_a_score_that_needs_java_says_so_before_it_is_due(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="METEOR needs Java"):
-        checked(config("ckpt=a.ckpt", "also=[meteor]"))
+def test_an_option_that_cannot_be_is_a_sentence(options, message, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))  # without Java
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_options(compose("ckpt=a.ckpt", *options))
 
 
 def test_dev_is_val():
-    assert checked(config("ckpt=a.ckpt", "split=dev"))["split"] == "val"
+    assert check_options(compose("ckpt=a.ckpt", "split=dev"))["split"] == "val"
 
 
 def test_checkpoints_of_different_data_need_a_choice():
     node = {"_target_": "captioning.data.readers.CaptionFolder", "root": "a"}
     configs = [{"data": node}, {"data": node | {"root": "b"}}]
     with pytest.raises(UserError, match=r"different data; .* data=NAME"):
-        chosen("data", "data", {"root": None}, configs)
-    assert str(chosen("data", "data", {"root": "c"}, configs).root) == "c"
+        build_group("data", "data", {"root": None}, configs)
+    assert str(build_group("data", "data", {"root": "c"}, configs).root) == "c"
 
 
-def test_a_checkpoint_cannot_name_what_is_made():
-    configs = [{"data": {"_target_": "pathlib.Path"}}]
-    with pytest.raises(UserError, match="not a class of"):
-        chosen("data", "data", {}, configs)
-
-
-@pytest.mark.parametrize("config", [{}, {"data": "x"}])
-def test_a_checkpoint_without_data_needs_a_choice(config):
-    with pytest.raises(UserError, match="has no data; type data=NAME"):
-        chosen("data", "data", {}, [config])
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"data": {"_target_": "pathlib.Path"}}, "not a class of"),
+        ({}, "has no data; type data=NAME"),
+        ({"data": "x"}, "has no data; type data=NAME"),
+    ],
+)
+def test_a_checkpoint_that_names_no_data_of_ours_is_refused(config, message):
+    with pytest.raises(UserError, match=message):
+        build_group("data", "data", {}, [config])

@@ -9,17 +9,17 @@ import pytest
 from verbs import TINY, run
 
 from captioning.config.hydra_arguments import LAUNCHERS, check_flags
-from captioning.sweeps import gpu_slots as slots
+from captioning.sweeps.gpu_slots import take_slot
 
 SWEEP = [*TINY, "trainer=debug", "data.root=data", "seed=1,2"]
 
 
-def launched(folder, launcher, *options):
+def launch(folder, launcher, *options):
     options = [f"launcher={launcher}", f"hydra.sweep.dir={launcher}", *options]
     done = run(folder, *SWEEP, *options, "--multirun")
     assert done.returncode == 0, done.stderr
     runs = [json.loads(path.read_text()) for path in (folder / launcher).rglob("run.json")]
-    assert sorted((one["seed"], one["status"]) for one in runs) == [
+    assert sorted((run["seed"], run["status"]) for run in runs) == [
         (1, "finished"),
         (2, "finished"),
     ]
@@ -29,24 +29,23 @@ def launched(folder, launcher, *options):
 @pytest.mark.slow
 def test_joblib_divides_the_threads_of_the_machine(folder, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    runs = launched(folder, "joblib", "hydra.launcher.n_jobs=2")
+    runs = launch(folder, "joblib", "hydra.launcher.n_jobs=2")
     share = max(1, len(os.sched_getaffinity(0)) // 2)
     assert [one["hardware"]["torch_threads"] for one in runs] == [share, share]
 
 
 @pytest.mark.slow
-def test_submitit_starts_the_jobs_of_its_local_queue(folder):
-    launched(folder, "submitit_local")
-
-
-@pytest.mark.slow
-def test_a_ray_cluster_of_two_workers_runs_the_jobs(folder):
-    launched(folder, "ray", "+hydra.launcher.ray.init.num_cpus=2")
+@pytest.mark.parametrize(
+    ("launcher", "options"),
+    [("submitit_local", []), ("ray", ["+hydra.launcher.ray.init.num_cpus=2"])],
+)
+def test_a_launcher_runs_the_jobs(folder, launcher, options):
+    launch(folder, launcher, *options)
 
 
 @pytest.mark.slow
 def test_ray_tasks_divide_an_encoding(folder):
-    options = [one for one in SWEEP if one.startswith(("data=", "data.", "encoder"))]
+    options = [option for option in SWEEP if option.startswith(("data=", "data.", "encoder"))]
     options += ["features_root=by-ray", "per_shard=2", "worker=1,2"]
     options += ["launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "--multirun"]
     done = run(folder, *options, module="captioning.encode")
@@ -67,7 +66,7 @@ def test_a_missing_plugin_is_a_sentence_that_names_the_extra(launcher, monkeypat
         check_flags(["-m", f"hydra/launcher={launcher}"])
 
 
-TAKES = """
+TAKE_SLOT = """
 import os, sys
 from captioning.sweeps.gpu_slots import take_slot
 print(take_slot(2, sys.argv[1]), os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
@@ -77,22 +76,22 @@ sys.stdin.read()
 
 @pytest.mark.slow
 def test_each_process_has_a_gpu_that_no_other_living_one_has(tmp_path):
-    def process():
+    def start():
         return subprocess.Popen(
-            [sys.executable, "-c", TAKES, "a sweep"],
+            [sys.executable, "-c", TAKE_SLOT, "a sweep"],
             env=dict(os.environ, CUDA_VISIBLE_DEVICES="3,5", TMPDIR=str(tmp_path)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    with process() as second:
-        with process() as first:
-            taken = [first.stdout.readline(), second.stdout.readline()]
-            assert sorted(taken) == ["0 3\n", "1 5\n"]
+    with start() as second:
+        with start() as first:
+            slots = [first.stdout.readline(), second.stdout.readline()]
+            assert sorted(slots) == ["0 3\n", "1 5\n"]
             first.kill()
-        with process() as third:
-            assert third.stdout.readline() == taken[0]
+        with start() as third:
+            assert third.stdout.readline() == slots[0]
             third.communicate()
         second.communicate()
 
@@ -100,6 +99,6 @@ def test_each_process_has_a_gpu_that_no_other_living_one_has(tmp_path):
 def test_a_process_keeps_its_slot(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    slots.take_slot.cache_clear()
-    assert slots.take_slot(3, "one") == slots.take_slot(3, "one") == 0
-    slots.take_slot.cache_clear()
+    take_slot.cache_clear()
+    assert take_slot(3, "sweep") == take_slot(3, "sweep") == 0
+    take_slot.cache_clear()

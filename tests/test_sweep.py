@@ -1,7 +1,6 @@
 """Sweeps, as a user runs them: jobs that fail, commands typed again, machines that go down."""
 
 import csv
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,9 @@ import pytest
 import pytorch_lightning as pl
 from verbs import TINY, run
 
-from captioning import UserError, train
+from captioning import UserError
+from captioning.sweeps.jobs import read_status
+from captioning.training import run as training
 
 pytestmark = pytest.mark.slow
 
@@ -27,18 +28,13 @@ def swept(folder):
     return done, folder / "outputs" / "sweeps" / "model.hidden_dim"
 
 
-def status(folder, name):
-    return json.loads((folder / name / "status.json").read_text())
-
-
-def test_a_job_that_fails_stops_no_other_and_is_named_at_the_end(swept):
+def test_a_failed_job_stops_no_other_and_is_named_at_the_end(swept):
     done, folder = swept
     assert done.returncode == 1
     assert "1 of 2 jobs failed" in done.stderr
-    assert (
-        f"outputs/sweeps/model.hidden_dim/{NAMES[1]}: model.hidden_dim=-1: it is 1" in done.stderr
-    )
-    assert [status(folder, name)["status"] for name in NAMES] == ["finished", "failed"]
+    failed = f"outputs/sweeps/model.hidden_dim/{NAMES[1]}"
+    assert f"{failed}: model.hidden_dim=-1: it is 1" in done.stderr
+    assert [read_status(folder / name)["status"] for name in NAMES] == ["finished", "failed"]
     for file in ("traceback.txt", "train.log"):
         assert "it is 1 to 65536" in (folder / NAMES[1] / file).read_text()
     assert not (folder / NAMES[0] / "traceback.txt").exists()
@@ -54,12 +50,12 @@ def test_a_sweep_leaves_one_table_and_a_page(swept):
     assert "it is 1 to 65536" in (folder / "summary.html").read_text()
 
 
-def test_what_is_finished_is_not_run_again(swept, folder):
-    made = (swept[1] / NAMES[0] / "best.ckpt").stat().st_mtime_ns
+def test_finished_jobs_are_not_run_again(swept, folder):
+    modified = (swept[1] / NAMES[0] / "best.ckpt").stat().st_mtime_ns
     done = run(folder, *COMMAND, *SWEPT[1:], "model.hidden_dim=16,8")
     assert "1 finished before, 0 to go on with, 1 to start" in done.stdout
     assert done.returncode == 0, done.stderr
-    assert (swept[1] / NAMES[0] / "best.ckpt").stat().st_mtime_ns == made
+    assert (swept[1] / NAMES[0] / "best.ckpt").stat().st_mtime_ns == modified
 
 
 def test_another_config_in_the_same_folder_is_refused_with_the_difference(swept, folder):
@@ -85,8 +81,8 @@ def test_killed_sweeps_end_as_undisturbed_ones(folder, tmp_path):
 def test_processes_that_would_run_the_whole_sweep_are_refused(monkeypatch):
     options = {"logger": False, "enable_checkpointing": False}
     trainer = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", **options)
-    monkeypatch.setattr(train, "in_sweep", lambda: False)
-    train.check_processes(trainer)
-    monkeypatch.setattr(train, "in_sweep", lambda: True)
+    monkeypatch.setattr(training, "is_sweep_job", lambda: False)
+    training.check_processes(trainer)
+    monkeypatch.setattr(training, "is_sweep_job", lambda: True)
     with pytest.raises(UserError, match=r"cannot start 2 processes.*launcher=joblib"):
-        train.check_processes(trainer)
+        training.check_processes(trainer)

@@ -1,10 +1,8 @@
-"""Where scores come from: captions and references enter, curves and word lists leave.
-
-By the caption's length, by the number of references, and by the words that are never said.
-"""
+"""Analyses of captions: scores by length and by number of references, words, copied sentences."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,12 +13,14 @@ from jaxtyping import Float, Int
 
 from captioning.data.tokenizer import tokenize
 from captioning.metrics.compute import caption_scores
+from captioning.metrics.ngrams import count_ngrams
 from captioning.metrics.score_table import TABLE
 
-BANDS = (1, 2, 5, 10, 20, 50, 100, 200)  # how often the references have a word: from … on
+BANDS = (1, 2, 5, 10, 20, 50, 100, 200)  # lowest counts of a word in the references
+MAX_ORDER = 2  # of the n-grams that sentences are compared by
 
 
-class ByLength(NamedTuple):
+class LengthScores(NamedTuple):
     """The mean score of the captions of each length, and its standard error."""
 
     lengths: Int[np.ndarray, " length"]
@@ -33,34 +33,34 @@ def caption_lengths(captions: Sequence[str]) -> Int[np.ndarray, " caption"]:
     return np.array([len(tokenize(caption)) for caption in captions])
 
 
-def by_length(lengths: Int[np.ndarray, " image"], scores: Float[np.ndarray, " image"]) -> ByLength:
-    """Group the images' scores by length; groups of less than 1 % of the images, or 2, are out."""
-    kept, counts = np.unique(lengths, return_counts=True)
-    kept = kept[counts >= max(2, len(lengths) / 100)]
-    groups = [scores[lengths == length] for length in kept]
+def scores_by_length(
+    lengths: Int[np.ndarray, " image"], scores: Float[np.ndarray, " image"]
+) -> LengthScores:
+    """Average the images' scores by length; lengths of fewer than 2 images or 1 % are left out."""
+    unique, counts = np.unique(lengths, return_counts=True)
+    unique = unique[counts >= max(2, len(lengths) / 100)]
+    groups = [scores[lengths == length] for length in unique]
     errors = [group.std(ddof=1) / np.sqrt(len(group)) for group in groups]
-    return ByLength(kept, np.array([group.mean() for group in groups]), np.array(errors))
+    return LengthScores(unique, np.array([group.mean() for group in groups]), np.array(errors))
 
 
-def turned(references: Sequence[str], places: int) -> list[str]:
-    """Return the references in the same order from another one on, the first after the last."""
-    start = places % len(references)
+def rotate(references: Sequence[str], start: int) -> list[str]:
+    """Return the references from number `start` on, counted in a circle, then those before it."""
+    start %= len(references)
     return [*references[start:], *references[:start]]
 
 
-def by_references(
+def scores_by_reference_count(
     captions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, list[float]]:
-    """Return the main scores of words against the first reference of each image, the first two, …
-
-    It ends where the first image has no more references.
-    """
-    scored = [
-        caption_scores(captions, [some[:count] for some in references])
+    """Return the main word-overlap scores against the first reference of each image, the first
+    two, and so on to the number that every image has."""
+    scores = [
+        caption_scores(captions, [of_image[:count] for of_image in references])
         for count in range(1, min(map(len, references)) + 1)
     ]
-    keys = [key for key in scored[0] if TABLE[key].rank < 3]
-    return {key: [scores[key] for scores in scored] for key in keys}
+    keys = [key for key in scores[0] if TABLE[key].rank < 3]
+    return {key: [corpus[key] for corpus in scores] for key in keys}
 
 
 def word_counts(captions: Sequence[str]) -> Counter[str]:
@@ -69,37 +69,78 @@ def word_counts(captions: Sequence[str]) -> Counter[str]:
 
 
 class Coverage(NamedTuple):
-    """Which of the references' words a captioner says.
+    """Which of the references' words a captioner uses.
 
-    `never` are those it never says, most frequent first, with their count; `bands` has the share
-    of words that it says at least once, for words as frequent as `BANDS` begin. `words` is how
-    many different words it says. `said` and `known` are shares of the references' words, repeated
-    ones counted each time: those it says somewhere, and those the vocabulary has.
+    `unused` are the words that no caption has, most frequent first, with their count. `bands` has
+    the share of words used, for words as frequent as each of `BANDS` begins. `words` is how many
+    different words the captions have. `used` and `known` are shares of the references' words,
+    repeated ones counted each time: those in some caption, and those in the vocabulary.
     """
 
-    never: list[tuple[str, int]]
+    unused: list[tuple[str, int]]
     bands: dict[int, float]
     words: int
-    said: float
+    used: float
     known: float
 
 
-def coverage(
+def word_coverage(
     captions: Sequence[str], references: Sequence[Sequence[str]], vocabulary: set[str]
 ) -> Coverage:
     """Compare the words of the captions, and of the vocabulary, with those of the references."""
-    wanted = word_counts([reference for some in references for reference in some])
-    said = set(word_counts(captions))
-    total = max(1, wanted.total())
+    counts = word_counts([reference for of_image in references for reference in of_image])
+    used = set(word_counts(captions))
+    total = max(1, counts.total())
     bands = {}
-    for low, high in pairwise([*BANDS, max(wanted.values(), default=0) + 1]):
-        words = [word for word, count in wanted.items() if low <= count < high]
+    for low, high in pairwise([*BANDS, max(counts.values(), default=0) + 1]):
+        words = [word for word, count in counts.items() if low <= count < high]
         if words:
-            bands[low] = len(said.intersection(words)) / len(words)
+            bands[low] = len(used.intersection(words)) / len(words)
     return Coverage(
-        [(word, count) for word, count in wanted.most_common() if word not in said],
+        [(word, count) for word, count in counts.most_common() if word not in used],
         bands,
-        len(said),
-        sum(count for word, count in wanted.items() if word in said) / total,
-        sum(count for word, count in wanted.items() if word in vocabulary) / total,
+        len(used),
+        sum(count for word, count in counts.items() if word in used) / total,
+        sum(count for word, count in counts.items() if word in vocabulary) / total,
     )
+
+
+def nearest_captions(
+    captions: Sequence[str], training: Sequence[str], count: int = 3
+) -> list[list[tuple[str, float]]]:
+    """Return the `count` nearest training captions of each caption, and their cosines, 0 to 1.
+
+    The cosine of TF-IDF vectors of words and pairs of words; 1.0 is the same sentence. A training
+    caption that occurs twice is returned once.
+    """
+    texts = list({tuple(tokenize(text)): text for text in training}.values())
+    terms = [_terms(text) for text in texts]
+    texts_with = Counter(term for of_text in terms for term in of_text)
+    idf = {term: math.log(len(texts) / count) for term, count in texts_with.items()}
+    vectors = [_tfidf(of_text, idf) for of_text in terms]
+    nearest = []
+    for caption in captions:
+        vector = _tfidf(_terms(caption), idf)
+        cosines: Counter[str] = Counter()
+        for text, other in zip(texts, vectors, strict=True):
+            if shared := vector.keys() & other.keys():
+                cosines[text] = sum(vector[term] * other[term] for term in shared)
+        nearest.append(cosines.most_common(count))
+    return nearest
+
+
+def copied_share(captions: Sequence[str], training: Sequence[str]) -> float:
+    """Return the share of captions that are a training caption, word for word."""
+    known = {tuple(tokenize(text)) for text in training}
+    return sum(tuple(tokenize(caption)) in known for caption in captions) / len(captions)
+
+
+def _terms(text: str) -> dict[tuple[str, ...], int]:
+    counts = count_ngrams(tuple(tokenize(text)))
+    return {term: count for term, count in counts.items() if len(term) <= MAX_ORDER}
+
+
+def _tfidf(terms: dict[tuple[str, ...], int], idf: dict) -> dict[tuple[str, ...], float]:
+    vector = {term: count * idf[term] for term, count in terms.items() if idf.get(term)}
+    norm = math.hypot(*vector.values())
+    return {term: value / norm for term, value in vector.items()}

@@ -1,4 +1,4 @@
-"""Checkpoints enter; captioners that can be scored side by side leave. Next: scoring.py."""
+"""Load checkpoints as models that caption the images of one feature store, side by side."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from captioning.features.store import FeatureStore
 from captioning.features.weights import weights_sha256
 from captioning.models.ensemble import Ensemble
 
-LONGEST = 40  # letters of a label
+MAX_LABEL = 40  # letters
 
 
 class LoadedModel(NamedTuple):
-    """A captioner of pictures whose features are stored; `identity` says what it is."""
+    """A decoder with the feature store of its encoder; `identity` describes each checkpoint."""
 
     label: str
     decoder: nn.Module
     vocabulary: Vocabulary
     store: FeatureStore
-    identity: list[dict[str, Any]]  # a checkpoint each
+    identity: list[dict[str, Any]]
 
 
 def find_checkpoints(patterns: str | Sequence[str]) -> list[str]:
     """Return the files that paths and patterns name. Raises UserError where one names none."""
-    found = []
+    checkpoints = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         paths = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
         if not paths:
             raise UserError(f"ckpt={pattern}: there is no such file; a run leaves best.ckpt")
-        found += paths
-    if len(set(map(Path, found))) < len(found):
-        raise UserError(f"ckpt names a checkpoint twice: {', '.join(found)}")
-    return found
+        checkpoints += paths
+    if len(set(map(Path, checkpoints))) < len(checkpoints):
+        raise UserError(f"ckpt names a checkpoint twice: {', '.join(checkpoints)}")
+    return checkpoints
 
 
-def labels(paths: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return short names: of one run its own; of several what tells their paths apart.
+def checkpoint_labels(paths: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return short labels: of one run its name, of several the parts in which their paths differ.
 
-    Where that is long, it is the run's name and its number.
+    Where that is long or nothing, it is the run's name and a number.
     """
     if len(paths) == 1:
         return list(names)
     parts = [re.split("[/,]", path.removesuffix(".ckpt")) for path in paths]
     shared = set.intersection(*map(set, parts))
-    own = ["/".join(part for part in one if part not in shared) for one in parts]
-    if len(set(own)) < len(own) or not all(0 < len(one) <= LONGEST for one in own):
+    labels = ["/".join(part for part in of_path if part not in shared) for of_path in parts]
+    if len(set(labels)) < len(labels) or not all(0 < len(label) <= MAX_LABEL for label in labels):
         return [f"{name} {number}" for number, name in enumerate(names, 1)]
-    return own
+    return labels
 
 
 def load_models(
@@ -70,20 +70,21 @@ def load_models(
     device: str = "cpu",
     skip_unreadable: bool = False,
 ) -> tuple[list[Record], list[LoadedModel]]:
-    """Return the readable records, and an entrant a checkpoint; pictures are encoded if need be.
+    """Return the readable records, and a model for each checkpoint; encode images if need be.
 
     `weights` is where the encoder's weights are on this machine, if not where they were.
     """
-    opened: dict[str, tuple[list[Record], FeatureStore]] = {}
-    entrants = []
+    stores: dict[str, tuple[list[Record], FeatureStore]] = {}  # by encoder
+    models = []
     names = [checkpoint["captioning"]["config"]["name"] for checkpoint in checkpoints]
-    for path, label, checkpoint in zip(paths, labels(paths, names), checkpoints, strict=True):
+    labels = checkpoint_labels(paths, names)
+    for path, label, checkpoint in zip(paths, labels, checkpoints, strict=True):
         contents = checkpoint["captioning"]
         key = json.dumps(contents["encoder"], sort_keys=True)
-        if key not in opened:
+        if key not in stores:
             encoder = load_encoder(path, checkpoint, weights)
-            opened[key] = open_store(records, encoder, features_root, device, skip_unreadable)
-        store = opened[key][1]
+            stores[key] = open_store(records, encoder, features_root, device, skip_unreadable)
+        readable, store = stores[key]
         vocabulary = Vocabulary(contents["vocabulary"])
         decoder = load_decoder(path, checkpoint, store.shape[-1])
         identity = {
@@ -95,27 +96,27 @@ def load_models(
             "seed": contents["config"]["seed"],
             "encoder": contents["encoder"],
         }
-        entrants.append(LoadedModel(label, decoder.to(device), vocabulary, store, [identity]))
-    return next(iter(opened.values()))[0], entrants
+        models.append(LoadedModel(label, decoder.to(device), vocabulary, store, [identity]))
+    return readable, models
 
 
-def ensemble(entrants: Sequence[LoadedModel]) -> LoadedModel:
-    """Return all as one. Raises UserError where they speak other words or see other features."""
-    first = entrants[0]
-    if len(entrants) < 2:
+def make_ensemble(models: Sequence[LoadedModel]) -> LoadedModel:
+    """Join models. Raises UserError where their vocabularies or their encoders differ."""
+    first = models[0]
+    if len(models) < 2:
         raise UserError("ensemble=true takes two checkpoints or more: 'ckpt=[a.ckpt,b.ckpt]'")
-    for one in entrants[1:]:
-        if one.vocabulary.words != first.vocabulary.words:
+    for model in models[1:]:
+        if model.vocabulary.words != first.vocabulary.words:
             raise UserError(
-                f"an ensemble speaks one vocabulary, but {first.label} has "
-                f"{len(first.vocabulary)} words and {one.label} {len(one.vocabulary)} or others; "
-                "train them on the same captions with the same datamodule.min_count"
+                f"an ensemble needs one vocabulary, but {first.label} has "
+                f"{len(first.vocabulary)} words and {model.label} {len(model.vocabulary)} or "
+                "others; train them on the same captions with the same datamodule.min_count"
             )
-        if one.store is not first.store:
+        if model.store is not first.store:
             raise UserError(
-                f"an ensemble sees with one encoder, but {first.label} was trained on features of "
-                f"{first.store.encoder['name']} and {one.label} on others; leave one of them out"
+                f"an ensemble needs one encoder, but {first.label} was trained on features of "
+                f"{first.store.encoder['name']} and {model.label} on others; leave out one of them"
             )
-    decoder = Ensemble([one.decoder for one in entrants]).eval()
-    identity = [part for one in entrants for part in one.identity]
+    decoder = Ensemble([model.decoder for model in models]).eval()
+    identity = [checkpoint for model in models for checkpoint in model.identity]
     return LoadedModel("ensemble", decoder, first.vocabulary, first.store, identity)

@@ -1,6 +1,6 @@
-"""Scores enter; the rows that people quote leave: plain types for scores.json, and Markdown.
+"""The rows of scores.json, and the same as Markdown tables.
 
-Every score has a 95 % interval, every two systems a paired difference (see metrics/bootstrap.py).
+Every score has a 95 % interval, every pair of systems a paired difference (see intervals.py).
 """
 
 from __future__ import annotations
@@ -12,43 +12,44 @@ from typing import Any
 
 from captioning import UserError
 from captioning.evaluation.intervals import interval, p_value
-from captioning.evaluation.scoring import Measured, Scorer, System
+from captioning.evaluation.scoring import BootstrapScores, Scorer, System
 from captioning.metrics.score_table import TABLE
 
 
-def results(scorer: Scorer, systems: Sequence[System], people: Measured | None) -> dict[str, Any]:
+def make_results(
+    scorer: Scorer, systems: Sequence[System], human: BootstrapScores | None
+) -> dict[str, Any]:
     """Return all scores, their intervals and the differences between systems, as plain types.
 
-    A row is against all references, or (`held_out`) against all but one, as people are.
+    A row is against all references or, with `held_out`, against all but one, as humans are.
     """
-    fewest, most = scorer.fewest, scorer.most
-    rows = [
-        row(system.label, fewest, most, system.scores) | {"held_out": False} for system in systems
-    ]
-    if people:
-        held_out = [(system.label, system.held_out) for system in systems] + [("people", people)]
-        rows += [
-            row(label, fewest - 1, most - 1, measured) | {"held_out": True}
-            for label, measured in held_out
-        ]
-    differences = [difference(first, second) for first, second in combinations(systems, 2)]
-    return {"rows": rows, "differences": differences}
+    measured = [(system.label, system.scores, 0) for system in systems]
+    if human:
+        measured += [(system.label, system.held_out, 1) for system in systems]
+        measured.append(("human", human, 1))
+    rows = []
+    for label, scores, left_out in measured:
+        fewest, most = scorer.fewest - left_out, scorer.most - left_out
+        rows.append(score_row(label, fewest, most, scores) | {"held_out": bool(left_out)})
+    pairs = combinations(systems, 2)
+    return {"rows": rows, "differences": [paired_difference(*pair) for pair in pairs]}
 
 
-def row(label: str, fewest: int, most: int, measured: Measured) -> dict[str, Any]:
-    """Return the scores of one system against that many references."""
-    if wrong := [key for key, value in measured.corpus.items() if not math.isfinite(value)]:
-        raise UserError(f"{label}: {wrong[0]} is {measured.corpus[wrong[0]]}, which is no score")
+def score_row(label: str, fewest: int, most: int, scores: BootstrapScores) -> dict[str, Any]:
+    """Return the scores of one system against `fewest` to `most` references an image."""
+    for key, value in scores.corpus.items():
+        if not math.isfinite(value):
+            raise UserError(f"{label}: {key} is {value}, which is no score")
     return {
         "system": label,
         "references": f"{fewest}" if fewest == most else f"{fewest}–{most}",
-        "scores": {key: float(value) for key, value in measured.corpus.items()},
-        "intervals": {key: interval(sampled) for key, sampled in measured.sampled.items()},
+        "scores": {key: float(value) for key, value in scores.corpus.items()},
+        "intervals": {key: interval(sampled) for key, sampled in scores.sampled.items()},
     }
 
 
-def difference(first: System, second: System) -> dict[str, Any]:
-    """Return, for each score, how much better the first system is, and whether that is noise."""
+def paired_difference(first: System, second: System) -> dict[str, Any]:
+    """Return by how much the first system is better in each score, with interval and p-value."""
     scores = {}
     for key, sampled in first.scores.sampled.items():
         differences = sampled - second.scores.sampled[key]
@@ -60,30 +61,39 @@ def difference(first: System, second: System) -> dict[str, Any]:
     return {"first": first.label, "second": second.label, "scores": scores}
 
 
-def markdown(measured: dict[str, Any]) -> str:
-    """Return `results` as tables: scores x100, ± half the interval; differences with theirs."""
-    keys = shown_keys(measured["rows"][0])
-    lines = _table(["captions", "references", *(TABLE[key].title for key in keys)])
-    for one in measured["rows"]:
-        cells = [
-            f"{TABLE[key].factor * one['scores'][key]:.1f} ± {half_width(one, key):.1f}"
-            if key in one["scores"]
-            else ""
+def format_results(results: dict[str, Any]) -> str:
+    """Return the rows of `make_results` as Markdown: scores x100, ± half the interval."""
+    keys = shown_keys(results["rows"][0])
+    rows = []
+    for row in results["rows"]:
+        values = {
+            key: f"{TABLE[key].factor * row['scores'][key]:.1f} ± {half_width(row, key):.1f}"
             for key in keys
-        ]
-        lines.append(f"| {one['system']} | {one['references']} | {' | '.join(cells)} |")
+            if key in row["scores"]
+        }
+        rows.append([row["system"], row["references"], *(values.get(key, "") for key in keys)])
+    titles = [TABLE[key].title for key in keys]
+    table = markdown_table(["captions", "references", *titles], rows)
+    if not results["differences"]:
+        return table
     keys = [key for key in keys if TABLE[key].rank < 3]
-    if measured["differences"]:
-        lines += ["", *_table(["difference", *(TABLE[key].title for key in keys)])]
-    for one in measured["differences"]:
+    rows = []
+    for pair in results["differences"]:
         cells = []
         for key in keys:
-            found, factor = one["scores"][key], TABLE[key].factor
-            low, high = found["interval"]
-            bounds = f"[{factor * low:+.1f}, {factor * high:+.1f}]"
-            cells.append(f"{factor * found['difference']:+.1f} {bounds} {p_text(found['p'])}")
-        lines.append(f"| {one['first']} − {one['second']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            score, factor = pair["scores"][key], TABLE[key].factor
+            low, high = (factor * bound for bound in score["interval"])
+            bounds = f"[{low:+.1f}, {high:+.1f}]"
+            cells.append(f"{factor * score['difference']:+.1f} {bounds} {format_p(score['p'])}")
+        rows.append([f"{pair['first']} − {pair['second']}", *cells])
+    titles = [TABLE[key].title for key in keys]
+    return f"{table}\n\n{markdown_table(['difference', *titles], rows)}"
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table without a newline at its end."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
 def shown_keys(row: dict[str, Any]) -> list[str]:
@@ -97,10 +107,6 @@ def half_width(row: dict[str, Any], key: str) -> float:
     return TABLE[key].factor * (high - low) / 2
 
 
-def p_text(p: float) -> str:
+def format_p(p: float) -> str:
     """Return a p-value as papers print it."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def _table(names: Sequence[str]) -> list[str]:
-    return [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]

@@ -1,7 +1,4 @@
-"""A training run, opened again: its folder enters; checkpoint, data and captions leave.
-
-For notebooks and scripts: one path is enough, from whatever folder they run in. Next: figures.py.
-"""
+"""Open a finished training run from its folder, for notebooks and scripts."""
 
 from __future__ import annotations
 
@@ -18,8 +15,8 @@ from captioning.data.vocabulary import Vocabulary
 from captioning.training.validation import Generated
 
 
-class Run(NamedTuple):
-    """A run's best checkpoint, the config and words in it, and the records it was trained on."""
+class SavedRun(NamedTuple):
+    """A run's best checkpoint, its config and vocabulary, and the records it was trained on."""
 
     checkpoint: Path
     config: dict[str, Any]
@@ -31,33 +28,28 @@ class Run(NamedTuple):
         return [record for record in self.records if record.split == name]
 
     def generated(self) -> list[Generated]:
-        """Return what best.ckpt said of the validation pictures, with its scores.
+        """Read the captions of the validation images by best.ckpt, with their scores.
 
-        Raises UserError where captions.csv is not beside it, or is of other pictures.
+        Raises UserError where captions.csv is not beside it, or is of other images.
         """
         path = self.checkpoint.with_name("captions.csv")
         if not path.is_file():
             raise UserError(f"there is no {path}: a run leaves it beside best.ckpt")
         by_id = {record.image_id: record for record in self.records}
+        generated = []
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        gone = [row["image"] for row in rows if row["image"] not in by_id]
-        if gone:
-            root = self.config["data"]["root"]
-            raise UserError(f"{path} names {gone[0]}, which is not in {root} any more")
-        texts = ("image", "path", "caption")
-        return [
-            Generated(
-                by_id[row["image"]],
-                row["caption"],
-                {key: float(row[key]) for key in row if key not in texts and row[key]},
-            )
-            for row in rows
-        ]
+            for row in csv.DictReader(file):
+                image_id, _, caption = row.pop("image"), row.pop("path", ""), row.pop("caption")
+                if image_id not in by_id:
+                    root = self.config["data"]["root"]
+                    raise UserError(f"{path} names {image_id}, which is not in {root} any more")
+                scores = {key: float(value) for key, value in row.items() if value}
+                generated.append(Generated(by_id[image_id], caption, scores))
+        return generated
 
 
-def open_run(path: str | Path) -> Run:
-    """Open a run by its folder, by its best.ckpt, or by a folder of runs, the newest of them.
+def open_run(path: str | Path) -> SavedRun:
+    """Open a run by its folder, by its best.ckpt, or the newest of a folder of runs.
 
     Raises UserError where there is none, or where its data is gone.
     """
@@ -67,33 +59,30 @@ def open_run(path: str | Path) -> Run:
     root = find_root(config["data"]["root"], checkpoint)
     source = build_stored(config["data"] | {"root": root}, "data")
     source.prepare()
-    return Run(checkpoint, config, Vocabulary(contents["vocabulary"]), source.records())
+    return SavedRun(checkpoint, config, Vocabulary(contents["vocabulary"]), source.records())
 
 
 def find_checkpoint(path: str | Path) -> Path:
     """Return the newest best.ckpt below a folder, or the file itself. Raises UserError for none."""
     if Path(path).is_file():
         return Path(path)
-    found = sorted(Path(path).rglob("best.ckpt"), key=lambda one: one.stat().st_mtime)
-    if not found:
+    checkpoints = Path(path).rglob("best.ckpt")
+    newest = max(checkpoints, key=lambda checkpoint: checkpoint.stat().st_mtime, default=None)
+    if not newest:
         raise UserError(f"there is no best.ckpt in {path} or below; type make demo for a first run")
-    return found[-1]
+    return newest
 
 
 def find_root(root: str, checkpoint: Path) -> str:
-    """Return where a path of a run's config is now, seen from here.
+    """Return where the data folder of a run's config is: relative to here, or to where the
+    training was started, in a folder above the run's own."""
+    for folder in (Path(), *checkpoint.resolve().parents):
+        if (path := folder / Path(root).expanduser()).exists():
+            return str(path)
+    return root
 
-    Relative ones hold where the training was started: in a folder above the run's own.
-    """
-    places = [Path(), *checkpoint.resolve().parents]
-    found = (place / Path(root).expanduser() for place in places)
-    return str(next((one for one in found if one.exists()), root))
 
-
-def ranked(rows: Sequence[Generated], *keys: str) -> list[Generated]:
-    """Return the rows from the lowest score to the highest; ties are settled by the next key.
-
-    A picture without the score is left out.
-    """
-    scored = [one for one in rows if all(key in one.scores for key in keys)]
-    return sorted(scored, key=lambda one: [one.scores[key] for key in keys])
+def rank_captions(rows: Sequence[Generated], *keys: str) -> list[Generated]:
+    """Sort by the first score, the lowest first, ties by the next; without images that lack one."""
+    scored = [row for row in rows if all(key in row.scores for key in keys)]
+    return sorted(scored, key=lambda row: [row.scores[key] for key in keys])

@@ -1,7 +1,4 @@
-"""Jobs side by side on one machine: each process takes a slot, and with it a GPU of its own.
-
-The number of slots enters; CUDA_VISIBLE_DEVICES leaves, before anything touches a GPU.
-"""
+"""Give each of several jobs on one machine a GPU of its own, by CUDA_VISIBLE_DEVICES."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ _held: list[FileLock] = []  # for the life of the process
 
 @cache
 def take_slot(slots: int, sweep: str) -> int:
-    """Return a slot that no other living process has, 0 to `slots` - 1, and see its GPU only.
+    """Return a slot that no other living process has, 0 to `slots` - 1, and show its GPU only.
 
-    By a lock and not by the job's number: of two slow jobs none doubles up, and a worker that
-    dies frees its GPU. Once a process has used a GPU it cannot change, so the slot stays its own.
+    Slots are locks and not job numbers, so that two slow jobs never share a GPU and a worker that
+    dies frees its own. A process that has used a GPU cannot change to another: it keeps its slot.
     """
     import torch
 
@@ -33,8 +30,8 @@ def take_slot(slots: int, sweep: str) -> int:
         except Timeout:
             continue
         _held.append(lock)
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = seen.split(",") if seen else list(map(str, range(torch.cuda.device_count())))
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus = visible.split(",") if visible else list(map(str, range(torch.cuda.device_count())))
         if gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
         return slot

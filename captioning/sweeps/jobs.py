@@ -1,7 +1,7 @@
-"""The jobs of a sweep: each in a folder named by what makes it differ, which says how it went.
+"""Run a sweep's job in its folder: resume it, skip it if finished, record its outcome.
 
-A job's settings and config enter; status.json, and the traceback of a job that failed, leave. The
-same job run again goes on, or is known to be finished. Next: runs.py, which reads the folders.
+The folder is named by the job's settings. status.json holds the outcome and the config,
+traceback.txt the traceback of a failed job. Running the same job again resumes it.
 """
 
 from __future__ import annotations
@@ -26,48 +26,15 @@ from captioning.config.compose import differences
 from captioning.data.atomic import atomic_write
 from captioning.training.folder_lock import last_checkpoint, lock_folder
 
-LONGEST = 180  # letters of a folder's name; file systems allow 255 bytes
+MAX_LENGTH = 180  # letters of a folder's name; file systems allow 255 bytes
 
 log = logging.getLogger(__name__)
 
 
-def job_name(settings: Mapping[str, str]) -> str:
-    """Return a folder's name for a job with these settings: `model=lstm,seed=1`, keys sorted.
-
-    It depends on nothing else, so that the same job finds its folder again. Where letters cannot
-    be in a folder's name or are too many, the rest is told apart by a hash.
-    """
-    text = ",".join(f"{key}={settings[key]}" for key in sorted(settings))
-    name = re.sub(r"[^A-Za-z0-9_.=,+-]+", "_", text)
-    if name == text and len(name) <= LONGEST:
-        return name
-    return f"{name[:LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def read_status(folder: Path) -> dict[str, Any]:
-    """Return what status.json says; {} where there is none."""
-    path = folder / "status.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def is_finished(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Say whether the job in this folder is done.
-
-    Raises ChangedError where the folder holds a model that another config made.
-    """
-    status = read_status(folder)
-    begun = status.get("status") == "finished" or last_checkpoint(folder)
-    changed = differences(status["config"], config) if begun and status else []
-    if changed:
-        raise ChangedError(folder, changed)
-    return status.get("status") == "finished"
-
-
 class ChangedError(UserError):
-    """A job's folder holds what another config made; `changes` are lines `key: old → new`."""
+    """A job's folder holds a model of another config; `changes` are lines `key: old → new`."""
 
     def __init__(self, folder: Path, changes: list[str]):
-        self.folder = folder
         self.changes = changes
         super().__init__(
             f"{folder} was trained with another config ({'; '.join(changes)}); type name=NEW for "
@@ -75,34 +42,63 @@ class ChangedError(UserError):
         )
 
 
-def attempt(
+def job_name(settings: Mapping[str, str]) -> str:
+    """Return a folder's name for a job with these settings: `model=lstm,seed=1`, keys sorted.
+
+    Equal settings have equal names. A hash stands for letters that a folder's name cannot have,
+    and for the rest of a long name.
+    """
+    text = ",".join(f"{key}={settings[key]}" for key in sorted(settings))
+    name = re.sub(r"[^A-Za-z0-9_.=,+-]+", "_", text)
+    if name == text and len(name) <= MAX_LENGTH:
+        return name
+    return f"{name[:MAX_LENGTH]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """Read status.json; {} where there is none."""
+    path = folder / "status.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def is_finished(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Tell whether the job is done. Raises ChangedError for a model of another config."""
+    status = read_status(folder)
+    finished = status.get("status") == "finished"
+    has_model = status and (finished or last_checkpoint(folder))
+    if has_model and (changes := differences(status["config"], config)):
+        raise ChangedError(folder, changes)
+    return finished
+
+
+def resume_job(
     folder: Path, config: Mapping[str, Any], train: Callable[[str | None], float | None]
 ) -> float | None:
-    """Call `train` with the folder's last checkpoint, if any; note in status.json how it went.
+    """Call `train` with the folder's last checkpoint, if any, and return the score.
 
-    Returns the score, at once where the job is finished. What breaks a job is raised again, after
-    it is written down. Raises UserError where another process is at it, or its config changed.
+    A finished job's score is returned at once. What `train` raises is recorded in status.json and
+    raised again. Raises UserError where another process runs the job, or its config changed.
     """
     with lock_folder(folder):
         if is_finished(folder, config):
             log.info("finished before: %s", folder)
             return read_status(folder)["score"]
-        return _attempt(folder, config, train)
+        return _run_and_record(folder, config, train)
 
 
-def _attempt(
+def _run_and_record(
     folder: Path, config: Mapping[str, Any], train: Callable[[str | None], float | None]
 ) -> float | None:
     start = time.time()
 
-    def write(status: str, **more: Any) -> None:
+    def write_status(status: str, **result: Any) -> None:
         content = {"status": status, "host": platform.node(), "process": os.getpid()}
-        content |= {"started": round(start), "seconds": round(time.time() - start, 1), **more}
+        content |= {"started": round(start), "seconds": round(time.time() - start, 1), **result}
         with atomic_write(folder / "status.json") as temporary:
             text = json.dumps(content | {"config": config}, indent=1) + "\n"
             temporary.write_text(text, "utf-8")
 
-    write("running")
+    write_status("running")
     try:
         score = train(last_checkpoint(folder))
     except BaseException as error:
@@ -113,25 +109,25 @@ def _attempt(
         with suppress(OSError):  # a full disk may be what broke it
             if not stopped:
                 (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            write("interrupted" if stopped else "failed", error=reason)
-        _let_go(error)
+            write_status("interrupted" if stopped else "failed", error=reason)
+        _clear_frames(error)
         raise
     finally:
         _free_memory()
     (folder / "traceback.txt").unlink(missing_ok=True)  # of an attempt before
-    write("finished", score=score)
+    write_status("finished", score=score)
     return score
 
 
-def _let_go(error: BaseException | None) -> None:
-    """Empty the frames of an error, which Hydra keeps: they hold the model and its data."""
+def _clear_frames(error: BaseException | None) -> None:
+    """Empty the frames of an error, which hold the model and its data: Hydra keeps the error."""
     while error:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
 
 def _free_memory() -> None:
-    """Leave the next job of this process the memory, and its own run in Weights & Biases."""
+    """Free the memory for the next job of this process, and close its Weights & Biases run."""
     gc.collect()
     if "torch" in sys.modules:
         sys.modules["torch"].cuda.empty_cache()  # does nothing where no GPU was used

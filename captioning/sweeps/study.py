@@ -1,7 +1,7 @@
-"""A search that many workers share: an Optuna study, its storage, and who runs which trial.
+"""A hyperparameter search that many workers share: an Optuna study in a database.
 
-A storage and an objective enter; exactly as many finished trials leave, over all workers and
-restarts. Next: tune.py, the verb.
+Exactly as many trials are finished as were asked for, over all workers and restarts. Optuna's
+MaxTrialsCallback ends each worker after the trial that is one too many, which is not enough.
 """
 
 from __future__ import annotations
@@ -20,94 +20,77 @@ from captioning.config.compose import differences
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.trial import FrozenTrial
+    from pytorch_lightning import LightningModule, Trainer
 
-IN_A_ROW = 3  # trials that may fail before a worker gives up
-SURPLUS = "another worker has this trial already"
+MAX_FAILURES = 3  # in a row, before a worker gives up
+CONNECTION_ATTEMPTS = 5
 
 log = logging.getLogger(__name__)
 
 
 def redact_password(storage: str) -> str:
-    """Return a storage's URL without its password, fit to be shown."""
+    """Return a storage's URL, or a text with it, without the password."""
     return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", storage)
 
 
-def open_study(
-    name: str, storage: str, mode: str, heartbeat: int, sampler: Any = None, pruner: Any = None
-) -> Study:
-    """Make the study or join it. `mode` is "max" or "min", `heartbeat` in seconds.
+def open_study(name: str, storage: str, mode: str, heartbeat: int, **tools: Any) -> Study:
+    """Create the study or join it. `mode` is "max" or "min", `heartbeat` in seconds.
 
-    Raises UserError where the storage cannot be reached.
+    `tools` are Optuna's `sampler` and `pruner`. Raises UserError where the storage cannot be used,
+    or the study has the other mode.
     """
     import optuna
     import sqlalchemy
 
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since 2.9
-    try:
-        if storage.startswith("sqlite:///"):
-            Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(5):
-            try:
-                return _join(name, storage, mode, heartbeat, sampler, pruner)
-            except sqlalchemy.exc.SQLAlchemyError:  # two workers at once made the tables
-                if attempt == 4:
-                    raise
+    database_errors = sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError
+    direction = f"{mode}imize"
+    for attempt in range(1, CONNECTION_ATTEMPTS + 1):
+        try:
+            if storage.startswith("sqlite:///"):
+                Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            database = optuna.storages.RDBStorage(
+                storage,
+                # A connection a query: workers seldom ask, for days, and databases restart.
+                engine_kwargs={"poolclass": sqlalchemy.pool.NullPool},
+                heartbeat_interval=heartbeat,
+                grace_period=4 * heartbeat,
+                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+            )
+            options = {"study_name": name, "direction": direction, "load_if_exists": True}
+            study = optuna.create_study(storage=database, **options, **tools)
+            break
+        except (*database_errors, ImportError, OSError) as error:
+            is_race = isinstance(error, sqlalchemy.exc.SQLAlchemyError)
+            if is_race and attempt < CONNECTION_ATTEMPTS:  # two workers created the tables at once
                 time.sleep(0.5)
-    except (
-        sqlalchemy.exc.SQLAlchemyError,
-        optuna.exceptions.StorageInternalError,
-        ImportError,
-        OSError,
-    ) as error:
-        reason = str(error.__cause__ or error).strip().split("\n")[0]
-        raise UserError(
-            f"storage={redact_password(storage)} cannot be used: {redact_password(reason)}; it is "
-            "sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, the password in ~/.pgpass"
-        ) from None
-
-
-def _join(name: str, storage: str, mode: str, heartbeat: int, sampler: Any, pruner: Any) -> Study:
-    import optuna
-    import sqlalchemy
-
-    opened = optuna.storages.RDBStorage(
-        storage,
-        # A connection a question: workers ask seldom, for days, and databases restart.
-        engine_kwargs={"poolclass": sqlalchemy.pool.NullPool},
-        heartbeat_interval=heartbeat,
-        grace_period=4 * heartbeat,
-        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-    )
-    study = optuna.create_study(
-        storage=opened,
-        sampler=sampler,
-        pruner=pruner,
-        study_name=name,
-        direction=f"{mode}imize",
-        load_if_exists=True,
-    )
-    if study.direction.name != f"{mode}imize".upper():  # that of a study that exists wins
-        asked = study.direction.name.lower()
-        raise UserError(f"the study {name} was begun to {asked} its score; type name=NEW")
+                continue
+            reason = redact_password(str(error.__cause__ or error).strip().split("\n")[0])
+            raise UserError(
+                f"storage={redact_password(storage)} cannot be used: {reason}; it is "
+                "sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, the password in "
+                "~/.pgpass"
+            ) from None
+    begun = study.direction.name.lower()  # that of a study that exists
+    if begun != direction:
+        raise UserError(f"the study {name} was begun to {begun} its score; type name=NEW")
     return study
 
 
 def store_config(study: Study, config: dict[str, Any]) -> None:
-    """Store in a study what all its trials share, in plain types.
+    """Store the config that all trials of a study share, in plain types.
 
-    Raises UserError where they share something else, and where that is not known.
+    Raises UserError where its trials were trained with another, or with an unknown one.
     """
+    name = study.study_name
     if "config" not in study.user_attrs:
-        if trials := alive(study):
-            raise UserError(
-                f"what the {len(trials)} trials of {study.study_name} were trained with was not "
-                "noted by the version that made them; type name=NEW for a search of its own"
-            )
+        if live_trials(study):
+            raise UserError(f"the trials of {name} have no stored config; type name=NEW")
         study.set_user_attr("config", config)
-    if changed := differences(study.user_attrs["config"], config):
-        lines = "".join(f"\n  {line}" for line in changed)
+    if changes := differences(study.user_attrs["config"], config):
+        lines = "".join(f"\n  {change}" for change in changes)
         raise UserError(
-            f"the trials of {study.study_name} had another config:{lines}\n"
+            f"the trials of {name} had another config:{lines}\n"
             "type name=NEW for a search of its own"
         )
 
@@ -115,67 +98,77 @@ def store_config(study: Study, config: dict[str, Any]) -> None:
 def search(study: Study, objective: Callable[[Trial], float], trials: int, heartbeat: int) -> None:
     """Run trials until `trials` are complete or pruned, whoever ran them; wait for the last ones.
 
-    A trial whose worker fell silent is run again. Raises UserError where three in a row fail.
+    The trial of a worker that fell silent is run again. Raises UserError where `MAX_FAILURES`
+    trials in a row fail.
     """
     import optuna
 
-    errors: list[str] = []
+    failures: list[str] = []  # since the last success
 
-    def run(trial: Trial) -> float:
-        # Two workers may both have seen one trial missing, or both a third one dead. The later
-        # trial has the higher number, and is none.
-        every = study.get_trials(deepcopy=False)
-        ahead = sum(one.number < trial.number for one in alive(study))
-        retried = every[trial.number].system_attrs.get("retry_history")
-        others = [one.system_attrs.get("retry_history") for one in every[: trial.number]]
-        if ahead >= trials or (retried and retried in others):
-            raise RuntimeError(SURPLUS)
-        return objective(trial)
-
-    while len(finished(study)) < trials:
-        optuna.storages.fail_stale_trials(study)
-        states = [one.state for one in alive(study)]
-        if len(states) >= trials and optuna.trial.TrialState.WAITING not in states:
-            time.sleep(heartbeat)  # others are at the last ones, and might die
-            continue
+    def run_trial(trial: Trial) -> float:
+        if is_surplus(study, trial, trials):
+            raise RuntimeError("another worker has this trial already")
         try:
-            study.optimize(_noting(run, errors), n_trials=1, catch=Exception)
-        except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-            log.warning("a trial took no notice of its time and is run again by another worker")
-        if len(errors) == IN_A_ROW:
-            raise UserError(f"{IN_A_ROW} trials in a row failed, the last one with: {errors[-1]}")
-
-
-def _noting(run: Callable[[Trial], float], errors: list[str]) -> Callable[[Trial], float]:
-    """Keep the reasons of failures since the last success."""
-    import optuna
-
-    def noted(trial: Trial) -> float:
-        try:
-            score = run(trial)
+            score = objective(trial)
         except optuna.TrialPruned as reason:
             log.info("trial %d pruned: %s", trial.number, reason)
-            errors.clear()
+            failures.clear()
             raise
         except Exception as error:
-            if str(error) != SURPLUS:
-                trial.set_user_attr("error", f"{type(error).__name__}: {error}")
-                log.warning("trial %d failed: %s", trial.number, error)
-                errors.append(str(error))
+            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+            log.warning("trial %d failed: %s", trial.number, error)
+            failures.append(str(error))
             raise
         log.info("trial %d: %.4f", trial.number, score)
-        errors.clear()
+        failures.clear()
         return score
 
-    return noted
+    while len(finished_trials(study)) < trials:
+        optuna.storages.fail_stale_trials(study)
+        states = [trial.state for trial in live_trials(study)]
+        if len(states) >= trials and optuna.trial.TrialState.WAITING not in states:
+            time.sleep(heartbeat)  # others run the last ones, and might die
+            continue
+        try:
+            study.optimize(run_trial, n_trials=1, catch=Exception)
+        except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+            log.warning("a trial sent no heartbeat in time and is run again by another worker")
+        if len(failures) == MAX_FAILURES:
+            raise UserError(f"{MAX_FAILURES} trials in a row failed, the last with: {failures[-1]}")
 
 
-def finished(study: Study) -> list[FrozenTrial]:
-    """Return the trials that count."""
-    return [one for one in alive(study) if one.state.is_finished()]
+def is_surplus(study: Study, trial: Trial, trials: int) -> bool:
+    """Tell whether a trial is one too many, as two workers saw the same one missing or dead.
+
+    Of the two, the later trial has the higher number.
+    """
+    ahead = sum(other.number < trial.number for other in live_trials(study))
+    retries = [each.system_attrs.get("retry_history") for each in study.get_trials(deepcopy=False)]
+    retried = retries[trial.number]
+    return ahead >= trials or bool(retried and retried in retries[: trial.number])
 
 
-def alive(study: Study) -> list[FrozenTrial]:
+def report_score(trial: Trial, monitor: str, trainer: Trainer, module: LightningModule) -> None:
+    """Report a validation's score to the trial; raise TrialPruned where it is not worth its time.
+
+    With its first two arguments bound it is a callback's `on_validation_end`.
+    """
+    import optuna
+
+    if trainer.sanity_checking or trainer.state.fn != "fit":
+        return  # what is validated after the fit is best.ckpt
+    score = float(trainer.callback_metrics[monitor])
+    trial.report(score, trainer.current_epoch)
+    if trial.should_prune():
+        raise optuna.TrialPruned(f"{monitor} {score:.4f} after epoch {trainer.current_epoch}")
+
+
+def finished_trials(study: Study) -> list[FrozenTrial]:
+    """Return the trials that count: complete or pruned."""
+    return [trial for trial in live_trials(study) if trial.state.is_finished()]
+
+
+def live_trials(study: Study) -> list[FrozenTrial]:
     """Return the trials that count or may come to count: all but the failed."""
     from optuna.trial import TrialState
 
@@ -186,7 +179,7 @@ def alive(study: Study) -> list[FrozenTrial]:
 def suggest(trial: Trial, space: Mapping[str, Any]) -> dict[str, Any]:
     """Draw a value for each key: from a list, or between `low` and `high` (`log`, `step`).
 
-    Whole numbers where low and high are. Raises UserError for anything else.
+    Integers where low and high are. Raises UserError for anything else.
     """
     drawn = {}
     for key, choices in space.items():
@@ -194,8 +187,8 @@ def suggest(trial: Trial, space: Mapping[str, Any]) -> dict[str, Any]:
             drawn[key] = trial.suggest_categorical(key, choices)
             continue
         try:
-            whole = all(isinstance(choices[end], int) for end in ("low", "high"))
-            draw = trial.suggest_int if whole else trial.suggest_float
+            integer = all(isinstance(choices[end], int) for end in ("low", "high"))
+            draw = trial.suggest_int if integer else trial.suggest_float
             drawn[key] = draw(key, **choices)
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(

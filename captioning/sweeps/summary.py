@@ -1,58 +1,182 @@
-"""Write summary.csv and summary.md, the table of many runs."""
+"""Fold the runs of a sweep over seeds into summary.csv and summary.md, a row for each config.
+
+Rows are dicts of plain types, as `captioning.summarize --out` writes them. The means are exact to
+the last digit, which those of pandas are not.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
+import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from captioning import UserError
 from captioning.data.atomic import atomic_write
-from captioning.sweeps.runs import read_runs
-from captioning.sweeps.tables import make_rows, markdown, setting_keys
+from captioning.evaluation.results import markdown_table
+from captioning.metrics.score_table import BERT, TABLE, factor_of, mode_of
+from captioning.sweeps.runs import Run, differing_keys, finished_runs, read_runs
+
+MAX_COLUMNS = 4  # of settings; where more differ, one column holds what was typed
 
 
 def write_summary(folder: Path) -> str:
-    """Write what is known of the runs below `folder` into it; returns the table as Markdown.
+    """Write summary.csv and summary.md of the runs below `folder`; return the Markdown table.
 
     Jobs that end at the same time take turns.
     """
     with FileLock(folder / "summary.lock"):
         runs = read_runs([folder])
         rows = make_rows(runs)
-        table = markdown(rows) if rows else "No job has finished yet."
-        left = [run for run in runs if run.status != "finished"]
-        text = table + ("\n\nNot in the table:\n" if left else "")
-        for run in left:
+        table = format_rows(rows) if rows else "No job has finished yet."
+        missing = [run for run in runs if run.status != "finished"]
+        text = table + ("\n\nNot in the table:\n" if missing else "")
+        for run in missing:
             text += f"\n- {run.folder.relative_to(folder)}: {run.status}"
             text += f", {run.error}" if run.error else ""
-        _write(folder / "summary.md", text + "\n")
-        _write(folder / "summary.csv", comma_separated(rows))
+        for name, content in (("summary.md", text + "\n"), ("summary.csv", format_csv(rows))):
+            with atomic_write(folder / name) as temporary:
+                temporary.write_text(content, encoding="utf-8")
     return table
 
 
-def comma_separated(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows as a CSV: what differs, then every score as it is, with its spread."""
+def make_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return a row for each config of the finished runs, the best mean score first.
+
+    A seed that a config was run with twice counts once, the first by folder.
+    """
+    groups: dict[str, dict[int, Run]] = {}
+    for run in finished_runs(runs):
+        groups.setdefault(run.config_id, {}).setdefault(run.seed, run)
+    keys = differing_keys(runs)
+    rows = [fold_seeds(list(group.values()), keys) for group in groups.values()]
+    key, sign = ranking_score(rows)
+    worst = {"mean": -sign * math.inf}
+    return sorted(rows, key=lambda row: -sign * row["scores"].get(key, worst)["mean"])
+
+
+def rank_configs(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the runs of each row, in the order of the rows."""
+    by_folder = {str(run.folder): run for run in runs}
+    return [[by_folder[folder] for folder in row["folders"]] for row in make_rows(runs)]
+
+
+def ranking_score(rows: Sequence[dict[str, Any]]) -> tuple[str, int]:
+    """Return the score that rows are sorted by, and 1 where more is better, else -1.
+
+    It is the score that all runs monitored, or CIDEr-D.
+    """
+    monitored = {row.get("monitor") or "" for row in rows}
+    if len(monitored) == 1 and (monitor := monitored.pop()).startswith("val/"):
+        with suppress(UserError):  # a score of another release
+            # Not by the recorded mode, which older releases could get wrong.
+            return monitor.removeprefix("val/"), -1 if mode_of(monitor) == "min" else 1
+    return "cider", 1
+
+
+def fold_seeds(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
+    """Return the row of one config: means and standard deviations over its runs.
+
+    `keys` are the settings that differ between rows.
+    """
+    first = runs[0].content
+    scores = {}
+    for key in runs[0].scores:
+        values = [run.scores[key] for run in runs if run.scores.get(key) is not None]
+        if values:
+            spread = statistics.stdev(values) if len(values) > 1 else None
+            scores[key] = {"mean": statistics.mean(values), "spread": spread}
+    paces = [run.content["seconds_per_epoch"] for run in runs]
+    paces = [pace for pace in paces if pace is not None]
+    commits = {f"{run.content['commit']}{'-dirty' if run.content['dirty'] else ''}" for run in runs}
+    return {
+        "config": [f"{key}={value}" for key, value in runs[0].overrides.items()],
+        "settings": {key: runs[0].setting(key) for key in keys},
+        "seeds": sorted(run.seed for run in runs),
+        "scores": scores,
+        "monitor": first.get("monitor"),
+        "seconds_per_epoch": statistics.median(paces) if paces else None,
+        "epochs": first["epochs"],
+        "trained_parameters": first["trained_parameters"],
+        "encoder": first["encoder"]["name"],
+        "hardware": first["hardware"],
+        "versions": first["versions"],
+        "commits": sorted(commits),
+        "folders": [str(run.folder) for run in runs],
+    }
+
+
+def setting_keys(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the settings that differ between rows; none in rows of older releases."""
+    return list(dict.fromkeys(key for row in rows for key in row.get("settings", ())))
+
+
+def score_keys(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the scores that a table shows, the one that rows are sorted by first.
+
+    Of the scores of one BERT, which rise together, only the main one.
+    """
+    present = {key for row in rows for key in row["scores"]}
+    shown = [
+        key
+        for key, score in TABLE.items()
+        if score.function and (score.rank == 1 or score.inputs != BERT)
+    ]
+    return [key for key in dict.fromkeys([ranking_score(rows)[0], *shown]) if key in present]
+
+
+def format_score(score: dict[str, Any] | None, key: str) -> str:
+    """Return mean ± standard deviation, shares x100; "" for None."""
+    if score is None:
+        return ""
+    factor = factor_of(key)
+    digits = 3 if factor == 1 else 1
+    spread = f" ± {factor * score['spread']:.{digits}f}" if score["spread"] is not None else ""
+    return f"{factor * score['mean']:.{digits}f}{spread}"
+
+
+def format_rows(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the rows as a Markdown table: settings, seeds, scores, seconds an epoch."""
+    settings, scores = setting_keys(rows), score_keys(rows)
+    if len(settings) > MAX_COLUMNS:
+        settings = []
+    in_all = set.intersection(*({*row["config"]} for row in rows)) if len(rows) > 1 else set()
+    table = []
+    for row in rows:
+        values = [row["settings"].get(key) for key in settings]
+        cells = ["" if value is None else str(value).replace("|", r"\|") for value in values]
+        if not settings:
+            typed = [override for override in row["config"] if override not in in_all]
+            cells = [f"`{' '.join(typed) or 'defaults'}`"]
+        pace = row["seconds_per_epoch"]
+        cells.append(str(len(row["seeds"])))
+        cells += [format_score(row["scores"].get(key), key) for key in scores]
+        cells.append("" if pace is None else f"{pace:.0f}" if pace >= 10 else f"{pace:.1f}")
+        table.append(cells)
+    return markdown_table([*(settings or ["config"]), "seeds", *scores, "s/epoch"], table)
+
+
+def format_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the rows as a CSV: settings, then every score as it is, with its spread."""
+    settings = setting_keys(rows)
     scores = list(dict.fromkeys(key for row in rows for key in row["scores"]))
-    rest = ("epochs", "seconds_per_epoch", "trained_parameters")
+    numbers = ["epochs", "seconds_per_epoch", "trained_parameters"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    spreads = [name for key in scores for name in (key, f"{key}_spread")]
-    writer.writerow([*setting_keys(rows), "seeds", *spreads, *rest, "folders"])
+    score_names = [name for key in scores for name in (key, f"{key}_spread")]
+    writer.writerow([*settings, "seeds", *score_names, *numbers, "folders"])
     for row in rows:
-        cells = [row["settings"].get(key) for key in setting_keys(rows)]
+        cells = [row["settings"].get(key) for key in settings]
         cells.append(" ".join(map(str, row["seeds"])))
         for key in scores:
-            score = row["scores"].get(key, {"mean": None, "spread": None})
-            cells += [score["mean"], score["spread"]]
-        cells += [row[key] for key in rest]
+            score = row["scores"].get(key, {})
+            cells += [score.get("mean"), score.get("spread")]
+        cells += [row[key] for key in numbers]
         writer.writerow([*cells, " ".join(Path(path).name for path in row["folders"])])
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from captioning.evaluation.breakdowns import ByLength
+    from captioning.evaluation.breakdowns import LengthScores
 
 INKS = {"ink": "#1c1b19", "soft": "#66635c", "line": "#e0dfda"}
 COLOURS = ("#0b5cad", "#c2410c", "#15803d", "#86198f", "#a16207", "#0e7490")
@@ -25,7 +25,7 @@ DOTS = {"marker": "o", "markersize": 3.5}
 SIZE = (4.0, 2.7)  # inches: a phone's width at the size of its text
 
 
-def length_plot(title: str, groups: Sequence[ByLength]) -> str:
+def length_plot(title: str, groups: Sequence[LengthScores]) -> str:
     """Draw each system's mean score by the length of its captions, with 95 % intervals."""
     figure, axes = plot("words in the caption", title)
     for number, (lengths, means, errors) in enumerate(groups):

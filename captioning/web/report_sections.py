@@ -14,11 +14,11 @@ from captioning.data.image_files import load_image
 from captioning.data.records import Record
 from captioning.evaluation.breakdowns import (
     Coverage,
-    by_length,
-    by_references,
     caption_lengths,
-    coverage,
-    turned,
+    rotate,
+    scores_by_length,
+    scores_by_reference_count,
+    word_coverage,
 )
 from captioning.evaluation.scoring import Scorer, System
 from captioning.metrics.score_table import TABLE
@@ -44,7 +44,7 @@ def lengths(scorer: Scorer, systems: Sequence[System], legend: str) -> str:
         length_plot(
             TABLE[key].title,
             [
-                by_length(counts, system.scores.per_image[key])
+                scores_by_length(counts, system.scores.per_image[key])
                 for counts, system in zip(said, systems, strict=True)
             ],
         )
@@ -57,12 +57,12 @@ def references(scorer: Scorer, systems: Sequence[System], legend: str) -> str:
     """Return scores against the number of references."""
     # From another place on for each picture, as Flickr8k has them in alphabetical order. A person
     # is the last reference.
-    ordered = [turned(some, number) for number, some in enumerate(scorer.references)]
-    curves = [by_references(system.captions, ordered) for system in systems]
+    ordered = [rotate(some, number) for number, some in enumerate(scorer.references)]
+    curves = [scores_by_reference_count(system.captions, ordered) for system in systems]
     people = None
     if scorer.rounds:
         last = [some[-1] for some in ordered]
-        people = by_references(last, [some[:-1] for some in ordered])
+        people = scores_by_reference_count(last, [some[:-1] for some in ordered])
     return legend + cards(
         [
             references_plot(TABLE[key].title, [one[key] for one in curves], people and people[key])
@@ -118,11 +118,11 @@ def _picture(path: str) -> str:
 
 def words(scorer: Scorer, systems: Sequence[System], vocabulary: set[str], legend: str) -> str:
     """Return which of the references' words are never said, and how many are."""
-    covered = [coverage(system.captions, scorer.references, vocabulary) for system in systems]
+    covered = [word_coverage(system.captions, scorer.references, vocabulary) for system in systems]
     rows = "".join(
         f"<tr><th>{name(system.label)}</th><td>{system.scores.corpus['words']:.1f}</td>"
         f"<td>{system.scores.corpus['distinct']:.0%}</td><td>{one.words:,}</td>"
-        f"<td>{one.words / len(vocabulary):.0%}</td><td>{one.said:.0%}</td></tr>"
+        f"<td>{one.words / len(vocabulary):.0%}</td><td>{one.used:.0%}</td></tr>"
         for system, one in zip(systems, covered, strict=True)
     )
     names = ["", "words a caption", "captions that differ", "words ever said"]
@@ -136,8 +136,8 @@ def words(scorer: Scorer, systems: Sequence[System], vocabulary: set[str], legen
 
 
 def _never(covered: Sequence[Coverage], vocabulary: set[str]) -> str:
-    by_nobody = set.intersection(*({word for word, _ in one.never} for one in covered))
-    never = [(word, count) for word, count in covered[0].never if word in by_nobody]
+    by_nobody = set.intersection(*({word for word, _ in one.unused} for one in covered))
+    never = [(word, count) for word, count in covered[0].unused if word in by_nobody]
     chips = "".join(
         f"<li{'' if word in vocabulary else ' class=unknown'}>{escape(word)}"
         f"<small>{count}</small></li>"

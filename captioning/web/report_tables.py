@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from captioning.evaluation.results import half_width, p_text, shown_keys
+from captioning.evaluation.results import format_p, half_width, shown_keys
 from captioning.metrics.score_table import TABLE
 from captioning.web.markup import name, table
 
@@ -69,7 +69,7 @@ def differences(pairs: Sequence[dict[str, Any]]) -> str:
             noise = ' class="noise"' if found["p"] >= LEVEL else ""
             value = f"{factor * found['difference']:+.1f}"
             value = value if noise else f"<b>{value}</b>"
-            small = (f"{low:+.1f} to {high:+.1f}", p_text(found["p"]))
+            small = (f"{low:+.1f} to {high:+.1f}", format_p(found["p"]))
             small = "".join(f"<small>{escape(text)}</small>" for text in small)
             cells.append(f"<td{noise}>{value}{small}</td>")
         who = f"{name(pair['first'])} <small>minus</small> {name(pair['second'])}"

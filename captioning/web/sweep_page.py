@@ -15,13 +15,13 @@ from typing import Any
 from captioning.data.atomic import atomic_write
 from captioning.metrics.score_table import TABLE
 from captioning.sweeps.importance import importance
-from captioning.sweeps.runs import Run, finished, read_runs
-from captioning.sweeps.tables import (
-    best_first,
+from captioning.sweeps.runs import Run, finished_runs, read_runs
+from captioning.sweeps.summary import (
+    format_score,
     make_rows,
-    order,
+    rank_configs,
+    ranking_score,
     score_keys,
-    score_text,
     setting_keys,
 )
 from captioning.web import sweep_plots as plots
@@ -42,10 +42,10 @@ def write_sweep_page(folder: Path) -> None:
 
 def page_text(folder: Path, runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> str:
     """Return the page about the runs below a folder; `rows` are those of `make_rows`."""
-    score, sign = order(rows)
+    score, sign = ranking_score(rows)
     groups = [
         group
-        for group in best_first(runs)
+        for group in rank_configs(runs)
         if all(run.scores.get(score) is not None for run in group)
     ]
     keys = setting_keys(rows)
@@ -73,7 +73,7 @@ def page_text(folder: Path, runs: Sequence[Run], rows: Sequence[dict[str, Any]])
 def facts(runs: Sequence[Run]) -> list[str]:
     """Return what is known of all runs, in a few words each."""
     counts = Counter(run.status for run in runs)
-    done = finished(runs)
+    done = finished_runs(runs)
     devices = sorted({run.content["hardware"].get("device", "") for run in done})
     commits = sorted({str(run.content["commit"])[:10] for run in done})
     days = sorted({run.content.get("started", "")[:10] for run in done})
@@ -107,7 +107,7 @@ def scores_table(rows: Sequence[dict[str, Any]]) -> str:
         cells = [f"<th>{chip if rank < SERIES else ''}{name(named[0])}</th>"]
         cells += [f"<td>{escape(value)}</td>" for value in [*named[1:], str(len(row["seeds"]))]]
         for key in scores:
-            mean, _, spread = score_text(row["scores"].get(key), key).partition(" ± ")
+            mean, _, spread = format_score(row["scores"].get(key), key).partition(" ± ")
             small = f"<small>± {spread}</small>" if spread else ""
             cells.append(f"<td><b>{mean}</b>{small}</td>")
         pace = row["seconds_per_epoch"]

@@ -1,6 +1,6 @@
 """What people look at after a sweep, as matplotlib figures: runs by config enter, figures leave.
 
-`groups` is `best_first(read_runs([folder]))`: the runs of each config, the best config first. The
+`groups` is `rank_configs(read_runs([folder]))`: the runs of each config, the best config first. The
 best six have colours of their own; the others are pale. A page gets them by reports/plots.svg.
 """
 

@@ -5,71 +5,65 @@ from torch import nn
 
 from captioning import UserError
 from captioning.data.vocabulary import Vocabulary
-from captioning.evaluation.loaded_models import LoadedModel, ensemble, find_checkpoints, labels
+from captioning.evaluation.loaded_models import (
+    LoadedModel,
+    checkpoint_labels,
+    find_checkpoints,
+    make_ensemble,
+)
 
 STORE = SimpleNamespace(encoder={"name": "resnet18"})
 
 
-def entrant(label, caption="a red square", store=STORE):
+def model(label, caption="a red square", store=STORE):
     vocabulary = Vocabulary.from_captions([caption])
     return LoadedModel(label, nn.Linear(1, 1), vocabulary, store, [{"path": label}])
 
 
-def test_a_pattern_names_all_its_files(tmp_path):
-    for name in ("b", "a"):
+def test_a_pattern_names_all_its_files_and_a_path_only_itself(tmp_path):
+    for name in ("b", "a", "model=lstm,seed=[1]"):
         (tmp_path / f"{name}.ckpt").touch()
-    assert find_checkpoints(f"{tmp_path}/*.ckpt") == [f"{tmp_path}/a.ckpt", f"{tmp_path}/b.ckpt"]
+    assert find_checkpoints(f"{tmp_path}/?.ckpt") == [f"{tmp_path}/a.ckpt", f"{tmp_path}/b.ckpt"]
+    path = f"{tmp_path}/model=lstm,seed=[1].ckpt"
+    assert find_checkpoints([path]) == [path]
 
 
-def test_a_path_is_taken_as_it_is(tmp_path):
-    path = tmp_path / "model=lstm,seed=[1].ckpt"
-    path.touch()
-    assert find_checkpoints([str(path)]) == [str(path)]
-
-
-def test_a_path_that_names_no_file_is_named(tmp_path):
+def test_a_missing_checkpoint_and_one_named_twice_are_errors(tmp_path):
     with pytest.raises(UserError, match=r"ckpt=no/best\.ckpt: there is no such file"):
         find_checkpoints(["no/best.ckpt"])
-
-
-def test_a_checkpoint_is_named_once(tmp_path):
     (tmp_path / "a.ckpt").touch()
     with pytest.raises(UserError, match="twice"):
         find_checkpoints([f"{tmp_path}/a.ckpt", f"{tmp_path}/*.ckpt"])
 
 
-def test_one_run_is_called_by_its_name():
-    assert labels(["runs/lstm/2026/best.ckpt"], ["lstm"]) == ["lstm"]
+@pytest.mark.parametrize(
+    ("paths", "names", "labels"),
+    [
+        (["runs/lstm/2026/best.ckpt"], ["lstm"], ["lstm"]),
+        ([f"x/model=lstm,seed={n}/best.ckpt" for n in (1, 2)], ["x", "x"], ["seed=1", "seed=2"]),
+        (["run/best.ckpt", "run/last.ckpt"], ["x", "x"], ["best", "last"]),
+        (["a/b/best.ckpt", f"{'c' * 50}/best.ckpt"], ["lstm", "merge"], ["lstm 1", "merge 2"]),
+        (["a/b", "a/b/a"], ["lstm", "merge"], ["lstm 1", "merge 2"]),
+    ],
+)
+def test_checkpoints_are_labelled_by_what_differs_or_by_name_and_number(paths, names, labels):
+    assert checkpoint_labels(paths, names) == labels
 
 
-def test_runs_of_a_sweep_are_called_by_what_differs():
-    paths = [f"sweeps/x/model=lstm,seed={seed}/best.ckpt" for seed in (1, 2)]
-    assert labels(paths, ["x", "x"]) == ["seed=1", "seed=2"]
-
-
-def test_checkpoints_of_a_run_are_called_by_their_files():
-    assert labels(["run/best.ckpt", "run/last.ckpt"], ["x", "x"]) == ["best", "last"]
-
-
-@pytest.mark.parametrize("paths", [["a/b/best.ckpt", f"{'c' * 50}/best.ckpt"], ["a/b", "a/b/a"]])
-def test_what_differs_in_much_or_nothing_is_called_by_name_and_number(paths):
-    assert labels(paths, ["lstm", "merge"]) == ["lstm 1", "merge 2"]
-
-
-def test_an_ensemble_says_who_is_in_it():
-    together = ensemble([entrant("a"), entrant("b")])
-    assert together.identity == [{"path": "a"}, {"path": "b"}]
-    assert len(together.decoder.members) == 2
+def test_an_ensemble_has_the_identity_of_its_members():
+    ensemble = make_ensemble([model("a"), model("b")])
+    assert ensemble.identity == [{"path": "a"}, {"path": "b"}]
+    assert len(ensemble.decoder.members) == 2
 
 
 @pytest.mark.parametrize(
-    ("entrants", "told"),
+    ("models", "message"),
     [
-        ([entrant("a")], "two checkpoints or more"),
-        ([entrant("a"), entrant("b", "a blue square")], "one vocabulary, but a has"),
-        ([entrant("a"), entrant("b", store=SimpleNamespace())], "one encoder, but a was"),
+        ([model("a")], "two checkpoints or more"),
+        ([model("a"), model("b", "a blue square")], "one vocabulary, but a has"),
+        ([model("a"), model("b", store=SimpleNamespace())], "one encoder, but a was"),
     ],
 )
-def test_what_cannot_be_an_ensemble_is_said(entrants, told):
-    with pytest.raises(UserError, match=told):
-        ensemble(entrants)
+def test_models_that_cannot_be_an_ensemble_are_refused(models, message):
+    with pytest.raises(UserError, match=message):
+        make_ensemble(models)

@@ -1,4 +1,4 @@
-"""A run, opened again from one path."""
+"""Open a run from one path."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import pytest
 
 from captioning import UserError
 from captioning.data.records import Record
-from captioning.evaluation.saved_run import find_checkpoint, open_run, ranked
+from captioning.evaluation.saved_run import find_checkpoint, open_run, rank_captions
 from captioning.training.validation import Generated
 
 
@@ -26,7 +26,7 @@ def test_a_run_opens_from_another_folder(trained, folder, tmp_path, monkeypatch,
 
 
 @pytest.mark.slow
-def test_captions_of_pictures_that_are_gone_are_named(trained, folder, tmp_path):
+def test_captions_of_missing_images_are_an_error(trained, folder, tmp_path):
     for name in ("best.ckpt", "captions.csv"):
         shutil.copy(folder / "run" / name, tmp_path / name)
     captions = tmp_path / "captions.csv"
@@ -40,7 +40,9 @@ def test_captions_of_pictures_that_are_gone_are_named(trained, folder, tmp_path)
         run.generated()
 
 
-def test_the_newest_run_counts(tmp_path):
+def test_the_newest_run_is_opened(tmp_path):
+    with pytest.raises(UserError, match="type make demo"):
+        find_checkpoint(tmp_path)
     for age, name in enumerate(("new", "old")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "best.ckpt").touch()
@@ -48,13 +50,8 @@ def test_the_newest_run_counts(tmp_path):
     assert find_checkpoint(tmp_path) == tmp_path / "new" / "best.ckpt"
 
 
-def test_no_run_is_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="type make demo"):
-        find_checkpoint(tmp_path)
-
-
-def test_ranked_goes_from_the_lowest_on_and_settles_ties():
+def test_captions_are_ranked_from_the_lowest_score_and_ties_by_the_next():
     record = Record("a.jpg", "a.jpg", ("a",), "val")
     scores = [{"cider": 1.0, "b": 0.0}, {"cider": 0.0, "b": 2.0}, {"cider": 0.0, "b": 1.0}, {}]
-    rows = [Generated(record, str(number), each) for number, each in enumerate(scores)]
-    assert [one.caption for one in ranked(rows, "cider", "b")] == ["2", "1", "0"]
+    rows = [Generated(record, str(number), of_row) for number, of_row in enumerate(scores)]
+    assert [row.caption for row in rank_captions(rows, "cider", "b")] == ["2", "1", "0"]

@@ -1,15 +1,14 @@
-"""Scores of captioners and of people, with a real BERT."""
+"""Scores of systems and of humans, with a real BERT."""
 
 import numpy as np
 import pytest
 
 from captioning.data.records import Record
-from captioning.evaluation.results import markdown, results
+from captioning.evaluation.results import format_results, make_results
 from captioning.evaluation.scoring import Scorer
 from captioning.metrics.bert_similarity import TextEncoder
 from captioning.metrics.compute import caption_scores
 from captioning.metrics.java import JavaScores
-from captioning.web import report_tables as tables
 
 REFERENCES = [
     ("a dog runs on grass", "the dog runs", "a brown dog in the park"),
@@ -18,7 +17,7 @@ REFERENCES = [
     ("a red car", "a car on a road", "the red car drives fast"),
 ]
 CAPTIONS = ["a dog runs", "two men with a ball", "a man in a pool", "a red car on a road"]
-RECORDS = [Record(f"{at}.jpg", "", some, "val") for at, some in enumerate(REFERENCES)]
+RECORDS = [Record(f"{at}.jpg", "", texts, "val") for at, texts in enumerate(REFERENCES)]
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +45,11 @@ def test_an_image_alone_scores_what_it_adds_to_the_mean(system):
         assert system.scores.per_image[key].mean() == pytest.approx(system.scores.corpus[key])
 
 
-def test_more_scores_are_measured_as_the_others_are(text_encoder):
+def test_an_extra_score_is_measured_as_the_others_are(text_encoder):
     """One whose corpus value is not the mean over images, as METEOR's is not."""
 
     def length(captions, references):
-        per_image = np.array([float(len(one)) for one in captions])
+        per_image = np.array([float(len(caption)) for caption in captions])
         return JavaScores(per_image.mean() + 1, per_image)
 
     scores = Scorer(RECORDS, text_encoder, also={"length": length}).system("ours", CAPTIONS).scores
@@ -60,39 +59,40 @@ def test_more_scores_are_measured_as_the_others_are(text_encoder):
     assert scores.sampled["length"].mean() == pytest.approx(np.mean(lengths) + 1, abs=0.5)
 
 
-def test_people_have_the_similarity_that_the_scale_calls_human(scorer):
-    people = scorer.people().corpus
-    assert people["bert_similarity_rescaled"] == pytest.approx(1)
-    assert people["bert_similarity_best_rescaled"] == pytest.approx(1)
+def test_humans_have_the_similarity_that_the_scale_calls_human(scorer):
+    human = scorer.human().corpus
+    assert human["bert_similarity_rescaled"] == pytest.approx(1)
+    assert human["bert_similarity_best_rescaled"] == pytest.approx(1)
 
 
-def test_people_are_each_reference_against_the_others(scorer):
+def test_a_human_is_each_reference_against_the_others(scorer):
     rounds = []
-    for at in range(3):
-        said = [some[(number + at) % 3] for number, some in enumerate(REFERENCES)]
+    for number in range(3):
+        held_out = [texts[(at + number) % 3] for at, texts in enumerate(REFERENCES)]
         others = [
-            [one for one in some if one != out] for some, out in zip(REFERENCES, said, strict=True)
+            [text for text in texts if text != out]
+            for texts, out in zip(REFERENCES, held_out, strict=True)
         ]
-        rounds.append(caption_scores(said, others)["bleu2"])
-    assert scorer.people().corpus["bleu2"] == pytest.approx(np.mean(rounds))
+        rounds.append(caption_scores(held_out, others)["bleu2"])
+    assert scorer.human().corpus["bleu2"] == pytest.approx(np.mean(rounds))
 
 
-def test_a_captioner_that_copies_people_scores_as_they_do(text_encoder):
+def test_a_system_that_copies_humans_scores_as_they_do(text_encoder):
     """Against the same references: with the first of two left out, what is left is the copy."""
     records = [record._replace(captions=(record.captions[0],) * 2) for record in RECORDS]
     scorer = Scorer(records, text_encoder)
     copied = scorer.system("copy", [record.captions[0] for record in records]).held_out
-    assert copied.corpus == pytest.approx(scorer.people().corpus)
+    assert copied.corpus == pytest.approx(scorer.human().corpus)
 
 
 def test_fewer_references_are_harder(system):
     assert system.held_out.corpus["bleu1"] < system.scores.corpus["bleu1"]
 
 
-def test_one_reference_leaves_nobody_to_compare_with(text_encoder):
+def test_one_reference_leaves_no_human_to_compare_with(text_encoder):
     records = [record._replace(captions=record.captions[:1]) for record in RECORDS]
     scorer = Scorer(records, text_encoder)
-    assert scorer.people() is None
+    assert scorer.human() is None
     assert scorer.system("ours", CAPTIONS).held_out is None
 
 
@@ -114,11 +114,10 @@ def test_a_score_that_is_added_has_an_interval_and_changes_no_other(text_encoder
         np.testing.assert_allclose(ours.scores.sampled[key], values)
     lengths = [len(caption) for caption in CAPTIONS]
     assert ours.scores.per_image["letters"].tolist() == lengths
-    content = results(scorer, [ours, other], scorer.people())
+    content = make_results(scorer, [ours, other], scorer.human())
     low, high = content["rows"][0]["intervals"]["letters"]
     assert low < np.mean(lengths) < high
     assert "letters" in content["differences"][0]["scores"]
-    head, _, row = markdown(content).splitlines()[:3]
+    head, _, row = format_results(content).splitlines()[:3]
     assert head.startswith("| captions | references | letters ↓ | CIDEr-D | BLEU-1 |")
     assert row.startswith(f"| ours | 3 | {np.mean(lengths):.1f} ± {(high - low) / 2:.1f} |")
-    assert "<th>letters ↓</th><th>CIDEr-D</th>" in tables.scores(content["rows"])

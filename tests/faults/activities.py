@@ -129,7 +129,7 @@ class Bookkeeping(Activity):
     """A sweep's two jobs, whose training is three saves of a checkpoint; status and summary."""
 
     def run(self, folder):
-        from captioning.sweeps.jobs import attempt
+        from captioning.sweeps.jobs import resume_job
         from captioning.sweeps.summary import write_summary
         from captioning.web.sweep_page import write_sweep_page
 
@@ -137,7 +137,7 @@ class Bookkeeping(Activity):
             job = folder / "sweep" / f"seed={seed}"
             (job / ".hydra").mkdir(parents=True, exist_ok=True)
             (job / ".hydra" / "overrides.yaml").write_text(f"[seed={seed}]")
-            attempt(
+            resume_job(
                 job, {"seed": seed}, lambda last, job=job, seed=seed: self.train(job, seed, last)
             )
             write_summary(folder / "sweep")

@@ -8,14 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioning import UserError
-from captioning.sweeps.jobs import (
-    ChangedError,
-    attempt,
-    differences,
-    is_finished,
-    job_name,
-    read_status,
-)
+from captioning.config.compose import differences
+from captioning.sweeps.jobs import ChangedError, is_finished, job_name, read_status, resume_job
 
 CONFIG = {"model": {"hidden_dim": 16}, "seed": 1}
 
@@ -29,44 +23,44 @@ settings = st.dictionaries(st.text("ab.", min_size=1), st.text(max_size=300), mi
 
 
 @given(settings, settings)
-def test_other_settings_have_another_folder_that_any_file_system_takes(one, other):
-    names = [job_name(one), job_name(other)]
-    assert (names[0] == names[1]) == (one == other)
+def test_other_settings_have_another_folder_that_any_file_system_takes(first, second):
+    names = [job_name(first), job_name(second)]
+    assert (names[0] == names[1]) == (first == second)
     for name in names:
         assert name.isascii() and "/" not in name and 0 < len(name) <= 200
 
 
-def test_a_job_that_finishes_is_not_run_again(tmp_path):
-    assert attempt(tmp_path, CONFIG, lambda ckpt_path: 0.5) == 0.5
+def test_a_finished_job_is_not_run_again(tmp_path):
+    assert resume_job(tmp_path, CONFIG, lambda ckpt_path: 0.5) == 0.5
     assert read_status(tmp_path)["status"] == "finished"
     assert is_finished(tmp_path, CONFIG)
-    assert attempt(tmp_path, CONFIG, lambda ckpt_path: pytest.fail("ran again")) == 0.5
+    assert resume_job(tmp_path, CONFIG, lambda ckpt_path: pytest.fail("ran again")) == 0.5
 
 
-def failing(ckpt_path):
+def fail(ckpt_path):
     raise OSError("the disk\nis full")
 
 
-def test_a_job_that_fails_says_why_and_goes_on_next_time(tmp_path, caplog):
+def test_a_failed_job_records_its_error_and_is_resumed(tmp_path, caplog):
     with pytest.raises(OSError):
-        attempt(tmp_path, CONFIG, failing)
+        resume_job(tmp_path, CONFIG, fail)
     status = read_status(tmp_path)
     assert (status["status"], status["error"]) == ("failed", "OSError: the disk is full")
-    assert "in failing" in (tmp_path / "traceback.txt").read_text()
-    assert "in failing" in caplog.text
+    assert "in fail" in (tmp_path / "traceback.txt").read_text()
+    assert "in fail" in caplog.text
     (tmp_path / "last.ckpt").touch()
-    seen = []
-    attempt(tmp_path, CONFIG, seen.append)
-    assert seen == [str(tmp_path / "last.ckpt")]
+    checkpoints = []
+    resume_job(tmp_path, CONFIG, checkpoints.append)
+    assert checkpoints == [str(tmp_path / "last.ckpt")]
     assert not (tmp_path / "traceback.txt").exists()
 
 
-def test_what_a_user_can_put_right_is_a_sentence_in_the_log(tmp_path, caplog):
+def test_a_user_error_is_logged_without_a_traceback(tmp_path, caplog):
     def train(ckpt_path):
         raise UserError("type trainer.gpus=0")
 
     with pytest.raises(UserError):
-        attempt(tmp_path, CONFIG, train)
+        resume_job(tmp_path, CONFIG, train)
     assert read_status(tmp_path)["error"] == "type trainer.gpus=0"
     assert "Traceback" not in caplog.text
 
@@ -77,42 +71,42 @@ def test_a_stopped_job_is_not_a_failed_one(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        attempt(tmp_path, CONFIG, train)
+        resume_job(tmp_path, CONFIG, train)
     assert read_status(tmp_path)["status"] == "interrupted"
     assert not (tmp_path / "traceback.txt").exists()
 
 
 def test_a_failed_job_leaves_no_model_in_memory(tmp_path):
     """Hydra keeps the exceptions of all jobs, and they keep the frames."""
-    alive = []
+    models = []
 
     def train(ckpt_path):
         model = {1, 2}
-        alive.append(weakref.ref(model))
+        models.append(weakref.ref(model))
         raise OSError from ValueError()
 
     with pytest.raises(OSError) as error:
-        attempt(tmp_path, CONFIG, train)
+        resume_job(tmp_path, CONFIG, train)
     gc.collect()
-    assert alive[0]() is None
+    assert models[0]() is None
     assert error.value.__traceback__
 
 
-def test_a_changed_config_is_refused_where_there_is_something_to_lose(tmp_path):
+def test_a_changed_config_is_refused_where_there_is_a_model(tmp_path):
     changed = {"model": {"hidden_dim": 32, "tied": True}, "seed": 1}
     with pytest.raises(OSError):
-        attempt(tmp_path, CONFIG, failing)
+        resume_job(tmp_path, CONFIG, fail)
     assert not is_finished(tmp_path, changed)
-    attempt(tmp_path, CONFIG, lambda ckpt_path: None)
-    told = r"hidden_dim: 16 → 32; model\.tied: absent → true.*type name=NEW.*delete that folder"
-    with pytest.raises(ChangedError, match=told):
-        attempt(tmp_path, changed, lambda ckpt_path: None)
+    resume_job(tmp_path, CONFIG, lambda ckpt_path: None)
+    message = r"hidden_dim: 16 → 32; model\.tied: absent → true.*type name=NEW.*delete that folder"
+    with pytest.raises(ChangedError, match=message):
+        resume_job(tmp_path, changed, lambda ckpt_path: None)
     assert read_status(tmp_path)["status"] == "finished"
 
 
 def test_a_job_is_trained_by_one_process_at_a_time(tmp_path):
     with FileLock(tmp_path / "lock"), pytest.raises(UserError, match="another process trains"):
-        attempt(tmp_path, CONFIG, lambda ckpt_path: pytest.fail("trained twice"))
+        resume_job(tmp_path, CONFIG, lambda ckpt_path: pytest.fail("trained twice"))
     assert not (tmp_path / "status.json").exists()
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -12,10 +13,11 @@ from postgres import PASSWORD, postgresql
 from captioning import UserError
 from captioning.sweeps import study as study_module
 from captioning.sweeps.study import (
-    alive,
-    finished,
+    finished_trials,
+    live_trials,
     open_study,
     redact_password,
+    report_score,
     search,
     store_config,
     suggest,
@@ -25,28 +27,26 @@ from captioning.tune import tune
 WORKER = """
 import sys, time
 from captioning.sweeps.study import open_study, search
-name, storage, trials, pace = sys.argv[1:]
+name, storage, trials, seconds = sys.argv[1:]
 
 def objective(trial):
     x = trial.suggest_float("x", 0, 1)
-    time.sleep(float(pace))
+    time.sleep(float(seconds))
     return x
 
 search(open_study(name, storage, "max", heartbeat=1), objective, int(trials), heartbeat=1)
 """
 
 
-def worker(name, storage, trials, pace=0.05):
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", WORKER, name, storage, str(trials), str(pace)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start_worker(storage, trials, seconds=0.05):
+    arguments = ["shared", storage, str(trials), str(seconds)]
+    command = [sys.executable, "-W", "error", "-c", WORKER, *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def ended(process):
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 0, told
+def wait_for(process):
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -59,107 +59,102 @@ def storage(request, tmp_path_factory):
 
 
 @pytest.fixture
-def study(storage):
-    return open_study("of-a-test", storage, "max", heartbeat=1)
+def join(tmp_path):
+    """A function that joins one study in SQLite."""
+    return lambda: open_study("shared", f"sqlite:///{tmp_path}/study.db", "max", heartbeat=60)
 
 
 @pytest.mark.slow
 def test_a_killed_workers_trial_is_run_again_and_none_counts_twice(storage):
-    hangs = worker("shared", storage, 12, pace=1000)
+    killed = start_worker(storage, 12, seconds=1000)
     study = open_study("shared", storage, "max", heartbeat=1)
     while not (study.trials and study.trials[0].params):
-        assert hangs.poll() is None, hangs.stderr.read()
+        assert killed.poll() is None, killed.stderr.read()
         time.sleep(0.1)
-    hangs.kill()
-    hangs.communicate()
-    workers = [worker("shared", storage, 12) for _ in range(3)]
-    for one in workers:
-        ended(one)
-    trials = study.get_trials()
-    assert len(finished(study)) == 12
-    dead = trials[0]
-    assert dead.state == optuna.trial.TrialState.FAIL
-    (again,) = [one for one in finished(study) if one.system_attrs.get("failed_trial") == 0]
-    assert again.params == dead.params
+    killed.kill()
+    killed.communicate()
+    for worker in [start_worker(storage, 12) for _ in range(3)]:
+        wait_for(worker)
+    finished = finished_trials(study)
+    assert len(finished) == 12
+    stale = study.get_trials()[0]
+    assert stale.state == optuna.trial.TrialState.FAIL
+    (retried,) = [trial for trial in finished if trial.system_attrs.get("failed_trial") == 0]
+    assert retried.params == stale.params
     # The same command again, and no more than it asks for.
-    ended(worker("shared", storage, 12))
-    ended(worker("shared", storage, 14))
-    assert len(finished(study)) == 14
+    wait_for(start_worker(storage, 12))
+    wait_for(start_worker(storage, 14))
+    assert len(finished_trials(study)) == 14
 
 
-def test_what_is_finished_elsewhere_is_not_run_here(study):
+def test_a_study_is_joined_and_only_its_missing_trials_are_run(storage):
+    study = open_study("of-a-test", storage, "max", heartbeat=1)
     search(study, lambda trial: trial.suggest_float("x", 0, 1), 3, heartbeat=1)
-    search(study, None, 3, heartbeat=1)
-    assert len(finished(study)) == 3
+    search(open_study("of-a-test", storage, "max", heartbeat=1), None, 3, heartbeat=1)
+    assert len(finished_trials(study)) == 3
+    with pytest.raises(UserError, match="begun to maximize its score; type name=NEW"):
+        open_study("of-a-test", storage, "min", heartbeat=1)
 
 
-def test_of_two_that_take_the_last_trial_one_gives_it_back(tmp_path, monkeypatch):
-    storage = f"sqlite:///{tmp_path}/study.db"
-    study, joined = (open_study("race", storage, "max", heartbeat=60) for _ in range(2))
-    ran = []
+def test_of_two_that_take_the_last_trial_one_gives_it_back(join, monkeypatch):
+    study, joined = join(), join()
+    numbers = []
 
-    class Waits(Exception):
+    class WaitingError(Exception):
         pass
 
-    def waits(seconds):
-        raise Waits
+    def wait(seconds):
+        raise WaitingError
 
     def objective(trial):
-        ran.append(trial.number)
+        numbers.append(trial.number)
         # Meanwhile the other worker, which looked before this trial began, takes one too many.
-        looked = iter([[], []])
+        stale = iter([[], []])
         with monkeypatch.context() as patch:
-            patch.setattr(study_module, "alive", lambda study: next(looked, alive(study)))
-            patch.setattr(study_module.time, "sleep", waits)
-            with pytest.raises(Waits):
+            patch.setattr(study_module, "live_trials", lambda s: next(stale, live_trials(s)))
+            patch.setattr(study_module.time, "sleep", wait)
+            with pytest.raises(WaitingError):
                 search(joined, objective, 1, heartbeat=60)
         return 1.0
 
     search(study, objective, 1, heartbeat=60)
-    assert ran == [0]
+    assert numbers == [0]
     assert len(study.trials) == 2
-    assert len(finished(study)) == 1
+    assert len(finished_trials(study)) == 1
 
 
-def test_failures_in_a_row_end_a_worker_with_the_reason(tmp_path):
-    study = open_study("fails", f"sqlite:///{tmp_path}/study.db", "max", heartbeat=60)
-
+def test_failures_in_a_row_end_a_worker_with_the_reason(join):
     def objective(trial):
         if trial.number == 1:
             return 1.0
         raise OSError("the disk is full")
 
     with pytest.raises(UserError, match=r"3 trials in a row failed, .*: the disk is full"):
-        search(study, objective, 9, heartbeat=60)
-    assert len(study.trials) == 5
-    assert study.trials[4].user_attrs["error"] == "OSError: the disk is full"
+        search(join(), objective, 9, heartbeat=60)
+    trials = join().trials
+    assert len(trials) == 5
+    assert trials[4].user_attrs["error"] == "OSError: the disk is full"
 
 
-@pytest.fixture
-def shared(tmp_path):
-    """A function that joins one study."""
-    return lambda: open_study("shared", f"sqlite:///{tmp_path}/study.db", "max", heartbeat=60)
-
-
-def test_a_study_goes_on_with_the_config_of_its_trials_only(shared):
-    first = {"space": {"x": [1, 2]}, "data": {"name": "a"}, "epochs": 1}
-    store_config(shared(), first)
-    search(shared(), lambda trial: 1.0, 1, heartbeat=60)
-    store_config(shared(), dict(reversed(first.items())))
-    other = {"space": {"x": [1, 2, 3]}, "data": {"name": "b"}, "epochs": 1}
-    with pytest.raises(UserError) as refused:
-        store_config(shared(), other)
-    assert str(refused.value) == (
+def test_a_study_goes_on_with_the_config_of_its_trials_only(join):
+    config = {"space": {"x": [1, 2]}, "data": {"name": "a"}, "epochs": 1}
+    store_config(join(), config)
+    search(join(), lambda trial: 1.0, 1, heartbeat=60)
+    store_config(join(), dict(reversed(config.items())))
+    changed = {"space": {"x": [1, 2, 3]}, "data": {"name": "b"}, "epochs": 1}
+    with pytest.raises(UserError) as error:
+        store_config(join(), changed)
+    assert str(error.value) == (
         "the trials of shared had another config:\n  space.x: [1, 2] → [1, 2, 3]\n"
         "  data.name: a → b\ntype name=NEW for a search of its own"
     )
-    store_config(shared(), first)
+    store_config(join(), config)
 
 
-def test_a_study_without_a_config_takes_no_more_trials(shared):
-    search(shared(), lambda trial: 1.0, 1, heartbeat=60)
-    with pytest.raises(UserError, match=r"the 1 trials of shared .* type name=NEW"):
-        store_config(shared(), {"x": 1})
+def test_a_study_with_trials_of_an_unknown_config_is_not_joined(join):
+    search(join(), lambda trial: 1.0, 1, heartbeat=60)
+    with pytest.raises(UserError, match=r"trials of shared have no stored config; type name=NEW"):
+        store_config(join(), {"x": 1})
 
 
 def test_values_come_from_the_space():
@@ -179,7 +174,7 @@ def test_values_come_from_the_space():
 
 
 @pytest.mark.parametrize("choices", [[], 5, {"low": 1}, {"low": 2, "high": 1}, {"lowest": 1}])
-def test_what_is_no_space_is_said(choices):
+def test_what_is_no_space_is_an_error(choices):
     with pytest.raises(UserError, match="rate"):
         suggest(optuna.create_study().ask(), {"rate": choices})
 
@@ -193,33 +188,60 @@ def test_what_is_no_space_is_said(choices):
         "sqlite:////proc/nowhere/study.db",
     ],
 )
-def test_a_storage_that_cannot_be_used_is_said(storage):
+def test_an_error_of_a_storage_shows_no_password(storage):
     with pytest.raises(UserError, match="cannot be used") as error:
         open_study("x", storage, "max", heartbeat=60)
     assert PASSWORD not in str(error.value)
 
 
-def test_passwords_are_hidden():
+def test_passwords_are_redacted():
     shown = redact_password("postgresql+psycopg://me:se/cr@et@host:5432/db")
     assert shown == "postgresql+psycopg://me:***@host:5432/db"
     assert redact_password("sqlite:///study.db") == "sqlite:///study.db"
 
 
-def test_a_study_of_the_other_end_is_not_gone_on_with(study, storage):
-    assert study.direction.name == "MAXIMIZE"
-    with pytest.raises(UserError, match="type name=NEW"):
-        open_study("of-a-test", storage, "min", heartbeat=1)
-
-
 @pytest.mark.parametrize(("monitor", "mode"), [("val/loss", "min"), ("val/cider", "max")])
 def test_a_search_looks_for_the_better_end_of_what_is_monitored(monitor, mode, monkeypatch):
-    class Opened(Exception):
+    class OpenedError(Exception):
         pass
 
-    def opened(name, storage, mode, heartbeat, **tools):
-        raise Opened(mode)
+    def open_study(name, storage, mode, heartbeat, **tools):
+        raise OpenedError(mode)
 
-    monkeypatch.setattr(study_module, "open_study", opened)
+    monkeypatch.setattr(study_module, "open_study", open_study)
     monkeypatch.setattr("captioning.tune.shared_config", lambda *_: {"monitor": monitor})
-    with pytest.raises(Opened, match=mode):
+    with pytest.raises(OpenedError, match=mode):
         tune(composed(f"monitor={monitor}", config="tune"))
+
+
+def validation(epoch, score, fn="fit", sanity_checking=False):
+    """A trainer at the end of a validation."""
+    state, metrics = SimpleNamespace(fn=fn), {"val/cider": score}
+    return SimpleNamespace(
+        state=state,
+        callback_metrics=metrics,
+        current_epoch=epoch,
+        sanity_checking=sanity_checking,
+    )
+
+
+def test_the_scores_of_epochs_are_reported_and_no_others():
+    study = optuna.create_study(direction="maximize")
+    trial = study.ask()
+    report_score(trial, "val/cider", validation(0, 9.0, sanity_checking=True), None)
+    report_score(trial, "val/cider", validation(0, 0.25), None)
+    report_score(trial, "val/cider", validation(1, 1.25), None)
+    report_score(trial, "val/cider", validation(2, 9.0, fn="validate"), None)  # of best.ckpt
+    assert study.trials[0].intermediate_values == {0: 0.25, 1: 1.25}
+
+
+def test_a_trial_worse_than_the_median_is_pruned():
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=1)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    earlier, trial = study.ask(), study.ask()
+    for epoch in range(2):
+        earlier.report(5.0, epoch)
+    study.tell(earlier, 9.0)
+    report_score(trial, "val/cider", validation(0, 0.25), None)
+    with pytest.raises(optuna.TrialPruned, match=r"val/cider 1\.2500 after epoch 1"):
+        report_score(trial, "val/cider", validation(1, 1.25), None)

@@ -4,13 +4,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from captioning.evaluation.breakdowns import by_length
+from captioning.evaluation.breakdowns import scores_by_length
 from captioning.web.plots import bands_plot, length_plot, references_plot, shares_plot
 
 LENGTHS = np.array([3, 3, 4, 4, 5])
 PLOTS = {
-    "length": length_plot("CIDEr-D", [by_length(LENGTHS, np.arange(5.0))] * 2),
-    "without a group": length_plot("CIDEr-D", [by_length(LENGTHS[:1], np.ones(1))]),
+    "length": length_plot("CIDEr-D", [scores_by_length(LENGTHS, np.arange(5.0))] * 2),
+    "without a group": length_plot("CIDEr-D", [scores_by_length(LENGTHS[:1], np.ones(1))]),
     "shares": shares_plot("captions", [LENGTHS], LENGTHS + 1),
     "references": references_plot("BLEU-4", [[0.1, 0.2, 0.3]], [0.2, 0.3]),
     "nobody": references_plot("BLEU-4", [[0.1]], None),

@@ -7,8 +7,7 @@ from sweeps_writing import write_run
 
 from captioning.sweeps.importance import importance
 from captioning.sweeps.runs import read_runs
-from captioning.sweeps.summary import write_summary
-from captioning.sweeps.tables import best_first
+from captioning.sweeps.summary import rank_configs, write_summary
 from captioning.web import sweep_plots as plots
 from captioning.web.plots import COLOURS, INKS
 from captioning.web.report import STYLE
@@ -81,13 +80,13 @@ def test_too_little_for_a_plot_is_said(tmp_path):
     ],
 )
 def test_plots_are_figures_for_a_notebook(sweep, draw):
-    figure = draw(best_first(read_runs([sweep])))
+    figure = draw(rank_configs(read_runs([sweep])))
     assert isinstance(figure, Figure)
     assert figure.axes[0].lines or figure.axes[0].patches
 
 
 def test_curves_are_the_runs_histories(sweep):
-    axes = plots.curves(best_first(read_runs([sweep])), "val/cider").axes[0]
+    axes = plots.curves(rank_configs(read_runs([sweep])), "val/cider").axes[0]
     assert len(axes.lines) == 8
     assert axes.lines[0].get_ydata() == pytest.approx([18.7, 37.4])
     assert axes.lines[0].get_color() == axes.lines[1].get_color() == COLOURS[0]
@@ -107,7 +106,7 @@ def test_names_and_few_numbers_stand_in_order():
 
 
 def test_scores_stand_at_their_distances_with_a_digit(sweep):
-    groups = best_first(read_runs([sweep]))
+    groups = rank_configs(read_runs([sweep]))
     axes = plots.parallel(groups, ["model", "model.hidden_dim"], "cider").axes[0]
     heights = sorted(line.get_ydata()[-1] for line in axes.lines if len(line.get_xdata()) == 3)
     assert heights == pytest.approx([0, 48 / 248, 200 / 248, 1])
