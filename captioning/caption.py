@@ -51,14 +51,14 @@ class CaptionOptions:
 def main(options: CaptionOptions) -> int:
     """Caption every image that `out` lacks; return 1 where one could not be."""
     from captioning.config.build import build
-    from captioning.data.image_list import find_pictures, summarize_left_out
+    from captioning.data.image_list import find_images, summarize_left_out
     from captioning.output import caption_job as job
     from captioning.output.caption_tables import CaptionTable, Sidecars
 
     search, rerank = read_search(options)
     built_search, built_rerank = build(search, "search"), rerank and build(rerank, "rerank")
     listed = sys.stdin.buffer.read() if options.images == "-" else b""
-    images, left_out = find_pictures(options.images, listed)
+    images, left_out = find_images(options.images, listed)
     if left_out:
         print(printable(summarize_left_out(left_out)), file=sys.stderr)
     captioner = job.load_captioner(options.ckpt, options.weights, options.device)

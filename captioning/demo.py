@@ -110,14 +110,14 @@ def load_captioners(paths: list[str], data: str, weights: str, device: str) -> d
 
 def find_samples(samples: str, folder: str) -> list[str]:
     """Return the first images of `samples`, or of scenes that are drawn into `folder`."""
-    from captioning.data.image_list import find_pictures, summarize_left_out
+    from captioning.data.image_list import find_images, summarize_left_out
     from captioning.data.scenes import Scenes
 
     if not samples:
         scenes = Scenes(folder, images=10)
         scenes.prepare()
         return sorted(map(str, scenes.folder.glob("*.jpg")))
-    images, left_out = find_pictures(samples, key="samples")
+    images, left_out = find_images(samples, key="samples")
     if left_out:
         print(summarize_left_out(left_out), file=sys.stderr)
     return [str(Path(path).absolute()) for path in images[:SAMPLES]]

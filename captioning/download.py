@@ -1,7 +1,7 @@
-"""The verb `download`: the only part of the project that touches the network.
+"""Download a data set or pretrained weights; nothing else in the project touches the network.
 
-The name of a data set, an image encoder or a text encoder enters; its files end where training
-looks for them: a folder for the data set, the frameworks' own caches for weights.
+The files go where training looks for them: a folder for the data set, the frameworks' own caches
+for weights.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from captioning import UserError
 from captioning.config.cli import command, option
-from captioning.data.fetch import fetch, reason, unpack
+from captioning.data.fetch import fetch, short_reason, unpack
 
 RELEASE = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 ARCHIVES = {  # archive: its md5, the folder it becomes
@@ -28,41 +28,37 @@ TEXT_FILES = ["config.json", "tokenizer*", "vocab*", "merges.txt", "special_toke
 TEXT_WEIGHTS = "model.safetensors"
 
 
-def flickr8k(
+def download_flickr8k(
     folder: Path,
     url: str = RELEASE,
     keep: bool = False,
     archives: Mapping[str, tuple[str, str]] = ARCHIVES,
 ) -> None:
-    """Fetch and unpack the archives below `url` that `folder` lacks; `keep` keeps the zip files.
+    """Download and unpack the archives below `url` that `folder` lacks; `keep` keeps the zip files.
 
-    Raises UserError where the network, the archives or the disk do not play along.
+    Raises UserError where the network, the archives or the disk fail.
     """
-    missing = {}
-    for name, (md5, target) in archives.items():
-        if (folder / target).is_dir() and any((folder / target).iterdir()):
-            print(f"{folder / target} is there already; to fetch it again, delete it.")
-        else:
-            missing[name] = md5, folder / target
-    if missing:
-        print(NOTICE)
+    print(NOTICE)
     try:
-        for name, (md5, target) in missing.items():
-            archive = folder / name
+        for name, (md5, target) in archives.items():
+            archive, unpacked = folder / name, folder / target
+            if unpacked.is_dir() and any(unpacked.iterdir()):
+                print(f"{unpacked} is there already; to fetch it again, delete it.")
+                continue
             fetch(f"{url.rstrip('/')}/{name}", archive, md5)
-            unpack(archive, target, LARGEST)
+            unpack(archive, unpacked, LARGEST)
             if not keep:
                 archive.unlink()
-            print(f"{target}: {sum(1 for _ in target.iterdir())} files")
+            print(f"{unpacked}: {sum(1 for _ in unpacked.iterdir())} files")
     except OSError as error:
         raise UserError(
-            f"could not write in {folder} ({reason(error)}): make room there or name "
+            f"could not write in {folder} ({short_reason(error)}): make room there or name "
             "another folder, then run this again"
         ) from error
 
 
-def classifier(name: str, weights: str) -> None:
-    """Put the `weights` of a torchvision classifier into torch's cache, by torchvision's own means.
+def download_classifier(name: str, weights: str) -> None:
+    """Download the `weights` of a torchvision classifier into torch's cache.
 
     Raises UserError for an unknown name, and with the URL and the path where that fails.
     """
@@ -85,14 +81,14 @@ def classifier(name: str, weights: str) -> None:
         choice.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
     except Exception as error:  # network, disk, hash and a broken file have no common class
         raise UserError(
-            f"could not get {weights} of {name} ({reason(error)}): fetch {choice.url} by other "
-            f"means and put it at {path}{' in place of the broken one' if path.exists() else ''}"
+            f"could not get {weights} of {name} ({short_reason(error)}): fetch {choice.url} by "
+            f"other means and put it at {path}{' in place of the broken one' * path.exists()}"
         ) from error
     print(f"{name} {weights}: {path}")
 
 
-def text_encoder(name: str) -> None:
-    """Put configuration, tokenizer and weights of a text encoder into the hub's cache.
+def download_text_encoder(name: str) -> None:
+    """Download configuration, tokenizer and weights of a text encoder into the hub's cache.
 
     Raises UserError, with the ways to do without, where that fails.
     """
@@ -105,8 +101,9 @@ def text_encoder(name: str) -> None:
             raise FileNotFoundError(f"it has no {TEXT_WEIGHTS}")
     except Exception as error:  # network, disk and the hub's own errors have no common class
         raise UserError(
-            f"could not get {model} into {constants.HF_HUB_CACHE} ({reason(error)}): put a folder "
-            "with its files anywhere and pass text_encoder.path=FOLDER, or pass text_encoder=minilm"
+            f"could not get {model} into {constants.HF_HUB_CACHE} ({short_reason(error)}): put a "
+            "folder with its files anywhere and pass text_encoder.path=FOLDER, or "
+            "text_encoder=minilm"
         ) from error
     print(f"{model}: {folder}")
 
@@ -141,11 +138,11 @@ def main(options: DownloadOptions) -> None:
     if options.folder and name != "flickr8k":
         raise UserError("folder= is for flickr8k; weights go to $TORCH_HOME and $HF_HOME")
     if name == "flickr8k":
-        flickr8k(Path(options.folder or "data/flickr8k"), options.url, options.keep)
+        download_flickr8k(Path(options.folder or "data/flickr8k"), options.url, options.keep)
     elif name in TEXT_ENCODERS or "/" in name:
-        text_encoder(name)
+        download_text_encoder(name)
     else:
-        classifier(name, options.weights)
+        download_classifier(name, options.weights)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""captioning/download.py and captioning/data/fetch.py against a server on 127.0.0.1."""
+"""Downloads from a server on 127.0.0.1."""
 
 import hashlib
 import io
@@ -12,7 +12,6 @@ import time
 import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 import torch
@@ -29,7 +28,7 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+def zipped(files: dict[str | zipfile.ZipInfo, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for name, content in files.items():
@@ -107,78 +106,66 @@ def assert_one_sentence(text: str):
 # --- one file ---
 
 
-def test_fetch_goes_on_where_the_line_broke(server, tmp_path):
-    server.breaks = 1
-    fetch.fetch(f"{server.url}/file", tmp_path / "file", md5(BODY))
+def fetch_file(server, folder, name="file", content=BODY):
+    fetch.fetch(f"{server.url}/{name}", folder / "file", md5(content))
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_fetch_goes_on_where_the_line_broke(server, tmp_path, ranges):
+    server.breaks, server.ranges = 1, ranges
+    fetch_file(server, tmp_path)
     assert (tmp_path / "file").read_bytes() == BODY
     first, second = (int(requested[6:-1]) for _, requested in server.requests)
     assert first == 0 < second <= CUT
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_fetch_goes_on_after_an_earlier_run(server, tmp_path):
-    (tmp_path / "file.partial").write_bytes(BODY[:1000])
-    fetch.fetch(f"{server.url}/file", tmp_path / "file", md5(BODY))
-    assert server.requests == [("/file", "bytes=1000-")]
-
-
-def test_fetch_starts_again_where_the_server_ignores_ranges(server, tmp_path):
-    server.breaks, server.ranges = 1, False
-    fetch.fetch(f"{server.url}/file", tmp_path / "file", md5(BODY))
+@pytest.mark.parametrize("size", [1000, len(BODY)])
+def test_fetch_goes_on_after_an_earlier_run(server, tmp_path, size):
+    (tmp_path / "file.partial").write_bytes(BODY[:size])
+    fetch_file(server, tmp_path)
     assert (tmp_path / "file").read_bytes() == BODY
-    assert len(server.requests) == 2
+    assert server.requests == [("/file", f"bytes={size}-")]
 
 
-def test_fetch_takes_a_partial_file_that_is_complete(server, tmp_path):
-    (tmp_path / "file.partial").write_bytes(BODY)
-    fetch.fetch(f"{server.url}/file", tmp_path / "file", md5(BODY))
-    assert (tmp_path / "file").read_bytes() == BODY
-
-
-def test_fetch_asks_for_nothing_when_the_file_is_there(server, tmp_path):
+def test_fetch_requests_nothing_where_the_file_is_there(server, tmp_path):
     (tmp_path / "file").write_bytes(BODY)
-    fetch.fetch(f"{server.url}/file", tmp_path / "file", md5(BODY))
+    fetch_file(server, tmp_path)
     assert server.requests == []
 
 
 def test_fetch_leaves_a_foreign_file_of_that_name_alone(server, tmp_path):
     (tmp_path / "file").write_bytes(b"mine")
     with pytest.raises(UserError, match="move it away"):
-        fetch.fetch(f"{server.url}/file", tmp_path / "file", md5(BODY))
+        fetch_file(server, tmp_path)
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 
 def test_wrong_bytes_are_removed(server, tmp_path):
     with pytest.raises(UserError, match=r"wrong bytes .* was removed"):
-        fetch.fetch(f"{server.url}/file", tmp_path / "file", md5(b"others"))
+        fetch_file(server, tmp_path, content=b"others")
     assert os.listdir(tmp_path) == []
 
 
-def test_a_missing_file_is_not_asked_for_twice(server, tmp_path):
+def test_a_missing_file_is_not_requested_twice(server, tmp_path):
     with pytest.raises(UserError, match=r"/none \(404 .*url=.* put the file at .*/file$"):
-        fetch.fetch(f"{server.url}/none", tmp_path / "file", md5(BODY))
+        fetch_file(server, tmp_path, "none")
     assert len(server.requests) == 1
 
 
-def test_a_busy_server_is_asked_again(server, tmp_path):
-    server.errors = [503, 429]
-    fetch.fetch(f"{server.url}/file", tmp_path / "file", md5(BODY))
-    assert len(server.requests) == 3
-
-
-def test_the_wait_before_another_attempt_doubles(server, tmp_path, monkeypatch):
+def test_a_busy_server_is_tried_again_after_pauses_that_double(server, tmp_path, monkeypatch):
     pauses = []
     monkeypatch.setattr(time, "sleep", pauses.append)
     monkeypatch.setattr(fetch, "PAUSE", 1.0)
-    server.errors = [503] * 3
-    fetch.fetch(f"{server.url}/file", tmp_path / "file", md5(BODY))
+    server.errors = [503, 429, 503]
+    fetch_file(server, tmp_path)
     assert pauses == [1, 2, 4]
 
 
 def test_a_server_that_always_breaks_off_is_given_up_and_the_partial_file_stays(server, tmp_path):
     server.breaks, server.ranges = 99, False
     with pytest.raises(UserError, match="run this again to go on"):
-        fetch.fetch(f"{server.url}/file", tmp_path / "file", md5(BODY))
+        fetch_file(server, tmp_path)
     assert len(server.requests) == fetch.ATTEMPTS
     assert (tmp_path / "file.partial").exists()
 
@@ -192,19 +179,14 @@ def test_a_malformed_url_is_not_tried_twice(tmp_path, monkeypatch):
 # --- one archive ---
 
 
-def unpack(tmp_path, content: bytes, limit: int = 1000):
+def unpack(tmp_path, content: bytes):
     (tmp_path / "a.zip").write_bytes(content)
-    fetch.unpack(tmp_path / "a.zip", tmp_path / "folder", limit)
+    fetch.unpack(tmp_path / "a.zip", tmp_path / "folder", limit=1000)
 
 
-def test_unpack_leaves_out_what_a_mac_adds(tmp_path):
-    files = {
-        "folder/a.jpg": b"a",
-        "folder/._a.jpg": b"",
-        "__MACOSX/folder/b": b"",
-        ".DS_Store": b"",
-    }
-    unpack(tmp_path, zipped(files))
+def test_unpack_leaves_out_the_hidden_files_of_a_mac(tmp_path):
+    names = ("folder/a.jpg", "folder/._a.jpg", "__MACOSX/folder/b", ".DS_Store")
+    unpack(tmp_path, zipped(dict.fromkeys(names, b"a")))
     assert sorted(os.listdir(tmp_path)) == ["a.zip", "folder"]
     assert os.listdir(tmp_path / "folder") == ["a.jpg"]
 
@@ -216,33 +198,26 @@ def test_unpack_replaces_what_a_stopped_run_left(tmp_path):
     assert os.listdir(tmp_path / "folder") == ["a.txt"]
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil", "C:\\evil", "..\\evil"])
-def test_a_member_outside_the_folder_is_refused_before_anything_is_written(tmp_path, name):
-    with pytest.raises(UserError, match="lies outside the folder: nothing was unpacked"):
-        unpack(tmp_path, zipped({"good.txt": b"", name: b""}))
+def zipped_link() -> bytes:
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return zipped({link: b"/etc"})
+
+
+OUTSIDE = ["../evil", "a/../../evil", "/evil", "C:\\evil", "..\\evil"]
+UNSAFE = [(zipped({"good.txt": b"", name: b""}), "outside the folder: nothing") for name in OUTSIDE]
+UNSAFE += [
+    (zipped_link(), "'link', which is a link"),
+    (zipped({"a": b"0" * 2000}), "2,000 bytes, more than the 1,000 expected"),
+    (b"no zip", r"a\.zip is a broken zip"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), UNSAFE)
+def test_an_unsafe_archive_is_refused_before_anything_is_written(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        unpack(tmp_path, content)
     assert os.listdir(tmp_path) == ["a.zip"]
-
-
-def test_a_symbolic_link_is_refused(tmp_path):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        link = zipfile.ZipInfo("link")
-        link.external_attr = (stat.S_IFLNK | 0o777) << 16
-        file.writestr(link, "/etc")
-    with pytest.raises(UserError, match="'link', which is a link"):
-        unpack(tmp_path, buffer.getvalue())
-    assert os.listdir(tmp_path) == ["a.zip"]
-
-
-def test_an_archive_that_grows_too_large_is_refused(tmp_path):
-    with pytest.raises(UserError, match="2,000 bytes, more than the 1,000 expected"):
-        unpack(tmp_path, zipped({"a": b"0" * 2000}))
-    assert os.listdir(tmp_path) == ["a.zip"]
-
-
-def test_a_broken_archive_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"a\.zip is a broken zip"):
-        unpack(tmp_path, b"no zip")
 
 
 # --- flickr8k ---
@@ -260,29 +235,18 @@ def archives(server):
     }
 
 
-def layout(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-FLICKR8K = [
-    "Flicker8k_Dataset/1.jpg",
-    "Flickr8k_text/Flickr8k.token.txt",
-    "Flickr8k_text/readme.txt",
-]
-
-
 def test_flickr8k_ends_in_the_original_layout(server, archives, tmp_path, capsys):
-    download.flickr8k(tmp_path, server.url + "/", archives=archives)
-    assert layout(tmp_path) == FLICKR8K
-    assert sorted(os.listdir(tmp_path)) == ["Flicker8k_Dataset", "Flickr8k_text"]
+    download.download_flickr8k(tmp_path, server.url + "/", archives=archives)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "Flicker8k_Dataset",
+        "Flicker8k_Dataset/1.jpg",
+        "Flickr8k_text",
+        "Flickr8k_text/Flickr8k.token.txt",
+        "Flickr8k_text/readme.txt",
+    ]
     assert capsys.readouterr().out.count("research use only") == 1
-
-
-def test_flickr8k_does_nothing_the_second_time(server, archives, tmp_path, capsys):
-    download.flickr8k(tmp_path, server.url, archives=archives)
     server.requests.clear()
-    capsys.readouterr()
-    download.flickr8k(tmp_path, server.url, archives=archives)
+    download.download_flickr8k(tmp_path, server.url, archives=archives)
     assert server.requests == []
     assert capsys.readouterr().out.count("is there already") == 2
 
@@ -290,12 +254,12 @@ def test_flickr8k_does_nothing_the_second_time(server, archives, tmp_path, capsy
 def test_flickr8k_fetches_only_the_half_that_is_missing(server, archives, tmp_path):
     (tmp_path / "Flickr8k_text").mkdir()
     (tmp_path / "Flickr8k_text" / "mine.txt").touch()
-    download.flickr8k(tmp_path, server.url, archives=archives)
+    download.download_flickr8k(tmp_path, server.url, archives=archives)
     assert [path for path, _ in server.requests] == ["/Flickr8k_Dataset.zip"]
 
 
 def test_keep_keeps_the_archives(server, archives, tmp_path):
-    download.flickr8k(tmp_path, server.url, keep=True, archives=archives)
+    download.download_flickr8k(tmp_path, server.url, keep=True, archives=archives)
     assert len(list(tmp_path.glob("*.zip"))) == 2
 
 
@@ -303,7 +267,7 @@ def test_keep_keeps_the_archives(server, archives, tmp_path):
 def test_a_full_disk_is_one_sentence(server, archives, tmp_path):
     (tmp_path / "Flickr8k_text.zip.partial").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"could not write in .* \(No space left on device\)"):
-        download.flickr8k(tmp_path, server.url, archives=archives)
+        download.download_flickr8k(tmp_path, server.url, archives=archives)
 
 
 def test_ctrl_c_keeps_the_partial_file_and_says_how_to_go_on(
@@ -323,8 +287,8 @@ def test_ctrl_c_keeps_the_partial_file_and_says_how_to_go_on(
 def test_the_command_refuses_a_mirror_with_other_archives(server, archives, tmp_path):
     result = command("flickr8k", tmp_path / "new", f"url={server.url}", NO_PROXY="127.0.0.1")
     assert result.returncode == 1
-    wanted, _ = download.ARCHIVES["Flickr8k_text.zip"]
-    assert f"instead of {wanted}" in result.stderr
+    expected, _ = download.ARCHIVES["Flickr8k_text.zip"]
+    assert f"instead of {expected}" in result.stderr
     assert_one_sentence(result.stderr)
     assert os.listdir(tmp_path / "new") == []
 
@@ -404,10 +368,10 @@ def test_a_hub_out_of_reach_is_one_sentence_with_the_ways_out(server, tmp_path):
 
 
 def test_a_hub_id_goes_to_the_hub_and_needs_safetensors(tmp_path, monkeypatch, capsys):
-    asked = []
+    names = []
 
     def snapshot_download(model, allow_patterns):
-        asked.append(model)
+        names.append(model)
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
@@ -415,7 +379,7 @@ def test_a_hub_id_goes_to_the_hub_and_needs_safetensors(tmp_path, monkeypatch, c
     assert "owner/name" in capsys.readouterr().err
     (tmp_path / "model.safetensors").touch()
     assert download.main(["owner/name"]) == 0
-    assert asked == ["owner/name"] * 2
+    assert names == ["owner/name"] * 2
 
 
 # --- the command ---

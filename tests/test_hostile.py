@@ -91,7 +91,7 @@ FOREIGN = [
     "captioning.data.fetch.shutil.rmtree",
     "captioning.data.fetch.unpack",
     "captioning.data.fetch.fetch",
-    "captioning.data.vocabulary.Vocabulary.save",
+    "captioning.data.vocabulary.Vocabulary.from_captions",
     "captioning.search.minimum_bayes_risk.torch.load",
     "captioning.metrics.java.run_java",
     "pytorch_lightning.callbacks.model_checkpoint.os.system",

@@ -83,7 +83,7 @@ def execute(name, folder, monkeypatch, **paths):
 @pytest.mark.slow
 def test_01_shows_the_data(folder, tmp_path, monkeypatch):
     text, figures = execute("01_data", tmp_path, monkeypatch, CAPTIONING_DATA=folder / "data")
-    assert "that cannot be decoded" in text
+    assert "images that cannot be decoded" in text
     assert "there is a red square" in text
     words_at = dict(re.findall(r"^(\d+) +(\d+) +\d\.\d+$", text, re.MULTILINE))
     assert (words_at["1"], words_at["3"], words_at["10"]) == ("8", "4", "0")

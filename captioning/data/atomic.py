@@ -1,4 +1,4 @@
-"""Files that are whole or not there, wherever their writer was killed. Used by all stages."""
+"""Write files so that a killed process leaves a whole one or none."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to; what is written there then takes its place at once."""
+    """Yield a temporary path to write to; it replaces `path` when the block ends."""
     temporary = path.with_name(path.name + ".tmp")
     yield temporary
     os.replace(temporary, path)

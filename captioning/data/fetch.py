@@ -1,6 +1,7 @@
-"""Fetching: a URL becomes a checked file, a zip archive becomes a folder.
+"""Download a file with a checksum, and unpack a zip archive.
 
-Both appear under their own name only when complete. Used by the verb download.py alone.
+Both appear under their own name only when complete. By requests and not huggingface_hub's
+`http_get`, which gives up on a busy server (503) and never does on one that breaks off each time.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import requests
 from tqdm import tqdm
 
 from captioning import UserError
+from captioning.data.image_list import LITTER
 
 ATTEMPTS = 5  # in a row that bring no new byte
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
@@ -34,18 +36,17 @@ def fetch(url: str, path: Path, md5: str) -> None:
     partial = Path(f"{path}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     _download(url, partial)
-    found = _md5(partial)
-    if found != md5:
+    if (actual := _md5(partial)) != md5:
         partial.unlink()
         raise UserError(
-            f"{url} gave the wrong bytes (md5 {found} instead of {md5}), so {partial} was removed: "
-            "run this again, or take another mirror with url="
+            f"{url} gave the wrong bytes (md5 {actual} instead of {md5}), so {partial} was "
+            "removed: run this again, or take another mirror with url="
         )
     partial.rename(path)
 
 
 def unpack(archive: Path, folder: Path, limit: int) -> None:
-    """Unpack a zip archive into `folder`, without a Mac's `__MACOSX/` and `._*`.
+    """Unpack a zip archive into `folder`, without hidden files and a Mac's `__MACOSX/`.
 
     Where the archive holds a folder of the same name, that one becomes `folder`. Raises UserError,
     before anything is written, for a member outside `folder`, a link, or more than `limit` bytes.
@@ -56,9 +57,9 @@ def unpack(archive: Path, folder: Path, limit: int) -> None:
         with zipfile.ZipFile(archive) as file:
             members = file.infolist()
             _refuse_unsafe(archive, members, limit)
-            wanted = [member for member in members if not _is_litter(member.filename)]
-            for member in tqdm(wanted, folder.name, unit=" files", disable=None):
-                file.extract(member, partial)
+            for member in tqdm(members, folder.name, unit=" files", disable=None):
+                if not any(map(LITTER.fullmatch, Path(member.filename).parts)):
+                    file.extract(member, partial)
     except zipfile.BadZipFile as error:
         raise UserError(
             f"{archive} is a broken zip ({error}): delete it, run this again"
@@ -68,8 +69,8 @@ def unpack(archive: Path, folder: Path, limit: int) -> None:
     shutil.rmtree(partial, ignore_errors=True)
 
 
-def reason(error: Exception) -> str:
-    """Say in a few words why `error` came: the operating system's words, or else its own first."""
+def short_reason(error: Exception) -> str:
+    """Return in a few words why `error` was raised, the operating system's words if it has some."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:
@@ -79,7 +80,7 @@ def reason(error: Exception) -> str:
 
 
 def _download(url: str, partial: Path) -> None:
-    """Bring `partial` to its full length, trying again for as long as that brings new bytes."""
+    """Complete `partial`; try again for as long as that brings new bytes."""
     failures, longest = 0, _size(partial)
     while True:
         try:
@@ -89,11 +90,11 @@ def _download(url: str, partial: Path) -> None:
             longest = max(longest, _size(partial))
             if failures == ATTEMPTS or _is_final(error):
                 raise UserError(
-                    f"could not fetch {url} ({reason(error)}): run this again to go on, take "
+                    f"could not fetch {url} ({short_reason(error)}): run this again to go on, take "
                     f"another mirror with url=, or put the file at {partial.with_suffix('')}"
                 ) from error
             pause = PAUSE * 2 ** (failures - 1)
-            print(f"{reason(error)}: trying again in {pause:.0f} s", file=sys.stderr)
+            print(f"{short_reason(error)}: trying again in {pause:.0f} s", file=sys.stderr)
             time.sleep(pause)
 
 
@@ -108,24 +109,21 @@ def _download_rest(url: str, partial: Path) -> None:
         if response.status_code != requests.codes.partial_content:
             start = 0  # the server ignores Range and sends everything
         length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
-        with (
-            partial.open("ab" if start else "wb") as file,
-            tqdm(
-                desc=url.rpartition("/")[2],
-                total=total,
-                initial=start,
-                unit="B",
-                unit_scale=True,
-                disable=None,  # no bar where the output is a file
-            ) as bar,
-        ):
+        bar = tqdm(
+            desc=url.rpartition("/")[2],
+            total=start + int(length) if length else None,
+            initial=start,
+            unit="B",
+            unit_scale=True,
+            disable=None,  # no bar where the output is a file
+        )
+        with bar, partial.open("ab" if start else "wb") as file:
             for chunk in response.iter_content(1 << 16):
                 bar.update(file.write(chunk))
 
 
 def _is_final(error: requests.RequestException) -> bool:
-    """Whether trying again cannot help: the URL is malformed, or the server says no."""
+    """Return whether trying again cannot help: a malformed URL, or a refusal."""
     if error.response is None:
         return isinstance(error, ValueError)
     code = error.response.status_code
@@ -146,11 +144,6 @@ def _refuse_unsafe(archive: Path, members: list[zipfile.ZipInfo], limit: int) ->
             f"{archive} would unpack to {size:,} bytes, more than the {limit:,} expected: "
             "nothing was unpacked, delete the archive"
         )
-
-
-def _is_litter(name: str) -> bool:
-    parts = name.rstrip("/").split("/")
-    return parts[0] == "__MACOSX" or parts[-1].startswith("._") or parts[-1] == ".DS_Store"
 
 
 def _md5(path: Path) -> str:

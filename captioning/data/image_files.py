@@ -1,7 +1,6 @@
 """Read an image file of any kind as an upright 8-bit sRGB image.
 
-Training, captioning, the page and verify.py all read by `load_image`, so that they cannot differ.
-features/images.py makes a network's input of it.
+Training, captioning, the demo page and `verify` all use `load_image`, so that they cannot differ.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from captioning import UserError
 from captioning.data.image_list import ADDRESS, UNREAD_FORMATS
 
-ENOUGH = 640  # pixels a side; no classifier of torchvision reads more than 600
+DRAFT_SIDE = 640  # pixels; no classifier of torchvision reads more than 600
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST_PROFILE = 4 << 20  # bytes; those of printing presses have up to 3 million
 
@@ -26,7 +25,7 @@ LARGEST_PROFILE = 4 << 20  # bytes; those of printing presses have up to 3 milli
 def load_image(path: str | Path) -> Image.Image:
     """Read an image: upright, RGB, in the colours of sRGB, on white where it was transparent.
 
-    A JPEG of at least twice `ENOUGH` on both sides is decoded at 1/2, 1/4 or 1/8 of its size,
+    A JPEG of at least twice `DRAFT_SIDE` on both sides is decoded at 1/2, 1/4 or 1/8 of its size,
     which takes a fraction of the time. HEIC, whatever it is called, takes the extra `heic`. Raises
     UserError where the file is missing, damaged, no image, or larger than Pillow's limit against
     decompression bombs.
@@ -36,7 +35,7 @@ def load_image(path: str | Path) -> Image.Image:
             try:
                 return _decode(file)
             except Exception:
-                if pixels := _without_metadata(file):
+                if pixels := _strip_png_metadata(file):
                     return _decode(pixels)
                 raise
     except Exception as error:  # Pillow's readers of formats have no common class of errors
@@ -45,30 +44,26 @@ def load_image(path: str | Path) -> Image.Image:
             reason = "it is of no format that is known here"
         if ADDRESS.match(str(path)):
             reason = "nothing is fetched from the network; download it"
-        raise UserError(f"{path} cannot be read as a picture: {reason}") from error
+        raise UserError(f"{path} cannot be read as an image: {reason}") from error
 
 
 def _decode(file: io.BufferedIOBase) -> Image.Image:
-    with _opened(file) as image:
-        if image.format in UNREAD_FORMATS:
-            raise ValueError(f"{image.format} is not read here; save it as PNG")
-        if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
-            raise ValueError(f"{image.width} x {image.height} pixels are too many; shrink it")
-        image.draft(None, (ENOUGH, ENOUGH))
-        return upright_rgb(image)
-
-
-def _opened(file: io.BufferedIOBase) -> Image.Image:
     head = file.read(12)
     file.seek(0)
     if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis") and not _reads_heic():
         raise ValueError("it is HEIC, which takes a package: pip install 'captioning[heic]'")
-    return Image.open(file)
+    with Image.open(file) as image:
+        if image.format in UNREAD_FORMATS:
+            raise ValueError(f"{image.format} is not read here; save it as PNG")
+        if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise ValueError(f"{image.width} x {image.height} pixels are too many; shrink it")
+        image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
+        return upright_rgb(image)
 
 
 @functools.cache
 def _reads_heic() -> bool:
-    """Teach Pillow to read HEIC; return whether there is a package for it."""
+    """Register Pillow's reader of HEIC; return whether its package is installed."""
     try:
         import pillow_heif
     except ImportError:
@@ -77,7 +72,7 @@ def _reads_heic() -> bool:
     return True
 
 
-def _without_metadata(file: io.BufferedIOBase) -> io.BufferedIOBase | None:
+def _strip_png_metadata(file: io.BufferedIOBase) -> io.BufferedIOBase | None:
     """Return a PNG with nothing but what its pixels need, or None for another format.
 
     Pillow refuses texts and profiles above a limit, and any chunk with a wrong checksum.
@@ -85,18 +80,18 @@ def _without_metadata(file: io.BufferedIOBase) -> io.BufferedIOBase | None:
     file.seek(0)
     if file.read(len(PNG)) != PNG:
         return None
-    content, kept, start = file.read(), [PNG], 0
+    content, chunks, start = file.read(), [PNG], 0
     while start < len(content):
         end = start + 12 + int.from_bytes(content[start : start + 4])
         kind = content[start + 4 : start + 8]
         if kind[:1].isupper() or kind in (b"tRNS", b"eXIf"):
-            kept.append(content[start:end])
+            chunks.append(content[start:end])
         start = end
-    return io.BytesIO(b"".join(kept))
+    return io.BytesIO(b"".join(chunks))
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn a copy as its EXIF orientation says, and convert it to 8-bit sRGB on white."""
+    """Return a copy, turned as its EXIF orientation says, in 8-bit sRGB on white."""
     profile, is_grey = image.info.get("icc_profile"), Image.getmodebase(image.mode) == "L"
     if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
         raise ValueError("its pixels are numbers of unknown range; save it as PNG")
@@ -118,10 +113,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 @functools.lru_cache(maxsize=16)
 def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return what converts pixels of `mode`, L, RGB or CMYK, to sRGB.
+    """Return the transform from an ICC profile to sRGB for pixels of `mode`: L, RGB or CMYK.
 
-    None where nothing is to be done: the profile is sRGB to within 2 of 255, or is broken, huge,
-    or of another mode.
+    None where the profile is sRGB to within 2 of 255, or is broken, huge, or of another mode.
     """
     if len(profile) > LARGEST_PROFILE:
         return None

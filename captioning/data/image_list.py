@@ -1,7 +1,7 @@
-"""Find the image files that a file, a folder, a pattern or a list names.
+"""List the image files that a path, a folder, a pattern or standard input names.
 
 One rule for all commands: every format that Pillow decodes by itself, links followed once, hidden
-files and bins left out; and what is left out is counted. image_files.py reads them.
+files and bins left out; and what is left out is counted.
 """
 
 from __future__ import annotations
@@ -31,20 +31,18 @@ HIDDEN = "left out: hidden files and folders, thumbnails and bins"
 UNKNOWN = "left out: files of unknown kind"
 LINKS = "left out: links that lead nowhere or upwards"
 CLOSED = "left out: folders that cannot be opened"
-MATCHED = "left out: folders that the pattern names; end it with /** for their images"
-LEFT_OUT = (HIDDEN, UNKNOWN, LINKS, CLOSED, MATCHED)
-LeftOut = dict[str, list[str]]  # the paths, by those of `LEFT_OUT` that are there
+FOLDERS = "left out: folders that the pattern names; end it with /** for their images"
+LEFT_OUT = (HIDDEN, UNKNOWN, LINKS, CLOSED, FOLDERS)
+LeftOut = dict[str, list[str]]  # the paths, by those of `LEFT_OUT` that occur
 
 
-def find_pictures(
-    images: str, listed: bytes = b"", key: str = "images"
-) -> tuple[list[str], LeftOut]:
+def find_images(images: str, listed: bytes = b"", key: str = "images") -> tuple[list[str], LeftOut]:
     """Return the paths that `images` names, each once, in a fixed order, and what is left out.
 
-    An image, a folder (its images at any depth), a pattern such as `trip/**/*.jpg`, or `-` for
-    the names in `listed`, one a line or separated by NUL as `find -print0` does. Names
-    that are not UTF-8 keep their bytes as `os.fsdecode` does. Raises UserError where there is
-    none, and for an address; it calls the argument by `key`.
+    `images` is an image, a folder (its images at any depth), a pattern such as `trip/**/*.jpg`, or
+    `-` for the names in `listed`, one a line or separated by NUL as `find -print0` does. Names
+    that are not UTF-8 keep their bytes as `os.fsdecode` does. Raises UserError, which calls the
+    argument `key`, where there is no image, and for an address.
     """
     if ADDRESS.match(images):
         raise UserError(
@@ -53,47 +51,46 @@ def find_pictures(
         )
     left_out: LeftOut = {}
     if images == "-":
-        paths = _names(listed)
+        paths = _split_names(listed)
     elif os.path.isdir(images):
         paths, left_out = list_images(images)
     elif os.path.lexists(images):
         paths = [images]
     elif glob.has_magic(images):
-        paths, left_out = _match(images)
+        paths, left_out = _expand_pattern(images)
     else:
         raise UserError(f"{key}={images}: there is no such file or folder")
     if not paths:
         where = "standard input names none" if images == "-" else "none is there"
         reasons = "; ".join(filter(None, (where, summarize_left_out(left_out))))
-        raise UserError(f"{key}={images}: no picture, {reasons}")
+        raise UserError(f"{key}={images}: no image, {reasons}")
     return paths, left_out
 
 
-def list_images(*roots: str | Path) -> tuple[list[str], LeftOut]:
-    """List the images below folders, at any depth, and what is left out of them."""
+def list_images(root: str | Path) -> tuple[list[str], LeftOut]:
+    """List the images below a folder, at any depth, and what is left out of it."""
     left_out: LeftOut = {}
-    folders = _walk(map(str, roots), left_out)
+    folders = _walk_folders([str(root)], left_out)
     files = [str(Path(folder, name)) for folder, names in folders for name in names]
-    spelt = {part for root in roots for part in Path(root).parts}
-    return _sort_out(files, spelt, image_suffixes(), left_out), left_out
+    return _select_images(files, Path(root).parts, image_suffixes(), left_out), left_out
 
 
-def _walk(roots: Iterable[str], left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
+def _walk_folders(roots: Iterable[str], left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
     """Yield folders and the names of their files; linked folders last, no folder twice."""
 
     def leave_out(error: OSError) -> None:
         left_out.setdefault(CLOSED, []).append(error.filename)
 
-    tops, visited = list(roots), set()
-    for top in tops:  # which grows by links
+    pending, visited = list(roots), set()
+    for top in pending:  # which grows by links
         for folder, subfolders, files in os.walk(top, onerror=leave_out):
             real = os.path.realpath(folder)
-            inner, subfolders[:] = sorted(subfolders), []
+            names, subfolders[:] = sorted(subfolders), []
             if real in visited:
                 continue
             visited.add(real)
             yield folder, sorted(files)
-            for name in inner:
+            for name in names:
                 path = os.path.join(folder, name)
                 if LITTER.fullmatch(name):
                     left_out.setdefault(HIDDEN, []).append(path)
@@ -101,20 +98,20 @@ def _walk(roots: Iterable[str], left_out: LeftOut) -> Iterator[tuple[str, list[s
                     subfolders.append(name)
                 elif (target := os.path.realpath(path)) not in visited:
                     upwards = real.startswith(os.path.join(target, ""))
-                    (left_out.setdefault(LINKS, []) if upwards else tops).append(path)
+                    (left_out.setdefault(LINKS, []) if upwards else pending).append(path)
 
 
-def _sort_out(
-    files: Iterable[str], spelt: Container[str], suffixes: Container[str], left_out: LeftOut
+def _select_images(
+    files: Iterable[str], typed: Container[str], suffixes: Container[str], left_out: LeftOut
 ) -> list[str]:
     """Return the images among files, and add the others to `left_out`, but for texts.
 
-    `spelt` are names that are not left out where they are hidden.
+    `typed` are names that the user wrote, which are read even where they are hidden.
     """
     images = []
     for path in files:
         suffix = os.path.splitext(path)[1].strip().lower()
-        hidden = any(LITTER.fullmatch(part) for part in Path(path).parts if part not in spelt)
+        hidden = any(LITTER.fullmatch(part) for part in Path(path).parts if part not in typed)
         if suffix in suffixes and not hidden:
             images.append(path)
         elif suffix in suffixes:
@@ -124,16 +121,18 @@ def _sort_out(
     return images
 
 
-def count(kind: str, examples: Sequence[str]) -> str:
-    """Say how many there are of a kind, with the first five."""
-    more = ", …" if len(examples) > 5 else ""
-    return f"{kind} ({len(examples):,}): {', '.join(examples[:5])}{more}"
+def format_examples(kind: str, examples: Sequence[str]) -> str:
+    """Return `kind (number): ` and the first five examples."""
+    rest = ", …" if len(examples) > 5 else ""
+    return f"{kind} ({len(examples):,}): {', '.join(examples[:5])}{rest}"
 
 
 def summarize_left_out(left_out: LeftOut) -> str:
-    """Say in one line how many files and folders were left out and why; "" where none was."""
-    parts = left_out.items()
-    return "; ".join(count(kind, list(map(os.path.basename, paths))) for kind, paths in parts)
+    """Return in one line how many files and folders were left out and why; "" where none was."""
+    return "; ".join(
+        format_examples(kind, list(map(os.path.basename, paths)))
+        for kind, paths in left_out.items()
+    )
 
 
 @functools.cache
@@ -146,15 +145,16 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(MORE_SUFFIXES).union(end for end, name in formats.items() if name in read)
 
 
-def _names(text: bytes) -> list[str]:
-    once: dict[str, str] = {}
-    for line in text.split(b"\0") if b"\0" in text else text.splitlines():
+def _split_names(listed: bytes) -> list[str]:
+    """Return the names of a list, the first spelling of each path."""
+    names: dict[str, str] = {}
+    for line in listed.split(b"\0") if b"\0" in listed else listed.splitlines():
         if line.strip():
-            once.setdefault(os.path.normpath(name := os.fsdecode(line)), name)
-    return list(once.values())
+            names.setdefault(os.path.normpath(name := os.fsdecode(line)), name)
+    return list(names.values())
 
 
-def _match(pattern: str) -> tuple[list[str], LeftOut]:
+def _expand_pattern(pattern: str) -> tuple[list[str], LeftOut]:
     """Return the images that a pattern matches; a name or an ending that it spells out counts."""
     left_out: LeftOut = {}
     parts, ending = Path(pattern).parts, os.path.splitext(pattern)[1].lower()
@@ -162,13 +162,13 @@ def _match(pattern: str) -> tuple[list[str], LeftOut]:
     if "**" in parts:  # not by glob, which follows two links that lead back 2 ** 40 times
         at = parts.index("**")
         roots = glob.glob(os.path.join("", *parts[:at], "")) if at else ["."]
-        folders = [glob.escape(folder) for folder, _ in _walk(sorted(roots), left_out)]
+        folders = [glob.escape(folder) for folder, _ in _walk_folders(sorted(roots), left_out)]
         pattern = os.path.join("", *parts[at + 1 :]) or "*"
-    found = [
+    paths = [
         path for folder in folders for path in sorted(glob.glob(os.path.join(folder, pattern)))
     ]
-    files = [str(Path(path)) for path in found if not os.path.isdir(path)]
-    if "**" not in parts and (inner := [path for path in found if os.path.isdir(path)]):
-        left_out[MATCHED] = inner
+    files = [str(Path(path)) for path in paths if not os.path.isdir(path)]
+    if "**" not in parts and len(files) < len(paths):
+        left_out[FOLDERS] = [path for path in paths if os.path.isdir(path)]
     suffixes = image_suffixes() | ({ending} if ending and not glob.has_magic(ending) else set())
-    return _sort_out(files, parts, suffixes, left_out), left_out
+    return _select_images(files, parts, suffixes, left_out), left_out

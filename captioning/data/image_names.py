@@ -1,52 +1,114 @@
-"""Match image names in tables and lists to files that are named nearly so.
+"""Find the file that an image name in a table or list means, by exactly that name or nearly so.
 
-Names change on their way: a Mac takes letters apart, Windows ignores case, tables keep the folders
-of another machine or leave out the ending. readers.py asks here where no file has the exact name.
+Names change on their way: a Mac decomposes letters, Windows ignores case, tables keep the folders
+of another machine or leave out the ending.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from captioning.data.caption_formats import CaptionRow
 from captioning.data.image_list import image_suffixes
 
-MANY = 9  # so many files are not told apart for one name: it would take quadratic time
-RESPECTS = ("", "Unicode form", "case", "ending", "folder")  # in which names differ, least first
+# Folders in the data folder that names leave out; the first is spelt so by its authors.
+IMAGE_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k-images", "flickr30k_images")
+IMAGE_FOLDERS += ("Images", "images")
+MAX_CANDIDATES = 9  # so many files are not compared for one name: it would take quadratic time
+DIFFERENCES = ("", "Unicode form", "case", "ending", "folder")  # from none to the largest
 
 
-class Match(NamedTuple):
-    """The file that an image name means, or None; `reason` is the difference, or why it is None.
+class NameMatch(NamedTuple):
+    """The file that an image name means, or None.
 
-    `reason` is empty for a file of exactly that name, and where no file comes near.
+    `reason` is how the names differ, or why none is chosen; it is empty where they are equal, and
+    where no file is near.
     """
 
     path: str | None
     reason: str = ""
 
 
-class NameIndex:
-    """Image files by any run of their folders and by stem, their name without its ending.
+class ImageFinder:
+    """Finds those image files of a data folder, `paths`, that names mean.
 
-    `image_folders` are those below `root` that names leave out.
+    `any_folder` ignores the folders in names, as they may be those of another machine.
     """
 
-    def __init__(self, root: str, paths: Iterable[str], image_folders: Sequence[str]):
+    def __init__(self, root: Path, paths: Iterable[str], any_folder: bool = False):
         self.root = root
-        self.image_folders = {_fold(folder) for folder in image_folders}
-        self.paths: dict[tuple[str, str], list[str]] = {}
-        for path in sorted(paths):
-            folder, base = os.path.split(os.path.relpath(path, root))
-            stem, parts = _fold(_stem(base)), _fold(folder).split("/")
+        self.any_folder = any_folder
+        self.paths = set(map(os.path.normpath, paths))
+        self.image_folders = set(map(_fold, IMAGE_FOLDERS))
+
+    @functools.cached_property
+    def folders(self) -> list[Path]:
+        """The folders that exact names start from."""
+        names = os.listdir(self.root)  # not is_dir(): on a Mac, Images/ is images/ too
+        return [self.root, *(self.root / name for name in IMAGE_FOLDERS if name in names)]
+
+    def match_names(self, rows: Mapping[str, Sequence[CaptionRow]]) -> dict[str, NameMatch]:
+        """Return the file of each image name; `rows` are the rows by name.
+
+        A file that two names with captions mean, which differ in more than slashes or Unicode
+        form, stays with the one that has it exactly: an image of the other may be missing.
+        """
+        matches = {name: NameMatch(self._find_exact(name)) for name in rows}
+        missing = [name for name, match in matches.items() if match.path is None]
+        matches |= {name: self.match_near(name) for name in missing}
+        captioned: dict[str, list[str]] = {}
+        for name, (path, _) in matches.items() if missing else ():
+            if path and any(row.caption is not None for row in rows[name]):
+                captioned.setdefault(path, []).append(name)
+        for path, names in captioned.items():
+            exact = {canonical(name) for name in names if not matches[name].reason}
+            for name in names:
+                others = (other for other in names if canonical(other) != canonical(name))
+                other = next(others, None)
+                if other and canonical(name) not in exact:
+                    reason = (
+                        f"{matches[name].reason} and is named {other} at {rows[other][0].where}"
+                    )
+                    matches[name] = self._refuse(path, reason)
+        return matches
+
+    def _find_exact(self, name: str) -> str | None:
+        paths = [os.path.normpath(os.path.join(folder, name)) for folder in self.folders]
+        listed = next((path for path in paths if path in self.paths), None)  # spares most isfile
+        path = listed or next(filter(os.path.isfile, paths), None)
+        if path and (not listed or os.path.islink(path)):
+            return self._by_target.get(os.path.realpath(path), path)
+        return path
+
+    @functools.cached_property
+    def _by_target(self) -> dict[str, str]:
+        """The images by what they are links to: of several the file itself, or the first link."""
+        paths = sorted(self.paths, key=lambda path: (os.path.islink(path), path), reverse=True)
+        return {os.path.realpath(path): path for path in paths}
+
+    @functools.cached_property
+    def _index(self) -> dict[tuple[str, str], list[str]]:
+        """The images by any run of their folders and stem (the name without its ending)."""
+        index: dict[tuple[str, str], list[str]] = {}
+        for path in sorted(self.paths):
+            folder, base = os.path.split(self._relative(path))
+            parts = _fold(folder).split("/")
             ends = range(len(parts) + 1)
             for run in {"/".join(parts[start:end]) for start in ends for end in ends[start:]}:
-                self.paths.setdefault((run, stem), []).append(path)
-        self.folders = {run for run, _ in self.paths}
+                index.setdefault((run, _fold(_stem(base))), []).append(path)
+        return index
 
-    def match(self, name: str, any_folder: bool = False) -> Match:
-        """Return the one file that `name` can mean; `any_folder` ignores the folders in it.
+    @functools.cached_property
+    def _runs(self) -> set[str]:
+        return {run for run, _ in self._index}
+
+    def match_near(self, name: str) -> NameMatch:
+        """Return the one file that `name` can mean where no file has exactly that name.
 
         The file is in the folder that the name gives or below it. A name may also have folders
         that are not there in front of the file's: all of them for a path of another machine.
@@ -56,39 +118,41 @@ class NameIndex:
         folders = [folder for folder in folders if folder not in ("", ".", "..")]
         tails = ["/".join(folders[start:]) for start in range(len(folders) + 1)]
         stem = _fold(_stem(base))
-        tail = next((tail for tail in tails if (_fold(tail), stem) in self.paths), None)
+        tail = next((tail for tail in tails if (_fold(tail), stem) in self._index), None)
         if tail is None:
-            return Match(None)
-        near = self.paths[_fold(tail), stem][:MANY]
+            return NameMatch(None)
+        near = self._index[_fold(tail), stem][:MAX_CANDIDATES]
         degrees = {path: self._compare(tail, base, path) for path in near}
-        least = [min(of_all) for of_all in zip(*degrees.values(), strict=True)]
+        least = [min(column) for column in zip(*degrees.values(), strict=True)]
         closest = [path for path in near if degrees[path] == least] or near
-        if len(closest) > 1 or len(near) == MANY:
-            return Match(None, f"it can be {' or '.join(map(self.below, near[:2]))}")
-        left_out = tails[: tails.index(tail)]
-        elsewhere = any_folder or drive or path.startswith(("/", "../"))
-        in_folder = RESPECTS[least[0]] != "folder"
-        words = ["folder" * bool(left_out), *(RESPECTS[degree] for degree in least)]
+        if len(closest) > 1 or len(near) == MAX_CANDIDATES:
+            return NameMatch(None, f"it can be {' or '.join(map(self._relative, near[:2]))}")
+        dropped = tails[: tails.index(tail)]  # the last has one folder more than the file
+        is_foreign = self.any_folder or drive or path.startswith(("/", "../"))
+        in_folder = DIFFERENCES[least[0]] != "folder"
+        words = ["folder" * bool(dropped), *(DIFFERENCES[degree] for degree in least)]
         reason = ", ".join(dict.fromkeys(filter(None, words)))
-        if left_out and (_fold(left_out[-1]) in self.folders or not (elsewhere or in_folder)):
-            return Match(None, f"near is {self.below(closest[0])}, which differs in {reason}")
-        return Match(closest[0], reason)
-
-    def below(self, path: str) -> str:
-        """Return the path of a file as seen from the data folder."""
-        return os.path.relpath(path, self.root)
+        if dropped and (_fold(dropped[-1]) in self._runs or not (is_foreign or in_folder)):
+            return self._refuse(closest[0], reason)
+        return NameMatch(closest[0], reason)
 
     def _compare(self, tail: str, base: str, path: str) -> list[int]:
-        """Return how much folder, name and stem of a file differ, as indices of `RESPECTS`."""
-        folder, own = os.path.split(self.below(path))
+        """Return how folder, name and stem of a file differ, as indices of `DIFFERENCES`."""
+        folder, own = os.path.split(self._relative(path))
         first, _, rest = folder.partition("/")
         inner = rest if _fold(first) in self.image_folders else folder
         in_folder = min(_degree(tail, folder, "folder"), _degree(tail, inner, "folder"))
         return [in_folder, _degree(base, own, "ending"), _degree(_stem(base), _stem(own), "ending")]
 
+    def _refuse(self, path: str, reason: str) -> NameMatch:
+        return NameMatch(None, f"near is {self._relative(path)}, which differs in {reason}")
+
+    def _relative(self, path: str) -> str:
+        return os.path.relpath(path, self.root)
+
 
 def canonical(name: str) -> str:
-    """Return a name with slashes that lean forward, its letters composed."""
+    """Return a name with forward slashes, its letters composed (Unicode NFC)."""
     return _compose(name.replace("\\", "/"))
 
 
@@ -106,6 +170,7 @@ def _stem(name: str) -> str:
 
 
 def _degree(text: str, other: str, otherwise: str) -> int:
+    """Return the least of `DIFFERENCES` that makes two texts equal, or `otherwise`."""
     forms = enumerate((str, _compose, _fold))
-    alike = (degree for degree, form in forms if form(text) == form(other))
-    return next(alike, RESPECTS.index(otherwise))
+    equal = (degree for degree, form in forms if form(text) == form(other))
+    return next(equal, DIFFERENCES.index(otherwise))

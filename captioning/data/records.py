@@ -1,7 +1,4 @@
-"""Records: what every reader returns and everything after it starts from.
-
-Files on disk enter through a reader; one `Record` an image leaves. Next: vocabulary.py.
-"""
+"""The record of an image, which every reader returns."""
 
 from typing import NamedTuple
 
@@ -9,10 +6,10 @@ SPLITS = ("train", "val", "test")
 
 
 class Record(NamedTuple):
-    """One image and what people wrote about it.
+    """An image and its human captions.
 
-    `image_id` is unique in a data set: what the table first calls the file, its name or its path;
-    `split` is one of `SPLITS`, or None where the image belongs to none.
+    `image_id` is unique in a data set: the first name that the caption files give the image.
+    `split` is one of `SPLITS`, or None for an image that belongs to none.
     """
 
     image_id: str

@@ -1,7 +1,6 @@
-"""Sentences about drawn scenes: a scene enters and captions leave, or the other way round.
+"""Write true captions of drawn scenes, and parse captions back into scenes.
 
-The same sentences write and read, so that any caption can be checked against what was drawn.
-scenes.py draws the pictures.
+Both use the same sentence templates, so that any caption can be checked against what was drawn.
 """
 
 import random
@@ -13,7 +12,7 @@ Scene = dict[str, str]  # its kind, and the meaning of every slot of that kind's
 
 COLOURS = ("red", "green", "blue", "yellow")
 SHAPES = ("circle", "square", "triangle")
-WORDS: dict[str, dict[str, tuple[str, ...]]] = {  # slot → meaning → the ways to say it
+WORDS: dict[str, dict[str, tuple[str, ...]]] = {  # slot → meaning → its phrases
     "size": {"big": ("big", "large", "huge"), "small": ("small", "little", "tiny")},
     "count": {"two": ("two",), "three": ("three",), "four": ("four",)},
     "place": {
@@ -33,8 +32,8 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {  # slot → meaning → the way
     "shape": {shape: (shape,) for shape in SHAPES},
 }
 WORDS |= {f"other_{slot}": WORDS[slot] for slot in ("colour", "shape")}
-MIRRORED = {"right": "left", "below": "above"}  # a scene is kept by the left or the upper object
-OPPOSITE = MIRRORED | {there: here for here, there in MIRRORED.items()}
+MIRRORED = {"right": "left", "below": "above"}  # a scene starts with its left or upper object
+OPPOSITE = MIRRORED | {opposite: relation for relation, opposite in MIRRORED.items()}
 
 SENTENCES = {  # each says all there is to its kind of scene; only "in the middle" goes unsaid
     "size": (
@@ -67,10 +66,10 @@ SENTENCES = {  # each says all there is to its kind of scene; only "in the middl
     ),
 }
 MEANINGS = {
-    slot: {way: meaning for meaning, ways in words.items() for way in ways}
+    slot: {phrase: meaning for meaning, phrases in words.items() for phrase in phrases}
     for slot, words in WORDS.items()
 }
-SLOTS = {slot: f"(?P<{slot}>{'|'.join(ways)})" for slot, ways in MEANINGS.items()}
+SLOTS = {slot: f"(?P<{slot}>{'|'.join(phrases)})" for slot, phrases in MEANINGS.items()}
 PATTERNS = [
     (kind, re.compile(sentence.format(**SLOTS)))
     for kind, sentences in SENTENCES.items()
@@ -78,50 +77,50 @@ PATTERNS = [
 ]
 
 
-def draw_scene(kind: str, lots: random.Random) -> Scene:
-    """Draw lots for what a picture of this kind shows."""
-    colour, other_colour = lots.sample(COLOURS, 2)
-    shape, other_shape = lots.sample(SHAPES, 2)
+def draw_scene(kind: str, rng: random.Random) -> Scene:
+    """Return a random scene of one of the kinds of `SENTENCES`."""
+    colour, other_colour = rng.sample(COLOURS, 2)
+    shape, other_shape = rng.sample(SHAPES, 2)
     scene = {"kind": kind, "colour": colour, "shape": shape}
     if kind == "size":
-        return scene | {"size": lots.choice(("big", "small")), "place": "middle"}
+        return scene | {"size": rng.choice(("big", "small")), "place": "middle"}
     if kind == "place":
-        return scene | {"place": lots.choice(("left", "right", "top", "bottom"))}
+        return scene | {"place": rng.choice(("left", "right", "top", "bottom"))}
     if kind == "count":
-        return scene | {"count": lots.choice(("two", "three", "four"))}
-    others = {"other_colour": other_colour, "other_shape": other_shape}
-    return scene | {"relation": lots.choice(("left", "above"))} | others
+        return scene | {"count": rng.choice(("two", "three", "four"))}
+    other = {"other_colour": other_colour, "other_shape": other_shape}
+    return scene | {"relation": rng.choice(("left", "above"))} | other
 
 
-def write_captions(scene: Scene, lots: random.Random, number: int = 5) -> list[str]:
+def caption_scene(scene: Scene, rng: random.Random, number: int = 5) -> list[str]:
     """Return different captions, all true of the scene."""
     captions: list[str] = []
     while len(captions) < number:
-        told = _mirror(scene) if "relation" in scene and lots.random() < 0.5 else scene
-        sentence = lots.choice(SENTENCES[scene["kind"]])
-        words = {s: lots.choice(WORDS[s][meaning]) for s, meaning in told.items() if s in WORDS}
+        view = _mirror(scene) if "relation" in scene and rng.random() < 0.5 else scene
+        sentence = rng.choice(SENTENCES[scene["kind"]])
+        words = {s: rng.choice(WORDS[s][meaning]) for s, meaning in view.items() if s in WORDS}
         caption = sentence.format(**words)
         if caption not in captions:
             captions.append(caption)
     return captions
 
 
-def read_caption(caption: str) -> Scene | None:
+def parse_caption(caption: str) -> Scene | None:
     """Return the scene of which a caption is true, or None where it is none of `SENTENCES`.
 
     Case and punctuation do not matter.
     """
     text = " ".join(tokenize(caption))
     for kind, pattern in PATTERNS:
-        if found := pattern.fullmatch(text):
-            told = {slot: MEANINGS[slot][way] for slot, way in found.groupdict().items()}
-            scene = {"kind": kind} | ({"place": "middle"} if kind == "size" else {}) | told
+        if match := pattern.fullmatch(text):
+            scene = {"kind": kind} | ({"place": "middle"} if kind == "size" else {})
+            scene |= {slot: MEANINGS[slot][phrase] for slot, phrase in match.groupdict().items()}
             return _mirror(scene) if scene.get("relation") in MIRRORED else scene
     return None
 
 
 def _mirror(scene: Scene) -> Scene:
-    """Tell the same from the other object: "a left of b" becomes "b right of a"."""
+    """Return the same scene from the other object: "a left of b" becomes "b right of a"."""
     other = {slot: scene[f"other_{slot}"] for slot in ("colour", "shape")}
-    this = {f"other_{slot}": scene[slot] for slot in ("colour", "shape")}
-    return scene | other | this | {"relation": OPPOSITE[scene["relation"]]}
+    first = {f"other_{slot}": scene[slot] for slot in ("colour", "shape")}
+    return scene | other | first | {"relation": OPPOSITE[scene["relation"]]}

@@ -1,9 +1,9 @@
-"""Caption text in, lower-case words out, and back: used to train and to score.
+"""Split captions into lower-case words as coco-caption does, and join words into readable text.
 
-The words are coco-caption's: the Penn Treebank rules of Stanford's PTBTokenizer 3.4.1
-(-preserveLines -lowerCase), then the punctuation list of pycocoevalcap dropped. Its quirks are
-kept because scores depend on them: "(" becomes "-lrb-" and stays, "!!" stays, "dog.The" is one
-word, "a." at the end of a sentence stays an initial. Next: vocabulary.py.
+Training and scoring use the same words: those of the Penn Treebank rules of Stanford's
+PTBTokenizer 3.4.1 (-preserveLines -lowerCase), without the punctuation list of pycocoevalcap. Its
+quirks stay because scores depend on them: "(" becomes "-lrb-" and stays, "!!" stays, "dog.The" is
+one word, "a." at the end of a sentence stays an initial.
 """
 
 import re
@@ -21,27 +21,14 @@ REWRITE = str.maketrans(
         **dict.fromkeys("–—―", " -- "),
         **dict.fromkeys("\u200b\u200d\ufeff\ufffd", " "),
         **dict.fromkeys([*range(32), 127], " "),
-        "\u00ad": "",
-        "…": " ... ",
-        "£": " # ",
-        "€": " $ ",
-        "¢": " cents ",
-        "½": " 1/2 ",
-        "¼": " 1/4 ",
-        "¾": " 3/4 ",
+        **{"\u00ad": "", "…": " ... ", "£": " # ", "€": " $ ", "¢": " cents "},
+        **{"½": " 1/2 ", "¼": " 1/4 ", "¾": " 3/4 "},
     }
 )
 ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'", "&nbsp;": " "}
 BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
-# One written word, two tokens.
-SPLIT = {
-    "cannot": ["can", "not"],
-    "gonna": ["gon", "na"],
-    "gotta": ["got", "ta"],
-    "wanna": ["wan", "na"],
-    "gimme": ["gim", "me"],
-    "lemme": ["lem", "me"],
-}
+SPLIT = {"cannot": ["can", "not"], "gonna": ["gon", "na"], "gotta": ["got", "ta"]}
+SPLIT |= {"wanna": ["wan", "na"], "gimme": ["gim", "me"], "lemme": ["lem", "me"]}
 
 ABBREVIATIONS = (
     "adm|al|apr|assn|aug|ave|blvd|bros|calif|capt|cf|co|col|conn|corp|ct|dec|dept|det|dr|etc|"
@@ -89,9 +76,9 @@ TOKEN = re.compile(
 
 
 def tokenize(caption: str) -> list[str]:
-    """Return the words of one caption as coco-caption would count them; [] where none is left."""
+    """Return the words of a caption as coco-caption counts them; [] where there is none."""
     text = unicodedata.normalize("NFC", caption).translate(REWRITE)
-    text = re.sub(r"&\w+;", lambda found: ENTITIES.get(found[0].lower(), found[0]), text)
+    text = re.sub(r"&\w+;", lambda match: ENTITIES.get(match[0].lower(), match[0]), text)
     words = []
     for token in TOKEN.findall(text):
         token = BRACKETS.get(token, token.lower())
@@ -100,13 +87,13 @@ def tokenize(caption: str) -> list[str]:
 
 
 def detokenize(words: Sequence[str]) -> str:
-    """Return the words as readable text, which `tokenize` takes apart into the same words."""
+    """Join words into readable text, which `tokenize` splits into the same words."""
     text = f" {' '.join(words)} "
     text = re.sub(r"( [^\W\d_]+) n't(?= )", r"\1n't", text)
     text = re.sub(rf"(?<=[\w.]) ('{CLITIC})(?= )", r"\1", text)
     text = re.sub(r" (y'|'t) ", r" \1", text)
-    for whole, parts in SPLIT.items():
-        text = text.replace(f" {' '.join(parts)} ", f" {whole} ")
-    for bracket, word in BRACKETS.items():
-        text = text.replace(f"{word} " if bracket in "([{" else f" {word}", bracket)
+    for word, parts in SPLIT.items():
+        text = text.replace(f" {' '.join(parts)} ", f" {word} ")
+    for bracket, token in BRACKETS.items():
+        text = text.replace(f"{token} " if bracket in "([{" else f" {token}", bracket)
     return text.strip()

@@ -1,6 +1,6 @@
-"""Verification: a folder of pictures and captions enters, a report on what is wrong leaves.
+"""Check a folder of images and captions, and report all that is wrong with it.
 
-Nothing is repaired and nothing is written. The verb captioning/verify.py prints the report.
+Nothing is repaired and nothing is written.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from captioning import UserError
 from captioning.data.image_list import LEFT_OUT
-from captioning.data.readers import ERRORS, NOTES, CaptionFolder
+from captioning.data.readers import ERRORS, NOTES, CaptionFolder, Findings
 from captioning.data.records import SPLITS, Record
 from captioning.data.tokenizer import tokenize
 
-FEW = "pictures in the train or val split, which need two each"
-UNREADABLE = "pictures that cannot be decoded"
-LEAKED = "sets of equal picture files across splits"
-REPEATED = "sets of equal picture files within a split"
+FEW = "images in the train or val split, which need two each"
+UNREADABLE = "images that cannot be decoded"
+LEAKED = "sets of equal image files across splits"
+REPEATED = "sets of equal image files within a split"
 ADVICE = ERRORS | {  # the kinds that need the user's hand
     FEW: "name some in a column split, or try another data.split_seed",
     UNREADABLE: "replace them, or go on without with data.skip_unreadable=true",
@@ -34,18 +34,18 @@ QUANTILES = {"shortest": 0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0
 class Report(NamedTuple):
     """What is in a folder, and what is wrong with it; `str()` is the text to print.
 
-    `counts` are images and captions by split (None: in no split), `words` the words in a caption
-    from the shortest to the longest, `findings` all that is wrong, by kind.
+    `counts` are images and captions by split (None: in no split), `words` the sorted lengths of
+    captions in words, `findings` all that is wrong, by kind.
     """
 
     root: str
     counts: dict[str | None, tuple[int, int]]
     words: list[int]
-    findings: dict[str, list[str]]
+    findings: Findings
 
     @property
     def errors(self) -> list[str]:
-        """The kinds found that need the user's hand."""
+        """The kinds of findings that need the user's hand."""
         return [kind for kind in ADVICE if self.findings.get(kind)]
 
     def __str__(self) -> str:
@@ -53,32 +53,30 @@ class Report(NamedTuple):
         for split, (images, captions) in self.counts.items():
             lines.append(f"{split or 'none':8}{images:8,}{captions:10,}")
         if self.words:
-            at = [self.words[int(share * (len(self.words) - 1))] for share in QUANTILES.values()]
-            words = ", ".join(f"{name} {n}" for name, n in zip(QUANTILES, at, strict=True))
-            lines += ["", f"words in a caption: {words}"]
+            last = len(self.words) - 1
+            quantiles = (f"{name} {self.words[int(q * last)]}" for name, q in QUANTILES.items())
+            lines += ["", f"words in a caption: {', '.join(quantiles)}"]
         lines.append("")
-        for kind in (kind for kind in KINDS if kind in self.findings):
-            lines += _finding(kind, self.findings[kind])
+        for kind in KINDS:
+            if kind in self.findings:
+                lines += _format_finding(kind, self.findings[kind])
         if UNREADABLE not in self.findings:
-            lines.append("the pictures were not opened: broken and equal ones are not looked for")
+            lines.append("the images were not opened: broken and equal ones are not looked for")
         return "\n".join(lines)
 
 
-def _finding(kind: str, examples: Sequence[str]) -> list[str]:
+def _format_finding(kind: str, examples: Sequence[str]) -> list[str]:
     mark, advice = "note" if examples else "ok", ""
     if examples and kind in ADVICE:
         mark, advice = "ERROR", f": {ADVICE[kind]}"
-    more = ["…"] if len(examples) > 5 else []
-    return [
-        f"{mark:6}{len(examples):7,}  {kind}{advice}",
-        *(f"{'':15}{example}" for example in [*examples[:5], *more]),
-    ]
+    shown = [*examples[:5], "…"] if len(examples) > 5 else examples
+    return [f"{mark:6}{len(examples):7,}  {kind}{advice}", *(f"{'':15}{line}" for line in shown)]
 
 
 def verify(source: CaptionFolder | str | Path, images: bool = True) -> Report:
-    """Look for all that is wrong with a folder; `images` decodes every picture, to be sure.
+    """Report all that is wrong with a folder; `images` decodes every image, to be sure.
 
-    Raises UserError where the folder is in no known layout or a file of it makes no sense.
+    Raises UserError where the folder is in no known layout or a caption file is malformed.
     """
     folder = source if isinstance(source, CaptionFolder) else CaptionFolder(str(source))
     records, findings = folder.read()
@@ -87,34 +85,35 @@ def verify(source: CaptionFolder | str | Path, images: bool = True) -> Report:
         captions = [len(record.captions) for record in records if record.split == split]
         counts[split] = len(captions), sum(captions)
     findings[FEW] = [
-        f"{split}: {counts[split][0]} of {len(records):,} pictures"
+        f"{split}: {counts[split][0]} of {len(records):,} images"
         for split in ("train", "val")
         if counts[split][0] < 2
     ]
     if images:
-        findings |= check_pictures([record for record in records if record.split])
+        findings |= check_images([record for record in records if record.split])
     words = sorted(len(tokenize(caption)) for record in records for caption in record.captions)
     return Report(str(folder.root), counts, words, findings)
 
 
-def check_pictures(records: Sequence[Record]) -> dict[str, list[str]]:
-    """Decode the picture of every record; find the broken ones and those with the same bytes."""
+def check_images(records: Sequence[Record]) -> Findings:
+    """Decode the image of every record; find the broken ones and those with the same bytes."""
     from tqdm import tqdm
 
-    unreadable, same = [], {}
+    findings: Findings = {UNREADABLE: [], LEAKED: [], REPEATED: []}
+    by_digest: dict[str, list[Record]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(_decode, [record.path for record in records])
-        bar = tqdm(results, "decoding", len(records), unit=" pictures", leave=False, disable=None)
+        bar = tqdm(results, "decoding", len(records), unit=" images", leave=False, disable=None)
         for record, (digest, reason) in zip(records, bar, strict=True):
             if reason:
-                unreadable.append(reason)
-            same.setdefault(digest, []).append(record)
-    findings: dict[str, list[str]] = {UNREADABLE: unreadable, LEAKED: [], REPEATED: []}
-    for equal in same.values():
+                findings[UNREADABLE].append(reason)
+            else:
+                by_digest.setdefault(digest, []).append(record)
+    for equal in by_digest.values():
         if len(equal) > 1:
-            splits = {record.split for record in equal if record.split}
-            names = ", ".join(f"{record.image_id} ({record.split or 'none'})" for record in equal)
-            findings[LEAKED if len(splits) > 1 else REPEATED].append(names)
+            names = ", ".join(f"{record.image_id} ({record.split})" for record in equal)
+            is_leak = len({record.split for record in equal}) > 1
+            findings[LEAKED if is_leak else REPEATED].append(names)
     return findings
 
 
@@ -125,6 +124,6 @@ def _decode(path: str) -> tuple[str, str]:
     try:
         load_image(path)
     except UserError as error:
-        return path, str(error)
+        return "", str(error)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest(), ""

@@ -1,16 +1,14 @@
-"""The vocabulary: caption text in, token ids out, and back.
+"""Map caption words to token ids and back.
 
-Made from the training split only; plain JSON on disk and a plain list in every checkpoint.
-Next: features/ turns the pictures into numbers.
+A vocabulary is made from the training split only; every checkpoint holds its list of words.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from itertools import takewhile
 
 from captioning import UserError
 from captioning.data.tokenizer import detokenize, tokenize
@@ -38,16 +36,14 @@ class Vocabulary:
         Raises UserError where no word is left.
         """
         counts = Counter(word for caption in captions for word in tokenize(caption))
-        kept = sorted(
-            (word for word, count in counts.items() if count >= min_count and word not in SPECIALS),
-            key=lambda word: (-counts[word], word),
-        )
-        if not kept:
+        words = [word for word, count in counts.items() if count >= min_count]
+        words = sorted(set(words) - {*SPECIALS}, key=lambda word: (-counts[word], word))
+        if not words:
             raise UserError(
                 f"no word occurs {min_count} times in the training captions; "
                 "lower datamodule.min_count"
             )
-        return cls([*SPECIALS, *kept])
+        return cls([*SPECIALS, *words])
 
     def __len__(self) -> int:
         return len(self.words)
@@ -58,31 +54,10 @@ class Vocabulary:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text up to `<eos>`, without special tokens."""
-        words = []
-        for token in tokens:
-            if token == EOS:
-                break
-            if token not in (PAD, BOS):
-                words.append(self.words[token])
-        return detokenize(words)
+        caption = takewhile(lambda token: token != EOS, tokens)
+        return detokenize([self.words[token] for token in caption if token not in (PAD, BOS)])
 
     @property
     def sha256(self) -> str:
         """A fingerprint of the words and their order."""
         return hashlib.sha256("\n".join(self.words).encode("utf-8", "surrogatepass")).hexdigest()
-
-    def save(self, path: str | Path) -> None:
-        """Write the words as a JSON list."""
-        text = json.dumps(self.words, ensure_ascii=False, indent=0)
-        Path(path).write_text(text, encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: str | Path) -> Vocabulary:
-        """Read a file that `save` wrote. Raises UserError for another."""
-        try:
-            words = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is not a vocabulary: {error}") from None
-        if not isinstance(words, list):
-            raise UserError(f"{path} is not a vocabulary: a list of words")
-        return cls(words)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from captioning import UserError
-from captioning.data.layouts import lines
+from captioning.data.caption_formats import read_lines
 
 try:
     from scipy.stats import kendalltau
@@ -115,7 +115,7 @@ def _image_id(name: str) -> str:
 
 
 def _read_cells(path: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
-    for where, line in lines(path):
+    for where, line in read_lines(path):
         cells = [cell.strip() for cell in line.split("\t")]
         if len(cells) != columns:
             raise UserError(f"{where}: {len(cells)} columns and not {columns}: {line[:60]!r}")

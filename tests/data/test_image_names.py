@@ -1,34 +1,31 @@
-"""Names that nearly match a file: found where one file can be meant, else named with it."""
+"""A name that nearly matches a file means it where only one can be meant, else it is an error."""
 
-import csv
 import logging
 import re
 import unicodedata
 from pathlib import Path
 
 import pytest
+from caption_folders import COLUMNS, write_csv
 from hypothesis import given
 from hypothesis import strategies as st
 
 from captioning import UserError
-from captioning.data.image_names import NameIndex
-from captioning.data.readers import MATCHED, NEAR, NO_FILE, NO_IMAGE, CaptionFolder
+from captioning.data.image_names import ImageFinder
+from captioning.data.readers import MATCHED, NEAR, NO_FILE, NO_IMAGE, TWO_SPLITS, CaptionFolder
 from captioning.data.verification import verify
 
-ALPHABET = "abcäßéŁ정é ._-"
 
-
-def folder(root: Path, files, *rows, header=("image", "caption", "split")) -> CaptionFolder:
-    """Empty image files, and a table: names are read, and no image is opened."""
+def folder(root: Path, files, *rows, columns=COLUMNS) -> CaptionFolder:
+    """Write a table and empty image files, of which only the names are read."""
     for name in files:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
-    with (root / "captions.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([header, *(row[: len(header)] for row in rows)])
+    write_csv(root / "captions.csv", [row[: len(columns)] for row in rows], columns)
     return CaptionFolder(str(root))
 
 
-def one(name: str, split: str = "train") -> tuple[str, str, str]:
+def row(name: str, split: str = "train") -> tuple[str, str, str]:
     return (name, "a dog", split)
 
 
@@ -54,28 +51,27 @@ NEARLY = {
 
 @pytest.mark.parametrize(("file", "name"), NEARLY.values(), ids=NEARLY)
 def test_a_name_that_can_mean_one_file_means_it(tmp_path, file, name):
-    (record,) = folder(tmp_path, [file, "other/b.jpg"], one(name)).records()
+    (record,) = folder(tmp_path, [file, "other/b.jpg"], row(name)).records()
     assert (record.image_id, record.path) == (name, str(tmp_path / file))
 
 
+MISSING_FOLDER = "which differs in folder"
 NOT_SURE = {
     "two endings": (["a.jpg", "a.png"], "a", "it can be a.jpg or a.png"),
     "two cases": (["aB.jpg", "Ab.jpg"], "ab.jpg", "it can be Ab.jpg or aB.jpg"),
     "two folders": (["x/a.jpg", "y/a.jpg"], "a.jpg", "it can be x/a.jpg or y/a.jpg"),
     "case or folder": (["a.JPG", "x/a.jpg"], "a.jpg", "it can be a.JPG or x/a.jpg"),
     "many folders": ([f"{n}/a.jpg" for n in range(20)], "C:\\x\\a.jpg", "it can be 0/a.jpg or"),
-    "another folder": (["cats/a.jpg"], "dogs/a.jpg", "near is cats/a.jpg, which differs in folder"),
+    "another folder": (["cats/a.jpg"], "dogs/a.jpg", f"near is cats/a.jpg, {MISSING_FOLDER}"),
     "a folder that is there": (
-        ["a.jpg", "dogs/b.jpg"],
-        "dogs/a.jpg",
-        "near is a.jpg, which differs in folder",
+        ["a.jpg", "dogs/b.jpg"], "dogs/a.jpg", f"near is a.jpg, {MISSING_FOLDER}"
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("files", "name", "reason"), NOT_SURE.values(), ids=NOT_SURE)
-def test_a_name_that_can_mean_more_is_an_error_with_the_files(tmp_path, files, name, reason):
-    source = folder(tmp_path, [*files, "c.jpg"], one("c.jpg"), one(name))
+def test_a_name_that_can_mean_several_is_an_error_with_the_files(tmp_path, files, name, reason):
+    source = folder(tmp_path, [*files, "c.jpg"], row("c.jpg"), row(name))
     with pytest.raises(UserError, match=re.escape(f"{name} (train: {tmp_path}/captions.csv:3)")):
         source.records()
     assert reason in source.read()[1][NEAR][0]
@@ -84,34 +80,34 @@ def test_a_name_that_can_mean_more_is_an_error_with_the_files(tmp_path, files, n
 
 def test_other_folders_do_not_hide_the_right_one(tmp_path):
     files = [f"{number}/image.JPG" for number in range(20)]
-    source = folder(tmp_path, files, *(one(f"E:\\set\\{n}\\image.jpg") for n in range(20)))
-    assert [record.path for record in source.records()] == [str(tmp_path / one) for one in files]
+    source = folder(tmp_path, files, *(row(f"E:\\set\\{n}\\image.jpg") for n in range(20)))
+    assert [record.path for record in source.records()] == [str(tmp_path / file) for file in files]
 
 
 @pytest.mark.parametrize("name", ["DSC1.jpg", "DSC1.png", "DSC1", "x/DSC1.JPG"])
 def test_a_file_stays_with_the_row_that_names_it_exactly(tmp_path, name):
     """The other row may be of an image that is missing: its captions belong to no other."""
-    source = folder(tmp_path, ["DSC1.JPG"], one("DSC1.JPG"), one(name))
+    source = folder(tmp_path, ["DSC1.JPG"], row("DSC1.JPG"), row(name))
     (record,), findings = source.read()
     assert record.captions == ("a dog",)
     assert f"is named DSC1.JPG at {tmp_path}/captions.csv:2" in findings[NEAR][0]
 
 
 def test_two_names_that_come_near_one_file_are_both_in_doubt(tmp_path):
-    source = folder(tmp_path, ["a.jpg"], one("dogs/a.jpg"), one("cats/a.jpg"))
+    source = folder(tmp_path, ["a.jpg"], row("dogs/a.jpg"), row("cats/a.jpg"))
     records, findings = source.read()
     assert (records, len(findings[NEAR])) == ([], 2)
 
 
 def test_slashes_and_unicode_form_alone_are_the_same_name(tmp_path):
-    rows = [one("images/é.jpg"), one("images\\e\u0301.jpg"), one("e\u0301.jpg")]
-    (record,), findings = folder(tmp_path, ["images/é.jpg"], *rows[:2]).read()
+    rows = [row("images/é.jpg"), row("images\\e\u0301.jpg")]
+    (record,), findings = folder(tmp_path, ["images/é.jpg"], *rows).read()
     assert (record.image_id, len(record.captions)) == ("images/é.jpg", 2)
     assert not findings[NEAR]
 
 
-def test_what_was_matched_is_noted_with_how_and_how_many(tmp_path, caplog):
-    source = folder(tmp_path, ["a.JPG", "b.JPG", "x/c.jpg"], one("a.jpg"), one("b.jpg"), one("c"))
+def test_matched_names_are_noted_with_the_difference_and_their_number(tmp_path, caplog):
+    source = folder(tmp_path, ["a.JPG", "b.JPG", "x/c.jpg"], row("a.jpg"), row("b.jpg"), row("c"))
     with caplog.at_level(logging.WARNING):
         source.records()
     expected = ["a.jpg is a.JPG (case)", "b.jpg is b.JPG (case)", "c is x/c.jpg (folder, ending)"]
@@ -120,44 +116,42 @@ def test_what_was_matched_is_noted_with_how_and_how_many(tmp_path, caplog):
     assert f"note        3  {MATCHED}" in str(verify(source, images=False))
 
 
-def test_exact_names_are_noted_nowhere(tmp_path):
-    source = folder(tmp_path, ["a.jpg", "images/b.jpg"], one("a.jpg"), one("b.jpg"))
+def test_exact_names_are_not_noted(tmp_path):
+    source = folder(tmp_path, ["a.jpg", "images/b.jpg"], row("a.jpg"), row("b.jpg"))
     assert not source.read()[1][MATCHED]
 
 
 def test_split_lists_and_captions_may_name_a_file_differently(tmp_path):
-    folder(tmp_path, ["a.jpg", "b.jpg"])
+    source = folder(tmp_path, ["a.jpg", "b.jpg"])
     (tmp_path / "captions.csv").unlink()
     (tmp_path / "captions.txt").write_text("image,caption\na,a dog\nB.JPG,a cat\n")
     (tmp_path / "Flickr_8k.trainImages.txt").write_text("a.jpg\n")
     (tmp_path / "Flickr_8k.devImages.txt").write_text("b\n")
-    records = CaptionFolder(str(tmp_path)).records()
-    assert [(record.image_id, record.split) for record in records] == [
-        ("a", "train"),
-        ("B.JPG", "val"),
-    ]
+    splits = [(record.image_id, record.split) for record in source.records()]
+    assert splits == [("a", "train"), ("B.JPG", "val")]
 
 
-@pytest.mark.parametrize("names", [("images/a.jpg", "a.jpg"), ("./images/a.jpg", "images/a.jpg")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("images/a.jpg", "a.jpg"),
+        ("./images/a.jpg", "images/a.jpg"),
+        ("images/a.jpg", "link/a.jpg"),
+    ],
+)
 def test_one_image_under_two_names_is_in_two_splits(tmp_path, names):
-    source = folder(tmp_path, ["images/a.jpg"], one(names[0]), one(names[1], "val"))
-    with pytest.raises(UserError, match="pictures in two splits"):
-        source.records()
-    assert "pictures in two splits" in verify(source, images=False).errors
-
-
-def test_a_linked_folder_is_the_same_image_again(tmp_path):
-    source = folder(tmp_path, ["images/a.jpg"], one("images/a.jpg"), one("link/a.jpg", "val"))
+    source = folder(tmp_path, ["images/a.jpg"], row(names[0]), row(names[1], "val"))
     (tmp_path / "link").symlink_to(tmp_path / "images")
-    with pytest.raises(UserError, match="pictures in two splits"):
+    with pytest.raises(UserError, match=TWO_SPLITS):
         source.records()
+    assert TWO_SPLITS in verify(source, images=False).errors
 
 
-def test_one_image_under_two_names_falls_into_one_seeded_split(tmp_path):
+def test_one_image_under_two_names_gets_one_drawn_split(tmp_path):
     names = [f"{number}.jpg" for number in range(30)]
     rows = [(name, "a dog") for image in names for name in (image, f"./images/{image}")]
     files = [f"images/{name}" for name in names]
-    records = folder(tmp_path, files, *rows, header=("image", "caption")).records()
+    records = folder(tmp_path, files, *rows, columns=COLUMNS[:2]).records()
     assert [record.image_id for record in records] == names
     assert all(len(record.captions) == 2 for record in records)
 
@@ -166,8 +160,7 @@ def test_one_image_under_two_names_falls_into_one_seeded_split(tmp_path):
 
 
 def test_a_missing_file_of_a_table_without_splits_is_an_error(tmp_path):
-    rows = [("a.jpg", "a dog"), ("gone.jpg", "a cat")]
-    source = folder(tmp_path, ["a.jpg"], *rows, header=("image", "caption"))
+    source = folder(tmp_path, ["a.jpg"], row("a.jpg"), row("gone.jpg"), columns=COLUMNS[:2])
     with pytest.raises(UserError, match=r"not there \(1\): gone.jpg \(.*captions.csv:3\)"):
         source.records()
     assert NO_FILE in verify(source, images=False).errors
@@ -176,13 +169,13 @@ def test_a_missing_file_of_a_table_without_splits_is_an_error(tmp_path):
 
 
 def test_a_missing_file_in_no_split_is_a_note(tmp_path):
-    source = folder(tmp_path, ["a.jpg"], one("a.jpg"), one("a.jpg.1", ""))
+    source = folder(tmp_path, ["a.jpg"], row("a.jpg"), row("a.jpg.1", ""))
     records, findings = source.read()
     assert (len(records), findings[NO_IMAGE], findings[NEAR]) == (1, ["a.jpg.1"], [])
 
 
 def test_doubtful_names_may_be_skipped(tmp_path, caplog):
-    source = folder(tmp_path, ["a.jpg", "a.png", "c.jpg"], one("c.jpg"), one("a"))
+    source = folder(tmp_path, ["a.jpg", "a.png", "c.jpg"], row("c.jpg"), row("a"))
     source.skip_unreadable = True
     with caplog.at_level(logging.WARNING):
         assert [record.image_id for record in source.records()] == ["c.jpg"]
@@ -191,34 +184,30 @@ def test_doubtful_names_may_be_skipped(tmp_path, caplog):
 
 # Whatever the names
 
-
-names = st.text(ALPHABET, min_size=1).map(str.strip).filter(lambda name: name.strip("."))
+names = st.text("abcäßéŁ정é ._-", min_size=1).map(str.strip).filter(lambda name: name.strip("."))
 paths = st.lists(names, min_size=1, max_size=3).map("/".join)
+
+
+def match_near(files, name):
+    return ImageFinder(Path("/r"), {f"/r/{file}" for file in files}).match_near(name)
+
+
+def folded_stem(path):
+    stem = path.rpartition("/")[2].removesuffix(".jpg")
+    return unicodedata.normalize("NFC", stem).casefold()
 
 
 @given(st.sets(paths.map("{}.jpg".format), max_size=6), paths)
 def test_a_match_is_a_file_of_that_name_in_other_letters(files, name):
-    match = NameIndex("/r", {f"/r/{file}" for file in files}, ()).match(name)
-    if match.path is None:
-        return
-    assert match.path.removeprefix("/r/") in files
-    stem = unicodedata.normalize("NFC", match.path.rpartition("/")[2].removesuffix(".jpg"))
-    wanted = unicodedata.normalize("NFC", name.rpartition("/")[2].removesuffix(".jpg"))
-    assert stem.casefold() == wanted.casefold()
+    if path := match_near(files, name).path:
+        assert path.removeprefix("/r/") in files
+        assert folded_stem(path) == folded_stem(name)
 
 
 @given(st.sets(paths.map("{}.jpg".format), min_size=1, max_size=6), st.data())
 def test_a_name_changed_on_its_way_means_its_file_or_is_in_doubt(files, data):
     file = data.draw(st.sampled_from(sorted(files)))
-    name = data.draw(
-        st.sampled_from(
-            [
-                unicodedata.normalize("NFD", file),
-                file.upper(),
-                file.removesuffix(".jpg"),
-                "C:\\me\\" + file.replace("/", "\\"),
-            ]
-        )
-    )
-    match = NameIndex("/r", {f"/r/{file}" for file in files}, ()).match(name)
+    foreign = "C:\\me\\" + file.replace("/", "\\")
+    changed = [unicodedata.normalize("NFD", file), file.upper(), file.removesuffix(".jpg"), foreign]
+    match = match_near(files, data.draw(st.sampled_from(changed)))
     assert match.path == f"/r/{file}" or (match.path is None and match.reason)

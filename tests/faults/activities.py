@@ -78,14 +78,14 @@ class Downloading(Activity):
     """Two archives of a server on this machine."""
 
     def run(self, folder):
-        from captioning.download import flickr8k
+        from captioning.download import download_flickr8k
 
         served = sorted((self.data.parent / "served").iterdir())
         archives = {
             path.name: (hashlib.md5(path.read_bytes()).hexdigest(), path.stem) for path in served
         }
         with redirect_stdout(StringIO()):
-            flickr8k(folder / "flickr8k", self.url, archives=archives)
+            download_flickr8k(folder / "flickr8k", self.url, archives=archives)
 
     def state(self, folder):
         root = folder / "flickr8k"

@@ -1,11 +1,11 @@
-"""Captions, splits, judgements and lists of pictures from strangers."""
+"""Captions, splits, judgements and lists of images from strangers."""
 
 import csv
 import json
 
 import pytest
 
-from captioning.data.image_list import find_pictures
+from captioning.data.image_list import find_images
 from captioning.data.readers import CaptionFolder
 from captioning.data.tokenizer import detokenize, tokenize
 from captioning.data.vocabulary import Vocabulary
@@ -22,20 +22,12 @@ KAGGLE = (
     b'image,caption\n1.jpg,A dog runs .\n2.jpg,"A dog, asleep ."\r\n3.jpg,"""Dog"" says a sign"\n'
 )
 TABLE = b"image,caption,split\n1.jpg,a dog,train\n2.jpg,a cat,val\n3.jpg,\xc3\xa9t\xc3\xa9,test\n"
-KARPATHY = json.dumps(
-    {
-        "images": [
-            {
-                "filename": f"{n}.jpg",
-                "split": split,
-                "sentences": [{"raw": "A dog ."}],
-                "filepath": "x",
-            }
-            for n, split in enumerate(("train", "restval", "val", "test"))
-        ],
-        "dataset": "flickr8k",
-    }
-).encode()
+SENTENCES = {"filepath": "x", "sentences": [{"raw": "A dog ."}]}
+IMAGES = [
+    {"filename": f"{n}.jpg", "split": split} | SENTENCES
+    for n, split in enumerate(("train", "restval", "val", "test"))
+]
+KARPATHY = json.dumps({"images": IMAGES, "dataset": "flickr8k"}).encode()
 LIST = b"1.jpg\n2.jpg\r\n3.jpg\n"
 EXPERT = b"1.jpg\t2.jpg#1\t1\t2\t4\n2.jpg\t3.jpg#0\t3\t3\t1\n"
 CROWD = b"1.jpg\t2.jpg#1\t0.5\t2\t2\n2.jpg\t3.jpg#0\t1\t3\t0\n"
@@ -64,7 +56,7 @@ def test_captions_of_every_layout(folder, fuzz, layout, file, seeds):
         source.prepare()
         records, _ = source.read()
         assert len({record.image_id for record in records}) == len(records)
-        assert all(isinstance(caption, str) for one in records for caption in one.captions)
+        assert all(isinstance(caption, str) for record in records for caption in record.captions)
         source.records()
 
     fuzz(layout, seeds, read, 1000)
@@ -105,21 +97,21 @@ def test_image_names(folder, fuzz):
 
 
 @pytest.mark.parametrize(
-    ("file", "seed", "read"),
+    ("file", "seed", "read_file"),
     [
         ("ExpertAnnotations.txt", EXPERT, read_expert),
         ("CrowdFlowerAnnotations.txt", CROWD, read_crowd),
     ],
     ids=["expert", "crowd"],
 )
-def test_judgements(folder, fuzz, file, seed, read):
+def test_judgements(folder, fuzz, file, seed, read_file):
     (folder / "Flickr8k.token.txt").write_bytes(TOKENS)
 
-    def judged(data):
+    def read(data):
         (folder / file).write_bytes(data)
-        read(folder)
+        read_file(folder)
 
-    fuzz(file, [seed], judged, 1000)
+    fuzz(file, [seed], read, 1000)
 
 
 def test_words_and_vocabularies(fuzz):
@@ -133,22 +125,9 @@ def test_words_and_vocabularies(fuzz):
     fuzz("words", [TOKENS, KAGGLE, "d'or (a) “b” ½ 't is don't <a> &amp;".encode()], read, 1000)
 
 
-def test_vocabulary_files(tmp_path, fuzz):
-    Vocabulary.from_captions(["a dog runs on été"]).save(tmp_path / "words.json")
-    seed = (tmp_path / "words.json").read_bytes()
-
-    def read(data):
-        (tmp_path / "words.json").write_bytes(data)
-        vocabulary = Vocabulary.load(tmp_path / "words.json")
-        assert vocabulary.encode("a dog")[0] == 1
-        assert vocabulary.sha256
-
-    fuzz("vocabulary", [seed], read, 1000)
-
-
-def test_lists_of_pictures(fuzz):
+def test_lists_of_images(fuzz):
     seeds = [b"a.jpg\nb/c.png\n", b"a.jpg\0b\nc.png\0"]
-    fuzz("lists of pictures", seeds, lambda data: find_pictures("-", data), 1000)
+    fuzz("lists of images", seeds, lambda data: find_images("-", data), 1000)
 
 
 def test_tables_are_still_what_python_reads(folder, fuzz):

@@ -24,7 +24,7 @@ def test_many_pictures_become_a_csv_of_their_captions(tmp_path, captioners):
     parts = list(table(list(map(str, paths)), captioners))
     assert len(parts) == 2
     assert "data:text/csv" not in parts[0]
-    assert "02, ü.png cannot be read as a picture" in parts[1]
+    assert "02, ü.png cannot be read as an image" in parts[1]
     del paths[2]
     said = [one.captions(paths) for one in captioners.values()]
     expected = [list(row) for row in zip((path.name for path in paths), *said, strict=True)]

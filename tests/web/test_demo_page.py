@@ -253,7 +253,7 @@ def bomb(path):
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda path: path.write_text("a letter"), "cannot be read as a picture"),
+        (lambda path: path.write_text("a letter"), "cannot be read as an image"),
         (bomb, "400000000 pixels"),
     ],
     ids=["text", "bomb"],
@@ -291,7 +291,7 @@ def test_many_pictures_become_a_csv(tab, tmp_path, captioners):
     with tab.expect_download() as download:
         tab.get_by_text("Save captions.csv").click()
     assert download.value.suggested_filename == "captions.csv"
-    assert "05.png cannot be read as a picture" in tab.locator("#answer .problem").text_content()
+    assert "05.png cannot be read as an image" in tab.locator("#answer .problem").text_content()
     with open(download.value.path(), newline="", encoding="utf-8") as file:
         header, *found = csv.reader(file)
     del paths[5]

@@ -21,11 +21,11 @@ def postscript(path):
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda path: path.write_text("a letter"), "cannot be read as a picture"),
-        (postscript, "cannot be read as a picture"),
-        (lambda path: path.write_bytes(b""), "cannot be read as a picture"),
-        (bomb, "cannot be read as a picture: .*900000000 pixels"),
-        (lambda path: None, "cannot be read as a picture"),
+        (lambda path: path.write_text("a letter"), "cannot be read as an image"),
+        (postscript, "cannot be read as an image"),
+        (lambda path: path.write_bytes(b""), "cannot be read as an image"),
+        (bomb, "cannot be read as an image: .*900000000 pixels"),
+        (lambda path: None, "cannot be read as an image"),
     ],
 )
 def test_what_is_no_picture_is_a_sentence_without_the_machines_folders(tmp_path, make, told):
@@ -40,7 +40,7 @@ def test_a_half_of_a_picture_is_a_sentence(tmp_path):
     path = tmp_path / "half.png"
     Image.effect_noise((64, 64), 90).save(path)
     path.write_bytes(path.read_bytes()[:900])
-    with pytest.raises(UserError, match=r"^half\.png cannot be read as a picture"):
+    with pytest.raises(UserError, match=r"^half\.png cannot be read as an image"):
         open_picture(str(path))
 
 
