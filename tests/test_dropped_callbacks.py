@@ -9,12 +9,13 @@ from omegaconf import OmegaConf
 from verbs import TINY
 
 from captioning import UserError
-from captioning.config.compose import CONF
-from captioning.train import train
+from captioning.config.compose import CONF, resolve_config
+from captioning.training.run import train
 
 pytestmark = pytest.mark.slow
-NAMES = sorted(OmegaConf.load(CONF / "callbacks" / "default.yaml"))
-NEEDED = ("captions",)  # by others, which then must go, too
+NAMES = {*OmegaConf.load(CONF / "callbacks" / "default.yaml")}
+CAPTIONS = ["captions", "scores", "bert_similarity"]  # the others need the first
+LOSS = {"monitor": "val/loss"}
 
 
 @pytest.fixture
@@ -26,17 +27,15 @@ def drop(folder, tmp_path, monkeypatch):
         options = {"data.root": "data", "trainer": "debug", "search": "greedy"} | options
         options |= {"run_dir": tmp_path / "run"} | {f"callbacks.{name}": "null" for name in names}
         cfg = composed(*TINY, *(f"{key}={value}" for key, value in options.items()))
-        train(cfg)
+        train(resolve_config(cfg))
         return tmp_path / "run"
 
     return run
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NAMES if name not in (*NEEDED, "bert_similarity")]
-)
+@pytest.mark.parametrize("name", sorted(NAMES - {"captions", "bert_similarity"}))
 def test_a_run_without_one_callback_ends_with_scores(drop, capsys, name):
-    folder = drop("bert_similarity", name, monitor="val/loss")
+    folder = drop("bert_similarity", name, **LOSS)
     printed, files = capsys.readouterr().out, {path.name for path in folder.iterdir()}
     assert "  loss " in printed
     assert ("  cider " in printed) == (name != "scores")
@@ -46,49 +45,43 @@ def test_a_run_without_one_callback_ends_with_scores(drop, capsys, name):
     assert ("run.json" in files) == (name != "run_folder")
 
 
-def test_without_best_what_is_printed_is_the_last_epoch(drop, capsys):
+def test_without_best_the_last_epoch_is_reported(drop, capsys):
     folder = drop("bert_similarity", "best", **{"trainer.max_epochs": 2})
     printed = capsys.readouterr().out
     assert "scores of the last epoch" in printed
     assert f"checkpoint: {folder / 'last.ckpt'}" in printed
     run = json.loads((folder / "run.json").read_text())
     with open(folder / "metrics.csv", newline="") as file:
-        last = [row for row in csv.DictReader(file) if row["val/cider"]][-1]
+        cider = [float(row["val/cider"]) for row in csv.DictReader(file) if row["val/cider"]][-1]
     assert run["best_checkpoint"] is None
-    assert run["metrics"]["val/cider"] == float(last["val/cider"])
-    assert f"  cider                          {float(last['val/cider']):.4f}" in printed
+    assert run["metrics"]["val/cider"] == cider
+    assert f"  cider                          {cider:.4f}" in printed
 
 
 def test_a_run_without_checkpoints_and_captions_ends_with_its_loss(drop, capsys):
-    dropped = ("captions", "scores", "bert_similarity", "gallery", "best", "last")
-    folder = drop(*dropped, monitor="val/loss")
+    folder = drop(*CAPTIONS, "gallery", "best", "last", **LOSS)
     assert "  loss " in capsys.readouterr().out
     assert not list(folder.rglob("*.ckpt"))
 
 
 @pytest.mark.parametrize(
-    ("names", "options", "told"),
+    ("names", "options", "message"),
     [
-        (["captions"], {}, "callbacks.scores needs callbacks.captions"),
-        (["captions", "scores"], {"monitor": "val/loss"}, "callbacks.bert_similarity needs"),
-        (
-            ["captions", "scores", "bert_similarity"],
-            {"monitor": "val/loss"},
-            "callbacks.gallery needs",
-        ),
+        (CAPTIONS[:1], {}, "callbacks.scores needs callbacks.captions"),
+        (CAPTIONS[:2], LOSS, "callbacks.bert_similarity needs"),
+        (CAPTIONS, LOSS, "callbacks.gallery needs"),
         (["scores"], {}, "nothing logs monitor=val/cider"),
         (["bert_similarity"], {"monitor": "val/semantic"}, "nothing logs monitor=val/semantic"),
         ([], {"training": "risk", "monitor": "train/loss"}, "nothing logs monitor=train/loss"),
         ([], {"logger.csv": "null"}, "callbacks.learning_rate needs a logger"),
     ],
 )
-def test_what_others_need_is_said_before_pictures_are_encoded(drop, names, options, told):
-    places = {"datamodule.features_root": "nowhere"}
-    with pytest.raises(UserError, match=told):
-        drop(*names, **options, **places)
+def test_a_missing_callback_is_an_error_before_images_are_encoded(drop, names, options, message):
+    with pytest.raises(UserError, match=message):
+        drop(*names, **options, **{"datamodule.features_root": "nowhere"})
 
 
 def test_a_sweep_without_run_json_is_refused(drop, monkeypatch):
-    monkeypatch.setattr("captioning.train.in_sweep", lambda: True)
+    monkeypatch.setattr("captioning.training.run.is_sweep_job", lambda: True)
     with pytest.raises(UserError, match=r"a sweep needs callbacks\.run_folder"):
         drop("run_folder", **{"datamodule.features_root": "nowhere"})

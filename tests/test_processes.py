@@ -1,12 +1,21 @@
-"""One run in two processes: what must be equal to one process, and what must be there once."""
+"""One run in two processes, and runs that get a signal from a queue or a user.
+
+Two processes must give the numbers of one, and each file once.
+"""
 
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from glob import glob
 
 import pytest
 import torch
 from composing import composed
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import read_write
 from pytorch_lightning.strategies import DDPStrategy
@@ -14,8 +23,9 @@ from pytorch_lightning.utilities import rank_zero_only
 from verbs import TINY, TWO, run
 
 from captioning import UserError
-from captioning.captioner import Captioner
-from captioning.train import train
+from captioning.captioner import Captioner, read_checkpoint
+from captioning.config.compose import resolve_config
+from captioning.training.run import train
 
 pytestmark = pytest.mark.slow
 
@@ -38,12 +48,11 @@ def both(folder):
         table.write("train-blue.png,blue all over,train\n")
     options = [*TINY, "data.root=uneven", "model=merge", "model.dropout=0", "trainer.max_epochs=3"]
     options.append("datamodule.batch_size=5")
-    for name, more in (("one", []), ("two", TWO)):
-        done = run(folder, *options, *more, f"hydra.run.dir={name}")
+    for name, processes in (("one", []), ("two", TWO)):
+        done = run(folder, *options, *processes, f"hydra.run.dir={name}")
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("scores of") == 1
-        assert "Warning" not in done.stderr
-        assert "sync_dist" not in done.stderr
+        assert "Warning" not in done.stderr and "sync_dist" not in done.stderr
     return folder / "one", folder / "two"
 
 
@@ -58,12 +67,10 @@ def test_two_processes_have_the_loss_curve_of_one(both):
 
 def test_two_processes_learn_the_weights_of_one(both):
     one, two = (torch.load(path / "last.ckpt", weights_only=True)["state_dict"] for path in both)
-    assert one.keys() == two.keys()
-    for key, weight in one.items():
-        torch.testing.assert_close(two[key], weight, rtol=0, atol=1e-5)
+    torch.testing.assert_close(two, one, rtol=0, atol=1e-5)
 
 
-def test_each_picture_is_captioned_once_and_files_are_there_once(both):
+def test_each_image_is_captioned_once_and_files_are_written_once(both):
     one, two = (rows(path, "captions.csv") for path in both)
     assert [row["caption"] for row in two] == [row["caption"] for row in one]
     assert len({row["image"] for row in two}) == len(two) == 4
@@ -72,7 +79,7 @@ def test_each_picture_is_captioned_once_and_files_are_there_once(both):
     assert json.loads((both[1] / "run.json").read_text())["status"] == "finished"
 
 
-def test_torchrun_starts_the_processes_too(folder, trained):
+def test_torchrun_starts_the_processes_too(folder):
     torchrun = ["--standalone", "--nproc-per-node=2", "-m", "captioning.train"]
     options = [*TINY, *TWO, "data.root=data", "trainer.max_epochs=2", "hydra.run.dir=elastic"]
     done = run(folder, *torchrun, *options, module="torch.distributed.run")
@@ -82,42 +89,100 @@ def test_torchrun_starts_the_processes_too(folder, trained):
         assert captioner(folder / row["path"]) == row["caption"]
 
 
-def started(folder, tmp_path, monkeypatch, mode):
-    from hydra.core.hydra_config import HydraConfig
-
+@pytest.fixture
+def start(folder, tmp_path, monkeypatch):
+    """Return a function that starts a training of two processes in this one."""
     monkeypatch.chdir(folder)
-    cfg = composed(*TINY, *TWO, "data.root=data", f"run_dir={tmp_path}")
-    with read_write(HydraConfig.instance().cfg.hydra):
-        HydraConfig.instance().cfg.hydra.mode = mode
-    train(cfg)
+
+    def started(mode=RunMode.RUN):
+        cfg = composed(*TINY, *TWO, "data.root=data", f"run_dir={tmp_path}")
+        with read_write(HydraConfig.instance().cfg.hydra):
+            HydraConfig.instance().cfg.hydra.mode = mode
+        train(resolve_config(cfg))
+
+    return started
 
 
-def test_a_sweep_of_several_processes_a_job_is_refused(folder, tmp_path, monkeypatch):
+def test_a_sweep_of_several_processes_a_job_is_refused(start):
     with pytest.raises(UserError, match="leave out -m"):
-        started(folder, tmp_path, monkeypatch, RunMode.MULTIRUN)
+        start(RunMode.MULTIRUN)
 
 
-def test_processes_without_a_common_folder_are_refused(folder, tmp_path, monkeypatch):
-    for key, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
-        monkeypatch.setenv(key, value)
+def test_processes_without_a_common_folder_are_refused(start, monkeypatch):
+    for key, value in {"WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(key, str(value))
     for key in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "GROUP_RANK"):
         monkeypatch.setenv(key, "0")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     # Lightning goes on believing that it is the second process; this is put back after the test.
     monkeypatch.setattr(rank_zero_only, "rank", 0)
     with pytest.raises(UserError, match=r"hydra\.run\.dir="):
-        started(folder, tmp_path, monkeypatch, RunMode.RUN)
+        start()
 
 
-def test_each_process_encodes_on_its_own_gpu(folder, tmp_path, monkeypatch):
-    devices = []
+def test_each_process_encodes_on_its_own_gpu(start, monkeypatch):
+    def build_data(config, device):
+        raise UserError(f"encoding on {device}")
 
-    def build_data(cfg, device):
-        devices.append(device)
-        raise UserError("far enough")
-
-    monkeypatch.setattr("captioning.config.build.build_data", build_data)
+    monkeypatch.setattr("captioning.training.run.build_data", build_data)
     monkeypatch.setattr(DDPStrategy, "root_device", property(lambda _: torch.device("cuda", 1)))
-    with pytest.raises(UserError, match="far enough"):
-        started(folder, tmp_path, monkeypatch, RunMode.RUN)
-    assert devices == ["cuda:1"]
+    with pytest.raises(UserError, match="encoding on cuda:1"):
+        start()
+
+
+OPTIONS = [*TINY, "data.root=data", "callbacks.bert_similarity=null", "search=greedy"]
+OPTIONS += ["datamodule.batch_size=4"]
+SLURM = {  # what srun sets for a job of one task
+    "SLURM_JOB_ID": "4711",
+    "SLURM_JOB_NAME": "captioning",
+    "SLURM_NTASKS": "1",
+    "SLURM_NTASKS_PER_NODE": "1",
+    "SLURM_NNODES": "1",
+    "SLURM_NODEID": "0",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODELIST": "localhost",
+}
+
+
+def stop(folder, arguments, number, pattern):
+    """Start a training, signal it once a file exists; return exit code and stderr."""
+    command = [sys.executable, "-m", "captioning.train", *arguments]
+    options = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **options) as process:
+        while not glob(str(pattern)):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        process.send_signal(number)
+        errors = process.communicate(timeout=60)[1]
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("environment", [SLURM, {}], ids=["slurm", "two processes"])
+def test_a_preempted_job_is_resumed_by_the_same_command(folder, tmp_path, environment, monkeypatch):
+    """As docs/scale.md has it: SIGTERM, exit code 143, and the same command from the queue."""
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    arguments = [
+        *OPTIONS,
+        "ckpt_path=last",
+        f"hydra.run.dir={tmp_path / 'run'}",
+        *([] if environment else TWO),
+    ]
+    last = tmp_path / "run" / "last.ckpt"
+    code, errors = stop(folder, [*arguments, "trainer.max_epochs=400"], signal.SIGTERM, last)
+    assert code == 143, errors
+    assert "stopped and saved" in errors
+    epochs = read_checkpoint(last)["epoch"] + 1
+    resumed = run(folder, *arguments, f"trainer.max_epochs={epochs + 1}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert not list(tmp_path.rglob("hpc_ckpt*"))
+    assert read_checkpoint(last)["epoch"] == epochs
+
+
+def test_ctrl_c_in_a_sweep_is_a_sentence(folder):
+    arguments = ["-m", *OPTIONS, "seed=1,2", "name=stopped", "trainer.max_epochs=400"]
+    last = folder / "outputs/sweeps/stopped/*/last.ckpt"
+    code, errors = stop(folder, arguments, signal.SIGINT, last)
+    assert code == 130, errors
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors

@@ -16,8 +16,8 @@ from verbs import TINY, run
 from captioning import UserError
 from captioning.captioner import Captioner, read_checkpoint
 from captioning.config.compose import resolve_config
-from captioning.training.checkpoint_io import keep_metrics
 from captioning.training.folder_lock import claim_folder
+from captioning.training.resume import keep_metrics
 from captioning.training.run import train
 
 pytestmark = pytest.mark.slow

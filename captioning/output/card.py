@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.metrics.score_table import factor_of, mode_of
-from captioning.training.checkpoint_io import read_history
+from captioning.training.resume import read_history
 
 Contents = Mapping[str, Any]
 

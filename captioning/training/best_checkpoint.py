@@ -1,13 +1,14 @@
-"""best.ckpt and last.ckpt, whatever folder the run began in.
+"""best.ckpt and last.ckpt: never half written, and of the same run in whatever folder it goes on.
 
-Lightning's checkpoint state holds absolute paths: where a run goes on in another folder, it forgets
-the best score, and a worse epoch overwrites best.ckpt.
+Lightning's checkpoint state holds absolute paths: a run that goes on in another folder loses its
+best score, and a worse epoch overwrites best.ckpt. And Lightning writes into the system's temporary
+folder and moves the file: on another file system, a kill leaves half of it under its final name.
 """
 
-from __future__ import annotations
-
+import io
 import logging
 import math
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -16,34 +17,55 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from captioning import UserError
 from captioning.data.atomic import atomic_write
 from captioning.metrics.score_table import mode_of
-from captioning.training.checkpoint_io import read_history
+from captioning.training.resume import read_history
 
 log = logging.getLogger(__name__)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its final name, and to the disk, before it takes that name."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Save a checkpoint; the one before stays if this fails."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        torch.save(checkpoint, content)  # into a file on a full disk, it would abort the process
+        try:
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            path.with_name(path.name + ".tmp").unlink(missing_ok=True)  # make room on a full disk
+            raise
 
 
 class PortableCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint of one fixed file name that stores no path, and restores none."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the file in `dirpath` is all there is to know."""
+        """Return nothing: the file in `dirpath` is the whole state."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Ignore the paths that earlier releases stored."""
+        """Do nothing: what is restored depends on the folder, see `on_load_checkpoint`."""
 
 
 class BestCheckpoint(PortableCheckpoint):
     """Keeps best.ckpt in `dirpath`: the epoch with the best `monitor`, by the metric's own mode.
 
-    Where a run goes on, best.ckpt is looked for in `dirpath` and beside the checkpoint that it goes
-    on from, and copied if it lies elsewhere. `best_epoch` and `best_score` are those of the file;
-    None before there is one.
+    A resumed run looks for best.ckpt in `dirpath` and beside the checkpoint it resumes from, and
+    copies it from there. `best_epoch` and `best_score` are those of the file; None without one.
     """
 
     def __init__(self, dirpath: str, monitor: str):
@@ -60,23 +82,17 @@ class BestCheckpoint(PortableCheckpoint):
         self.path = Path(self.dirpath, "best.ckpt")
         self.best_epoch: int | None = None
         self.best_score: float | None = None
-        self.scores: dict[int, float] = {}  # of all epochs so far
         self.best_metrics: dict[str, float] = {}
+        self.scores: dict[int, float] = {}  # of all epochs so far
         self.last: list[float] = []  # the step of the last validation, and its score
         self._better = max if mode == "max" else min
 
-    @staticmethod
-    def of(trainer: pl.Trainer) -> BestCheckpoint | None:
-        """Return the trainer's BestCheckpoint, None where it has none."""
-        kept = [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]
-        return kept[0] if kept else None
-
     def state_dict(self) -> dict[str, Any]:
-        """Return the score of each epoch, by which best.ckpt is known to be of the same run."""
+        """Return the score of each epoch, which shows whether a best.ckpt is of the same run."""
         return {"scores": self.scores, "last": self.last, "metrics": self.best_metrics}
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
-        """Record the score of this epoch, the better one of two, and say whether it is the best."""
+        """Return whether `current` is the best; record it, or the better of two in an epoch."""
         if current is not None and not torch.isnan(current):
             score, epoch = float(current), trainer.current_epoch
             self.last = [trainer.global_step, score]
@@ -84,15 +100,13 @@ class BestCheckpoint(PortableCheckpoint):
         return super().check_monitor_top_k(trainer, current)
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
-        super()._save_checkpoint(trainer, filepath)  # where a disk is full, the file before stays
+        super()._save_checkpoint(trainer, filepath)  # raises, with the file before, on a full disk
         self.best_epoch, self.best_score = trainer.current_epoch, float(self.current_score)
         logged = trainer.callback_metrics.items()
         self.best_metrics = {key: float(value) for key, value in logged if key.startswith("val/")}
 
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Take the best checkpoint of the epochs before along. Needs no file of theirs later."""
+    def on_load_checkpoint(self, trainer: pl.Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
+        """Restore the scores, and make best.ckpt the best of the epochs before."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         self.scores = self._scores_in(checkpoint)
@@ -110,43 +124,38 @@ class BestCheckpoint(PortableCheckpoint):
         self.best_k_models = {str(self.path): self.best_model_score}
 
     def _copy_best(self, source: Path, checkpoint: dict[str, Any]) -> tuple[float, int] | None:
-        """Make best.ckpt the best of the checkpoints at hand; return its score and epoch.
+        """Copy the best checkpoint at hand to best.ckpt; return its score and epoch.
 
-        They are best.ckpt in `dirpath`, the one beside `source`, and the `checkpoint` in `source`.
+        At hand are best.ckpt in `dirpath`, the one beside `source`, and `source` itself.
         """
-        at_hand = {}
+        at_hand = {}  # (score, epoch) by path
         beside = source.absolute().parent.resolve() / self.path.name
         for path in dict.fromkeys([self.path, beside]):
             if (other := read(path)) is None:
                 continue
-            scores, its_epoch = self._scores_in(other), other["epoch"]
-            same_run = its_epoch in scores and all(
+            scores, epoch = self._scores_in(other), other["epoch"]
+            is_same_run = epoch in scores and all(
                 self.scores.get(at, score) == score for at, score in scores.items()
             )
-            if path == self.path and not same_run:
+            if path == self.path and not is_same_run:
                 raise UserError(
                     f"{path} is of another run than {source}; name another folder with "
                     "hydra.run.dir=NEW, or move that file away"
                 )
-            # In its own folder it may be later, where the run was killed before last.ckpt.
-            if same_run and (path == self.path or its_epoch in self.scores):
-                at_hand[path] = (scores[its_epoch], its_epoch)
-        step, score = self._state_in(checkpoint).get("last") or (
-            checkpoint["global_step"],
-            self.scores.get(checkpoint["epoch"]),
-        )
-        if score is not None and step == checkpoint["global_step"]:
-            at_hand[source] = (score, checkpoint["epoch"])
+            # In the run's own folder it may be later than `source`: killed before last.ckpt.
+            if is_same_run and (path == self.path or epoch in self.scores):
+                at_hand[path] = scores[epoch], epoch
+        epoch, step = checkpoint["epoch"], checkpoint["global_step"]
+        validated, score = self._state_in(checkpoint).get("last") or (step, self.scores.get(epoch))
+        if score is not None and validated == step:
+            at_hand[source] = score, epoch
         path = self._better(at_hand, key=lambda each: at_hand[each][0], default=None)
         best = at_hand.get(path)
         top = self._better(self.scores, key=self.scores.get, default=None)
         if top is not None and (best is None or self._better(best[0], self.scores[top]) != best[0]):
             log.warning(
-                "no best.ckpt beside %s has the weights of epoch %d, the best so far: %s %.4f",
-                source,
-                top,
-                self.monitor,
-                self.scores[top],
+                f"no best.ckpt beside {source} has the weights of epoch {top}, the best so far: "
+                f"{self.monitor} {self.scores[top]:.4f}"
             )
         if path not in (None, self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +167,7 @@ class BestCheckpoint(PortableCheckpoint):
         return checkpoint.get("callbacks", {}).get(self.state_key, {})
 
     def _scores_in(self, checkpoint: dict[str, Any]) -> dict[int, float]:
-        """Return the monitored score by epoch; RunFolder knows those of another `monitor`, too."""
+        """Return the monitored score by epoch; RunFolder stores those of another `monitor`, too."""
         if state := self._state_in(checkpoint):
             return dict(state["scores"])
         history = read_history(checkpoint).items()

@@ -1,10 +1,4 @@
-"""A fit that may stop before its end, and what is said then and at the end.
-
-A trainer, a module and data enter; scores are printed. Out of memory, a small disk, a dead process,
-SIGTERM, Ctrl-C leave as `UserError` or an exit code; a loss that is no number has its own error.
-"""
-
-from __future__ import annotations
+"""Run a fit: what stops it early becomes a sentence or an exit code. Report its scores."""
 
 import logging
 import shlex
@@ -16,22 +10,27 @@ from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
-from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from captioning import UserError
-from captioning.training.finite import FiniteLoss
-from captioning.training.last_epoch import LastEpoch
-from captioning.training.out_of_memory import OutOfMemory
-from captioning.training.preemption import CODE, Preemption
-from captioning.training.validation import ValidationCaptions
+from captioning.training.safety import EXIT_CODE, FiniteLoss, OutOfMemory, Preemption
+from captioning.training.validation import LastEpoch, ValidationCaptions, find_callback
 
-FILES = 3  # best.ckpt, last.ckpt and the one that is written
-BYTES = 12  # a trained number: itself and two moments, in float32
+CHECKPOINTS = 3  # best.ckpt, last.ckpt and the one that is being written
+BYTES = 12  # a trained parameter: itself and AdamW's two moments, in float32
+
+WARNINGS = (  # of Lightning, which do not apply
+    "The '.*dataloader' does not have many workers",  # batches are gathered, not loaded
+    "The number of training batches .* is smaller than the logging interval",
+    ".*exists and is not empty",  # a run's folder holds everything
+    ".*LeafSpec",  # Lightning's own use of a torch function that has moved
+    ".*callbacks used to create the checkpoint need to be provided",  # of another monitor
+    "It is recommended to use .*sync_dist=True",  # scores are gathered before they are logged
+)
 
 
 def default_callbacks(folder: str) -> list[pl.Callback]:
-    """Return the callbacks that every run has, whatever its config names."""
+    """Return the callbacks of every run, in addition to its config's."""
     return [FiniteLoss(folder), OutOfMemory(), Preemption(folder), LastEpoch()]
 
 
@@ -40,92 +39,90 @@ def fit(
     module: pl.LightningModule,
     data: pl.LightningDataModule,
     ckpt_path: str | None,
-    go_on: str,
+    resume_command: str,
 ) -> None:
-    """Train to the end, or stop with a sentence; `go_on` is what to type then."""
-    check_room(Path(trainer.default_root_dir), module)
+    """Train to the end. `resume_command` says how to go on, should the run stop before.
+
+    Raises UserError for a disk too small, lack of memory and a dead data worker; SystemExit after
+    SIGTERM (143) and Ctrl-C (130).
+    """
+    check_disk_space(Path(trainer.default_root_dir), module)
+    memory, preemption = (find_callback(trainer, kind) for kind in (OutOfMemory, Preemption))
     try:
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-        if any(isinstance(one, Preemption) and one.told for one in trainer.callbacks):
-            raise SIGTERMException(CODE)  # in the last validation
+        if preemption and preemption.stop_requested:  # in the last validation
+            raise SIGTERMException(EXIT_CODE)
     except (RuntimeError, MemoryError) as error:
-        advice = [one.advice for one in trainer.callbacks if isinstance(one, OutOfMemory)]
-        if any(advice):
-            raise UserError(f"{advice[0]}; {go_on} goes on") from error
+        if memory and memory.advice:
+            raise UserError(f"{memory.advice}; {resume_command} goes on") from error
         if "DataLoader worker" in str(error):
             raise UserError(
                 f"a process that read data has died ({str(error).splitlines()[0]}), killed for its "
-                f"memory as a rule; {go_on} goes on"
+                f"memory as a rule; {resume_command} goes on"
             ) from error
         raise
-    except SystemExit as stop:  # Lightning makes Ctrl-C one
-        told = isinstance(stop, SIGTERMException)
-        ending = f":\n  {go_on}" if go_on.startswith("python") else f"; {go_on} goes on"
-        print(f"\nstopped{' and saved' if told else ''}{ending}", file=sys.stderr)
-        raise SystemExit(CODE if told else 130) from None
+    except SystemExit as stop:  # Lightning raises it for Ctrl-C, too
+        saved = isinstance(stop, SIGTERMException)
+        text = "\nstopped and saved" if saved else "\nstopped"
+        text += ":\n  {}" if resume_command.startswith("python") else "; {} goes on"
+        print(text.format(resume_command), file=sys.stderr)
+        raise SystemExit(EXIT_CODE if saved else 130) from None
 
 
-def check_room(folder: Path, module: pl.LightningModule) -> None:
-    """Raise UserError where the checkpoints of a run will not fit on its disk."""
+def check_disk_space(folder: Path, module: pl.LightningModule) -> None:
+    """Raise UserError if the checkpoints of a run will not fit on its disk."""
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
-    needed, free = FILES * BYTES * numbers, shutil.disk_usage(folder).free
+    parameters = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
+    needed, free = CHECKPOINTS * BYTES * parameters, shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"the checkpoints of {numbers:,} weights take {needed / 1e9:,.2f} GB, and {folder} has "
-            f"{free / 1e9:,.2f} GB left; make room, or name another disk with hydra.run.dir=FOLDER"
+            f"the checkpoints of {parameters:,} weights take {needed / 1e9:,.2f} GB, and {folder} "
+            f"has {free / 1e9:,.2f} GB left; make room, or name another disk with "
+            "hydra.run.dir=FOLDER"
         )
 
 
-def command() -> str:
-    """Return what goes on with the run that this process is, in its own folder."""
+def build_resume_command() -> str:
+    """Return the command that resumes this process's run in its own folder."""
     config = HydraConfig.get()
-    own = ("ckpt_path=", "hydra.run.dir=")
-    given = [*config.overrides.task, *config.overrides.hydra]
-    given = [one for one in given if not one.startswith((*own, "hydra.mode="))]
-    more = [f"hydra.run.dir={config.runtime.output_dir}", "ckpt_path=last"]
-    return shlex.join(["python", "-m", "captioning.train", *given, *more])
+    replaced = ("ckpt_path=", "hydra.run.dir=", "hydra.mode=")
+    overrides = [*config.overrides.task, *config.overrides.hydra]
+    overrides = [override for override in overrides if not override.startswith(replaced)]
+    overrides += [f"hydra.run.dir={config.runtime.output_dir}", "ckpt_path=last"]
+    return shlex.join(["python", "-m", "captioning.train", *overrides])
 
 
 def filter_lightning_warnings() -> None:
-    """Leave out what Lightning says to everybody."""
-    # Lightning's advice that does not apply: batches are gathered, not loaded; the run's folder
-    # is meant to hold everything. The last is its own use of a torch function that has moved.
-    for told in (
-        "The '.*dataloader' does not have many workers",
-        "The number of training batches .* is smaller than the logging interval",
-        ".*exists and is not empty",
-        ".*LeafSpec",
-        ".*callbacks used to create the checkpoint need to be provided",  # of another monitor
-        # Scores of captions are gathered before they are logged, equal on every process.
-        "It is recommended to use .*sync_dist=True",
-    ):
-        warnings.filterwarnings("ignore", told)
+    """Hide Lightning's WARNINGS and its log below the level of a warning."""
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
-def report(trainer: Trainer, best: str | None) -> None:
-    """Print the scores, some captions with their pictures, and where everything is.
+def report(trainer: pl.Trainer, best: str | None) -> None:
+    """Print the validation scores, five captions, and the paths of checkpoint and gallery.
 
     `best` is the checkpoint that was validated, None for the weights of the last epoch.
     """
-    captioned = any(isinstance(each, ValidationCaptions) for each in trainer.callbacks)
-    generated = ValidationCaptions.of(trainer) if captioned else []  # by all processes together
+    has_captions = find_callback(trainer, ValidationCaptions)
+    generated = ValidationCaptions.of(trainer) if has_captions else []
     if not trainer.is_global_zero:
         return
-    folder = Path(trainer.default_root_dir)
-    scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
     print(f"\nscores of {best or 'the last epoch'} on the validation split:")
-    for key in sorted(key for key in scores if key.startswith("val/")):
-        print(f"  {key.removeprefix('val/'):30} {scores[key]:.4f}")
+    for key, value in sorted(trainer.callback_metrics.items()):
+        if key.startswith("val/"):
+            print(f"  {key.removeprefix('val/'):30} {float(value):.4f}")
     if generated:
         print("\ncaptions:")
-    for one in generated[:: max(1, len(generated) // 5)][:5]:
-        print(f"  {one.record.path}\n    {one.caption}")
-    checkpoint = best or next((one.best_model_path for one in trainer.checkpoint_callbacks), "none")
+    for record, caption, _ in generated[:: max(1, len(generated) // 5)][:5]:
+        print(f"  {record.path}\n    {caption}")
+    checkpoint = best or next(
+        (each.best_model_path for each in trainer.checkpoint_callbacks), "none"
+    )
     print(f"\ncheckpoint: {checkpoint}")
-    if (folder / "gallery.html").exists():
-        print(f"gallery:    {folder / 'gallery.html'}")
+    gallery = Path(trainer.default_root_dir, "gallery.html")
+    if gallery.exists():
+        print(f"gallery:    {gallery}")
 
 
 def is_over(checkpoint: dict[str, Any], max_epochs: int | None) -> bool:

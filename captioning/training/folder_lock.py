@@ -1,9 +1,4 @@
-"""One run a folder: a second one is refused before it overwrites anything.
-
-Hydra writes its files before it calls the verb, so that it asks first (`hydra.callbacks`).
-"""
-
-from __future__ import annotations
+"""One run a folder: a second one is refused before it overwrites anything."""
 
 import os
 import sys
@@ -18,15 +13,15 @@ from omegaconf import DictConfig
 
 from captioning import UserError
 
-# Where Lightning, torchrun and SLURM say which process of a run this is, and of which machine.
+# Set by Lightning, torchrun or SLURM; 0, or not set, in the first process of a run.
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 
 
 class ClaimFolder(Callback):
-    """Holds the folder of a plain run from before Hydra writes there until the process ends."""
+    """Hydra callback that locks a run's folder, before Hydra writes there, until the run ends."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Claim the folder, or end with a sentence."""
+        """Lock the folder, or exit with an error."""
         if "trials" in config:  # the workers of a search share a folder; its trials have their own
             return
         HydraConfig.instance().set_config(config)  # as Hydra does next, to name the folder
@@ -37,31 +32,31 @@ class ClaimFolder(Callback):
 
 
 def claim_folder(folder: Path, ckpt_path: str | None) -> AbstractContextManager:
-    """Hold a run's folder, for the first of its processes; the others have nothing to hold.
+    """Lock a run's folder in the first of its processes; do nothing in the others.
 
-    Raises UserError where another process trains there, or where a run that does not go on from a
-    checkpoint in it would overwrite what another run left.
+    Raises UserError if another process trains there, or if a run that does not resume from a
+    checkpoint in the folder would overwrite another run's files.
     """
     if any(os.environ.get(key, "0") != "0" for key in RANKS):
         return nullcontext()
-    goes_on = ckpt_path == "last" or (
+    resumes_here = ckpt_path == "last" or (
         ckpt_path and Path(ckpt_path).absolute().parent.resolve() == folder.resolve()
     )
-    # Where a run goes on elsewhere, best.ckpt is there before the first epoch has ended.
+    # A run that was resumed from another folder has best.ckpt before its first epoch has ended.
     names = ("last.ckpt",) if ckpt_path else ("last.ckpt", "best.ckpt", "metrics.csv")
-    left = [] if goes_on else [name for name in names if (folder / name).exists()]
-    if left:
-        raise UserError(
-            f"{folder} holds {left[0]} of another run; type ckpt_path=last to go on with that run, "
-            "or name another folder: hydra.run.dir=NEW"
-        )
+    for name in () if resumes_here else names:
+        if (folder / name).exists():
+            raise UserError(
+                f"{folder} holds {name} of another run; type ckpt_path=last to go on with that "
+                "run, or name another folder: hydra.run.dir=NEW"
+            )
     return lock_folder(folder)
 
 
 def lock_folder(folder: Path) -> AbstractContextManager:
-    """Make a run's folder and hold it; the process that holds it may do so again.
+    """Create and lock a run's folder; reentrant, and released when the process dies.
 
-    Raises UserError where another process holds it. A process that dies lets go.
+    Raises UserError if another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -73,6 +68,6 @@ def lock_folder(folder: Path) -> AbstractContextManager:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """Return what a run in this folder goes on from: best.ckpt where it has no last.ckpt."""
+    """Return the checkpoint to resume from: last.ckpt, or else best.ckpt, or None."""
     paths = (folder / "last.ckpt", folder / "best.ckpt")
     return next((str(path) for path in paths if path.exists()), None)

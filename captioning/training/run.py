@@ -22,9 +22,8 @@ from captioning.config.compose import differences
 from captioning.config.schema import check_config
 from captioning.config.trust import check_places
 from captioning.training.best_checkpoint import BestCheckpoint
-from captioning.training.checkpoint_io import keep_metrics
 from captioning.training.fit import (
-    command,
+    build_resume_command,
     default_callbacks,
     filter_lightning_warnings,
     fit,
@@ -32,7 +31,9 @@ from captioning.training.fit import (
     report,
 )
 from captioning.training.folder_lock import claim_folder, last_checkpoint
+from captioning.training.resume import keep_metrics
 from captioning.training.trainer import build_trainer
+from captioning.training.validation import find_callback
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def train(
     folder, typed = Path(config["run_dir"]), config["ckpt_path"]
     if not ckpt_path:
         ckpt_path = last_checkpoint(folder) if typed == "last" else typed
-    resume_command = "the same command" if callbacks or is_sweep_job() else command()
+    resume_command = "the same command" if callbacks or is_sweep_job() else build_resume_command()
     # The jobs of a sweep lock their folders themselves (sweeps/jobs.py).
     lock = nullcontext() if is_sweep_job() else claim_folder(folder, typed)
     with disk_errors(resume_command), lock:
@@ -110,7 +111,7 @@ def _train(
         return None
     # The gallery and what is printed are of best.ckpt; metrics.csv ends with the last epoch.
     trainer.loggers = []
-    saved, metrics = BestCheckpoint.of(trainer), dict(trainer.callback_metrics)
+    saved, metrics = find_callback(trainer, BestCheckpoint), dict(trainer.callback_metrics)
     best = (saved and saved.best_model_path) or None
     trainer.validate(module, data, ckpt_path=best, verbose=False, weights_only=True)
     report(trainer, best)

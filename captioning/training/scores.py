@@ -1,11 +1,8 @@
 """Scores of the validation captions, logged at the end of each validation epoch.
 
-`CaptionScores` logs the n-gram metrics, `BertSimilarity` the closeness in meaning. Both log in
-`on_validation_epoch_end`, so that checkpointing and early stopping may monitor any of them. Of
-several processes each scores its share of the pictures, and all get the whole.
+They are logged in `on_validation_epoch_end`, so that checkpoints and early stopping may monitor
+them. Each process scores its share of the images; all get the scores of the whole.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
@@ -36,10 +33,10 @@ from captioning.training.validation import (
 
 
 class CaptionScores(pl.Callback):
-    """Logs as val/KEY the scores of table.py that run from words, such as val/cider (CIDEr-D).
+    """Logs the scores of score_table.py that are computed from words, such as val/cider (CIDEr-D).
 
-    Where the data knows the truth of its pictures (`data=scenes`), also val/true: the share of
-    captions that are true of their picture.
+    If the data knows the truth of its images (`data=scenes`), also val/true: the share of captions
+    that are true.
     """
 
     needs_captions = True
@@ -49,30 +46,29 @@ class CaptionScores(pl.Callback):
         self._documents: DocumentFrequencies | None = None
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Score this epoch's captions; the check before training is left out."""
+        """Score this epoch's captions, unless it is the sanity check before training."""
         if trainer.sanity_checking:
             return
         generated = ValidationCaptions.of(trainer)
         if self._documents is None:  # the same images every epoch
-            self._documents = DocumentFrequencies.of([one.record.captions for one in generated])
-        mine = share(trainer, generated)
-        captions = [one.caption for one in mine]
-        references = [one.record.captions for one in mine]
+            self._documents = DocumentFrequencies.of([each.record.captions for each in generated])
+        local = share(trainer, generated)
+        captions = [each.caption for each in local]
+        references = [each.record.captions for each in local]
         inputs = text_inputs(captions, references, self._documents)
         if is_true := getattr(trainer.datamodule.source, "is_true", None):
-            inputs[TRUTH] = (captions, [one.record.image_id for one in mine], is_true)
+            inputs[TRUTH] = (captions, [each.record.image_id for each in local], is_true)
         scores = score_captions(trainer, generated, inputs)
-        log_finite(pl_module, scores | caption_variety([one.caption for one in generated]))
+        log_finite(pl_module, scores | caption_variety([each.caption for each in generated]))
 
 
 class BertSimilarity(pl.Callback):
-    """Logs as val/KEY the scores of table.py that run from a frozen BERT.
+    """Logs the scores of score_table.py that are computed by a frozen BERT.
 
     val/bert_similarity is the mean cosine to an image's references, val/bert_similarity_best the
-    cosine to the closest; with `_rescaled`, 0 is a random image's caption and 1 a human's caption
-    of the same image against the others. val/semantic matches token by token, to follow human
-    judgement more closely (metrics/semantic.py). References are read once a run, and a caption
-    that was there the epoch before is not read again.
+    cosine to the closest; `_rescaled`, 0 is a random image's caption and 1 a human's caption of
+    the same image against the others. val/semantic: see metrics/semantic.py. References are
+    embedded once a run, and a caption of the epoch before is not embedded again.
     """
 
     needs_captions = True
@@ -82,54 +78,54 @@ class BertSimilarity(pl.Callback):
         self.text_encoder = text_encoder
         self._scale: Scale | None = None
         self._corpus: Corpus | None = None
-        self._read: dict[str, Tokens] = {}  # the captions of the epoch before
+        self._tokens: dict[str, Tokens] = {}  # the captions of the epoch before
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Embed this epoch's captions and log how they compare."""
+        """Embed and score this epoch's captions, unless it is the sanity check."""
         if trainer.sanity_checking:
             return
         self.text_encoder.model.to(pl_module.device)
         generated = ValidationCaptions.of(trainer)
-        mine = share(trainer, generated)
-        if self._corpus is None:
-            self._embed_references(trainer, [one.record.captions for one in mine])
-        captions = [one.caption for one in mine]
-        new = [caption for caption in captions if caption not in self._read]
-        self._read |= zip(new, self.text_encoder.tokens(new), strict=True)
-        self._read = {caption: self._read[caption] for caption in captions}
-        weighed = [self._corpus.weigh(self._read[caption]) for caption in captions]
-        scores = score_captions(trainer, generated, {BERT: (weighed, self._weighed)})
+        local = share(trainer, generated)
+        if self._corpus is None:  # the same images every epoch
+            self._embed_references(trainer, [each.record.captions for each in local])
+        captions = [each.caption for each in local]
+        new = [caption for caption in captions if caption not in self._tokens]
+        self._tokens |= zip(new, self.text_encoder.tokens(new), strict=True)
+        self._tokens = {caption: self._tokens[caption] for caption in captions}
+        hypotheses = [self._corpus.weigh(self._tokens[caption]) for caption in captions]
+        scores = score_captions(trainer, generated, {BERT: (hypotheses, self._references)})
         log_finite(pl_module, scores | (self._scale.rescale(scores) if self._scale else {}))
 
     def _embed_references(self, trainer: pl.Trainer, references: list[tuple[str, ...]]) -> None:
-        # The same images in the same order every epoch.
         tokens = iter(self.text_encoder.tokens([text for texts in references for text in texts]))
         by_image = [list(islice(tokens, len(texts))) for texts in references]
-        self._scale = Scale.of(
-            all_gather_interleaved(trainer, [pool_tokens(texts) for texts in by_image])
-        )
+        vectors = all_gather_interleaved(trainer, [pool_tokens(texts) for texts in by_image])
+        self._scale = Scale.of(vectors)
         parts = all_gather_interleaved(trainer, [Corpus.of(by_image)])
-        self._corpus = Corpus.merged(parts) if parts[1:] else parts[0]
-        self._weighed = [[self._corpus.weigh(text) for text in texts] for texts in by_image]
+        self._corpus = Corpus.merged(parts) if len(parts) > 1 else parts[0]
+        self._references = [[self._corpus.weigh(text) for text in texts] for texts in by_image]
 
 
 def score_captions(
     trainer: pl.Trainer, generated: Sequence[Generated], inputs: dict[str, tuple[Any, ...]]
 ) -> dict[str, float]:
-    """Return the corpus scores that run from `inputs`, which are of this process's share of the
-    images, and note those of each image in `generated`."""
+    """Return the corpus scores, and store those of each image in `generated`.
+
+    `inputs` are of this process's share of the images.
+    """
     statistics = compute_statistics(inputs)
     rows = all_gather_interleaved(trainer, list(zip(*statistics.values(), strict=True)))
     columns = map(np.array, zip(*rows, strict=True))
     statistics = dict(zip(statistics, columns, strict=True))
     for key, values in image_scores(statistics).items():
-        for one, value in zip(generated, values.tolist(), strict=True):
-            one.scores[key] = value
+        for each, value in zip(generated, values.tolist(), strict=True):
+            each.scores[key] = value
     return corpus_scores(statistics)
 
 
 def log_finite(module: pl.LightningModule, scores: dict[str, float]) -> None:
-    """Log as val/KEY; a score that is not a number stops the run, and is never saved as best."""
+    """Log scores as val/KEY. Raises UserError for one that is not finite: it must not be best."""
     for key, value in scores.items():
         if not math.isfinite(value):
             raise UserError(f"val/{key} is {value} at step {module.global_step}; nothing was saved")

@@ -1,10 +1,7 @@
-"""Free-running captions of the validation images, made once an epoch for whoever asks.
+"""Captions of the validation images, made once an epoch by free-running search.
 
-A module and the data's validation pictures enter; `Generated` rows leave, for the scores, the
-gallery and the log. Teacher forcing never makes a caption that is scored.
+Scores, gallery and log share them. Captions from teacher forcing are never scored.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
@@ -21,21 +18,34 @@ from captioning.search.beam import Hypotheses
 from captioning.search.rerank import NeighbourRerank, Rerank
 
 Item = TypeVar("Item")
+Callback = TypeVar("Callback", bound=pl.Callback)
 
 
 class Generated(NamedTuple):
-    """A picture with its references, what the model says of it, and how that scores."""
+    """An image with its references, the generated caption, and the caption's scores."""
 
     record: Record
     caption: str
     scores: dict[str, float]
 
 
+class LastEpoch(pl.Callback):
+    """Validates after the last epoch, even if trainer.check_val_every_n_epoch would leave it out.
+
+    Checkpoints are written after validations: what is learned after the last one would be lost.
+    """
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make the last epoch due for validation."""
+        if trainer.check_val_every_n_epoch and trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+
 class ValidationCaptions(pl.Callback):
     """Captions each validation image once, by `search(decoder, features)`, then `rerank`.
 
-    The other callbacks call `ValidationCaptions.of(trainer)`; the first one to ask in an epoch
-    starts the search. With several processes each captions its share and all get the whole.
+    The first callback that calls `ValidationCaptions.of(trainer)` in an epoch starts the search.
+    With several processes each captions its share and all get the whole.
     """
 
     def __init__(
@@ -51,70 +61,71 @@ class ValidationCaptions(pl.Callback):
         self._fitted: Rerank | None = None
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the captions of the epoch before."""
+        """Drop the captions of the epoch before."""
         self._generated = None
 
     @staticmethod
     def of(trainer: pl.Trainer) -> list[Generated]:
-        """Return this epoch's captions of the validation images, in the data's order."""
-        for callback in trainer.callbacks:
-            if isinstance(callback, ValidationCaptions):
-                if callback._generated is None:
-                    callback._generated = callback._generate(trainer)
-                return callback._generated
-        raise UserError("scores need callbacks.captions; leave it in the callbacks' config")
+        """Return this epoch's captions of the validation images, in the data's order.
+
+        Collective: every process has to call it.
+        """
+        callback = find_callback(trainer, ValidationCaptions)
+        if callback is None:
+            raise UserError("scores need callbacks.captions; leave it in the callbacks' config")
+        if callback._generated is None:
+            callback._generated = callback._generate(trainer)
+        return callback._generated
 
     def _generate(self, trainer: pl.Trainer) -> list[Generated]:
         data = trainer.datamodule
         records = data.splits["val"]
-        limit = trainer.limit_val_batches
-        if isinstance(limit, int):
-            records = records[: limit * self.batch_size]
+        if isinstance(trainer.limit_val_batches, int):
+            records = records[: trainer.limit_val_batches * self.batch_size]
         if trainer.world_size > 1 and len(records) < 2 * trainer.world_size:
             raise UserError(
-                f"{len(records)} validation pictures are too few for {trainer.world_size} "
+                f"{len(records)} validation images are too few for {trainer.world_size} "
                 "processes, which need two each; type trainer.devices=1"
             )
-        mine = share(trainer, records)
-        decoder = trainer.lightning_module.decoder
         if self.rerank and not self._fitted:
-            self._fitted = self.rerank.fit(
-                data.splits["train"], data.store.get_features, data.vocabulary
-            )
-        captions = caption_records(
-            decoder,
+            train, features_of = data.splits["train"], data.store.get_features
+            self._fitted = self.rerank.fit(train, features_of, data.vocabulary)
+        local = caption_records(
+            trainer.lightning_module.decoder,
             data.vocabulary,
             data.store.get_features,
-            mine,
+            share(trainer, records),
             self.search,
             self._fitted,
             self.batch_size,
         )
-        return [
-            Generated(record, caption, {})
-            for record, caption in zip(
-                records, all_gather_interleaved(trainer, captions), strict=True
-            )
-        ]
+        captions = all_gather_interleaved(trainer, local)
+        pairs = zip(records, captions, strict=True)
+        return [Generated(record, caption, {}) for record, caption in pairs]
+
+
+def find_callback(trainer: pl.Trainer, kind: type[Callback]) -> Callback | None:
+    """Return the trainer's first callback of a class; None if it has none."""
+    return next((each for each in trainer.callbacks if isinstance(each, kind)), None)
 
 
 def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
-    """Return `count` of the items (or all, where there are fewer), evenly spaced, in order."""
+    """Return `count` of the items (or all, if there are fewer), evenly spaced, in order."""
     count = min(count, len(items))
     return [items[at * len(items) // count] for at in range(count)]
 
 
 def share(trainer: pl.Trainer, rows: list) -> list:
-    """Return the rows that this process works on."""
+    """Return the rows that this process works on: every `world_size`-th."""
     return rows[trainer.global_rank :: trainer.world_size]
 
 
-def all_gather_interleaved(trainer: pl.Trainer, mine: list) -> list:
-    """Put what each process made of its share in the order of all rows again, for every process."""
+def all_gather_interleaved(trainer: pl.Trainer, local: list) -> list:
+    """Gather the results of every process's `share`, in the order of all rows."""
     if trainer.world_size == 1:
-        return mine
+        return local
     shares: list = [None] * trainer.world_size
-    torch.distributed.all_gather_object(shares, mine)
+    torch.distributed.all_gather_object(shares, local)
     rows = range(sum(map(len, shares)))
     return [shares[at % trainer.world_size][at // trainer.world_size] for at in rows]
 
@@ -128,7 +139,7 @@ def caption_records(
     rerank: Rerank | None = None,
     batch_size: int = 250,
 ) -> list[str]:
-    """Return the best caption of each picture, with a progress bar; dropout is off meanwhile."""
+    """Return the best caption of each image, made in eval mode, with a progress bar."""
     was_training, device = decoder.training, next(decoder.parameters()).device
     decoder.eval()
     captions = []

@@ -1,7 +1,4 @@
-"""What is disturbed: each activity works in a folder, and done again goes on there.
-
-`state` is all that must be equal in the end. Nothing here knows of faults.
-"""
+"""What the faults disturb: each activity works in a folder; run again, it goes on there."""
 
 import csv
 import hashlib
@@ -13,22 +10,21 @@ from io import StringIO
 import numpy as np
 import torch
 from PIL import Image
+from verbs import TINY
 
 COLOURS = ("red", "green", "blue", "white")
 
 
 def make_data(folder):
-    """Draw eight pictures with captions, and their archives."""
+    """Draw eight images with captions, and write two archives."""
     (folder / "data").mkdir(parents=True)
-    with open(folder / "data" / "captions.csv", "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["image", "caption", "split"])
-        for split in ("train", "val"):
-            for at, colour in enumerate(COLOURS):
-                name = f"{split}-{colour}.png"
-                Image.new("RGB", (40 + at, 32), colour).save(folder / "data" / name)
-                table.writerow([name, f"a {colour} square", split])
-                table.writerow([name, f"there is a {colour} square", split])
+    lines = ["image,caption,split"]
+    for split in ("train", "val"):
+        for at, colour in enumerate(COLOURS):
+            name = f"{split}-{colour}.png"
+            Image.new("RGB", (40 + at, 32), colour).save(folder / "data" / name)
+            lines += [f"{name},{text} {colour} square,{split}" for text in ("a", "there is a")]
+    (folder / "data" / "captions.csv").write_text("\n".join(lines))
     (folder / "served").mkdir()
     for number in (1, 2):
         with zipfile.ZipFile(folder / "served" / f"part{number}.zip", "w") as archive:
@@ -37,14 +33,14 @@ def make_data(folder):
 
 
 class Activity:
-    """`run` works in `folder`, below the data's; `faults` is how many are wanted."""
+    """`run` works in `folder`, beside the data's; `state` returns all that must be equal then."""
 
     def __init__(self, data, encoder=None, url=None):
         self.data, self.encoder, self.url = data, encoder, url
 
 
 class Encoding(Activity):
-    """Eight pictures in three shards, flushed after each."""
+    """Encode eight images into three shards, flushed after each image."""
 
     def run(self, folder):
         from captioning.data.readers import CaptionFolder
@@ -56,13 +52,13 @@ class Encoding(Activity):
         return build_store(folder / "features", self.encoder, records, batch_size=1, per_shard=3)
 
     def state(self, folder):
-        store = self.run(folder)  # opens what is whole
+        store = self.run(folder)  # opens a complete store
         rows = zip(store.ids.tolist(), store.load().tolist(), strict=True)
         return {"features": dict(rows), "unreadable": store.unreadable}
 
 
 class Drawing(Activity):
-    """Ten scenes."""
+    """Draw ten scenes."""
 
     def run(self, folder):
         from captioning.data.scenes import Scenes
@@ -71,11 +67,11 @@ class Drawing(Activity):
 
     def state(self, folder):
         (drawn,) = (path for path in (folder / "scenes").iterdir() if path.is_dir())
-        return {path.name: hashed(path) for path in sorted(drawn.iterdir())}
+        return {path.name: sha256(path) for path in sorted(drawn.iterdir())}
 
 
 class Downloading(Activity):
-    """Two archives of a server on this machine."""
+    """Download two archives from a server on this machine."""
 
     def run(self, folder):
         from captioning.download import download_flickr8k
@@ -89,25 +85,23 @@ class Downloading(Activity):
 
     def state(self, folder):
         root = folder / "flickr8k"
-        return {
-            str(path.relative_to(root)): hashed(path)
-            for path in files(root)
-            if path.suffix != ".zip"  # one that was unpacked already may stay
-        }
+        # An archive that was unpacked already may stay.
+        paths = [path for path in files(root) if path.suffix != ".zip"]
+        return {str(path.relative_to(root)): sha256(path) for path in paths}
 
 
 class Captioning(Activity):
-    """Eight pictures into a table; what says the captions is a stand-in."""
+    """Caption eight images into a table; the activity itself stands in for the captioner."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.preprocess = lambda image: torch.tensor([float(image.width), *image.getpixel((0, 0))])
 
     def prepare_for(self, images):
-        """As an encoder is told."""
+        """Do nothing."""
 
     def captions_of(self, images):
-        return [f"a picture, {row}" for row in images.tolist()]
+        return [f"an image, {row}" for row in images.tolist()]
 
     def run(self, folder):
         from captioning.output import caption_job as job
@@ -115,10 +109,10 @@ class Captioning(Activity):
 
         job.BATCH = 1
         self.encoder = self
-        pictures = sorted(str(path) for path in self.data.glob("*.png"))
+        images = sorted(str(path) for path in self.data.glob("*.png"))
         failed = []
         with closing(CaptionTable(str(folder / "captions.csv"), {"decoder": "x"})) as table:
-            job.write_captions(self, pictures, table, failed)
+            job.write_captions(self, images, table, failed)
         assert not failed, failed
 
     def state(self, folder):
@@ -126,7 +120,7 @@ class Captioning(Activity):
 
 
 class Bookkeeping(Activity):
-    """A sweep's two jobs, whose training is three saves of a checkpoint; status and summary."""
+    """Run a sweep's two jobs, whose training is three saves of a checkpoint; write its summary."""
 
     def run(self, folder):
         from captioning.sweeps.jobs import resume_job
@@ -145,11 +139,11 @@ class Bookkeeping(Activity):
 
     def train(self, job, seed, last):
         from captioning.data.atomic import atomic_write
-        from captioning.training.checkpoint_io import WholeCheckpoints
+        from captioning.training.best_checkpoint import AtomicCheckpointIO
 
         done = torch.load(last, weights_only=True)["epoch"] + 1 if last else 0
         for epoch in range(done, 3):
-            WholeCheckpoints().save_checkpoint({"epoch": epoch}, job / "last.ckpt")
+            AtomicCheckpointIO().save_checkpoint({"epoch": epoch}, job / "last.ckpt")
         metrics = {"val/cider": 0.5 + seed, "val/loss": 1.0}
         run = {"status": "finished", "seed": seed, "epochs": 3, "metrics": metrics}
         run |= {"history": [{"epoch": 0, **metrics}], "monitor": "val/cider", "mode": "max"}
@@ -161,65 +155,67 @@ class Bookkeeping(Activity):
 
     def state(self, folder):
         root = folder / "sweep"
-        found = {name: (root / name).read_text() for name in ("summary.csv", "summary.md")}
+        state = {name: (root / name).read_text() for name in ("summary.csv", "summary.md")}
         for path in sorted(root.glob("*/status.json")):
             status = json.loads(path.read_text())
-            found[path.parent.name] = (status["status"], status.get("score"))
-        return found
+            state[path.parent.name] = (status["status"], status.get("score"))
+        return state
 
 
 class Training(Activity):
-    """Two epochs of two batches in a folder; `ckpt_path=last` goes on there."""
+    """Train two epochs of two batches; `ckpt_path=last` goes on in the folder."""
 
     options = (
-        "data=folder",
-        "encoder=resnet18",
-        "encoder.weights=none",
-        "encoder.image_size=32",
-        "text_encoder=minilm",
+        *TINY,
         "callbacks.bert_similarity=null",
-        "trainer.gpus=0",
-        "trainer.max_epochs=2",
         "callbacks.progress=null",
         "+trainer.enable_progress_bar=false",
-        "datamodule.min_count=1",
+        "trainer.max_epochs=2",
         "datamodule.batch_size=4",
         "model.hidden_dim=8",
         "search=greedy",
         "ckpt_path=last",
     )
 
-    def run(self, folder, *more):
+    def run(self, folder):
         from composing import composed
 
-        from captioning.train import train
+        from captioning.config.compose import resolve_config
+        from captioning.training.run import train
 
         paths = (f"data.root={self.data}", f"datamodule.features_root={self.data.parent}/features")
         with redirect_stdout(StringIO()):
-            train(composed(*self.options, *paths, f"run_dir={folder}/run", *more))
+            train(resolve_config(composed(*self.options, *paths, f"run_dir={folder}/run")))
 
     def state(self, folder):
         run = json.loads((folder / "run" / "run.json").read_text())
-        found = {"history": run["history"], "best": run["best_epoch"], "status": run["status"]}
+        state = {key: run[key] for key in ("history", "best_epoch", "status")}
         for name in ("last.ckpt", "best.ckpt"):
             weights = torch.load(folder / "run" / name, weights_only=True)["state_dict"]
-            found[name] = {key: value.tolist() for key, value in weights.items()}
-        with open(folder / "run" / "metrics.csv", newline="") as file:
-            rows = [{key: one for key, one in row.items() if one} for row in csv.DictReader(file)]
-        return found | {"metrics": rows, "captions": (folder / "run/captions.csv").read_text()}
+            state[name] = {key: value.tolist() for key, value in weights.items()}
+        return state | {
+            "metrics": read_csv(folder / "run" / "metrics.csv"),
+            "captions": (folder / "run" / "captions.csv").read_text(),
+        }
 
 
 def files(folder):
     return [path for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
-def hashed(path):
+def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def unsound(folder):
-    """Return the files that are under their final name and cannot be read as whole."""
-    found = []
+def read_csv(path):
+    """Return the rows without empty cells."""
+    with open(path, newline="") as file:
+        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def find_damaged(folder):
+    """Return the files that have their final name and cannot be read."""
+    damaged = []
     for path in files(folder):
         if ".partial" in str(path.relative_to(folder)):
             continue
@@ -233,12 +229,12 @@ def unsound(folder):
             elif path.name in ("metrics.csv", "summary.csv"):
                 with open(path, newline="") as file:
                     assert all(None not in row.values() for row in csv.DictReader(file))
-        except Exception as error:  # whatever a torn file makes of its reader
-            found.append(f"{path}: {error}")
-    return found
+        except Exception as error:  # a torn file can raise anything
+            damaged.append(f"{path}: {error}")
+    return damaged
 
 
-ACTIVITIES = {
+ACTIVITIES = {  # and how many faults each meets
     "encoding": (Encoding, 80),
     "drawing": (Drawing, 20),
     "downloading": (Downloading, 36),
@@ -246,4 +242,4 @@ ACTIVITIES = {
     "bookkeeping": (Bookkeeping, 30),
     "training": (Training, 28),
 }
-HARMS = 24  # of a store that is whole
+DAMAGES = 24  # of a complete store

@@ -1,7 +1,7 @@
-"""Faults in a process: at its n-th write it is killed, or told that the disk is full or broken.
+"""Faults in a process: at its n-th write it is killed, or the disk is full or broken.
 
-`Fault.inject` patches what Python writes by; the process notes every write of the folder that is
-watched, so that an undisturbed one says where the others can be hit.
+`inject` replaces what Python writes files by. All writes in the watched folder are noted in a log,
+so that an undisturbed process shows where the others can be hit.
 """
 
 import builtins
@@ -10,16 +10,17 @@ import io
 import os
 import resource
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-NAMES = ("replace", "rename", "unlink", "remove", "mkdir", "truncate", "posix_fallocate")
+CALLS = ("replace", "rename", "unlink", "remove", "mkdir", "truncate", "posix_fallocate")
 
 
 class Fault(NamedTuple):
-    """`kind` at write number `at`, from 1; of limit, the bytes a file can have.
+    """`kind` at write number `at`, from 1; for limit, the bytes that a file can have.
 
     killed: before the write. torn: half of it is done. cut: killed, and what was written last is
     shortened. full: this write and all that follow. broken: this one only. unread: opening to read.
@@ -39,7 +40,8 @@ class File:
         self.__dict__.update(file=file, path=path, watch=watch)
 
     def write(self, content):
-        self.watch.reach("write", self.path, lambda: self.file.write(content[: len(content) // 2]))
+        half = content[: len(content) // 2]
+        self.watch.count_write("write", self.path, lambda: self.file.write(half))
         return self.file.write(content)
 
     def writelines(self, lines):
@@ -61,36 +63,37 @@ class File:
 
 
 class Watch:
-    """Counts the writes below `root`, notes them in `log`, and lets the fault happen."""
+    """Counts the writes and reads below `root`, notes them in `log`, and makes the fault happen."""
 
     def __init__(self, root, log, fault):
-        self.root, self.fault = f"{os.path.abspath(root)}/", fault
+        self.root, self.fault = f"{os.path.abspath(root)}/", fault or Fault("", 0)
         self.log = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         self.writes = self.reads = 0
 
-    def reach(self, what, path, half=lambda: None):
-        """Come to a write; `half` does a part of it."""
+    def count_write(self, call, path, half=lambda: None):
+        """Count a write, which may meet the fault; `half` does a part of it."""
         if not self.is_watched(path):
             return
         self.writes += 1
-        os.write(self.log, f"{self.writes}\t{what}\t{path}\n".encode(errors="replace"))
-        kind, at = self.fault or ("", 0)
-        if kind == "full" and self.writes >= at and what not in ("unlink", "remove", "rename"):
+        os.write(self.log, f"{self.writes}\t{call}\t{path}\n".encode(errors="replace"))
+        kind, at = self.fault
+        if kind == "full" and self.writes >= at and call not in ("unlink", "remove", "rename"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if self.writes != at:
             return
         if kind == "broken":
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         if kind in ("torn", "cut"):
-            half()
+            with suppress(OSError):  # mkdir of a folder whose parent is missing
+                half()
         if kind in ("killed", "torn", "cut"):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def open_to_read(self, path):
+    def count_read(self, path):
         if self.is_watched(path):
             self.reads += 1
             os.write(self.log, f"{self.reads}\tread\t{path}\n".encode(errors="replace"))
-            if self.fault and self.fault.kind == "unread" and self.reads == self.fault.at:
+            if self.fault == ("unread", self.reads):
                 raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
     def is_watched(self, path):
@@ -102,35 +105,34 @@ def inject(root, log, fault=None):
     if fault and fault.kind == "limit":
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault.at, fault.at))
     watch = Watch(root, log, fault)
-    opened, flush, os_open = io.open, np.memmap.flush, os.open
+    io_open, flush, os_open = io.open, np.memmap.flush, os.open
 
-    def faulty_open(path, mode="r", *arguments, **options):
+    def watched_open(path, mode="r", *arguments, **options):
         if not watch.is_watched(path) or not set(mode) & set("wax+"):
-            watch.open_to_read(path)
-            return opened(path, mode, *arguments, **options)
-        watch.reach("open", path, lambda: opened(path, mode, *arguments, **options).close())
-        return File(opened(path, mode, *arguments, **options), path, watch)
+            watch.count_read(path)
+            return io_open(path, mode, *arguments, **options)
+        watch.count_write("open", path, lambda: io_open(path, mode, *arguments, **options).close())
+        return File(io_open(path, mode, *arguments, **options), path, watch)
 
-    def faulty_os_open(path, flags, *arguments, **options):
+    def watched_os_open(path, flags, *arguments, **options):
         if flags & os.O_CREAT:
-            watch.reach("create", path)
+            watch.count_write("create", path)
         return os_open(path, flags, *arguments, **options)
 
-    def faulty_flush(self):
-        watch.reach("flush", self.filename, lambda: flush(self))
+    def watched_flush(self):
+        watch.count_write("flush", self.filename, lambda: flush(self))
         return flush(self)
 
-    builtins.open = io.open = faulty_open
-    os.open = faulty_os_open
-    np.memmap.flush = faulty_flush
-    for name in NAMES:
-        setattr(os, name, faulty(watch, name, getattr(os, name)))
+    def watched(name, function):
+        def call(path, *arguments, **options):
+            # Half of a call is the call, and no return from it.
+            watch.count_write(name, path, lambda: function(path, *arguments, **options))
+            return function(path, *arguments, **options)
 
+        return call
 
-def faulty(watch, name, function):
-    def call(path, *arguments, **options):
-        # Half of a call is the call, and no return from it.
-        watch.reach(name, path, lambda: function(path, *arguments, **options))
-        return function(path, *arguments, **options)
-
-    return call
+    builtins.open = io.open = watched_open
+    os.open = watched_os_open
+    np.memmap.flush = watched_flush
+    for name in CALLS:
+        setattr(os, name, watched(name, getattr(os, name)))

@@ -1,4 +1,4 @@
-"""A real fit of a tiny model that says one fixed sentence of each picture."""
+"""A real fit of a tiny model that generates one fixed caption for each image."""
 
 import pytest
 import pytorch_lightning as pl
@@ -30,12 +30,12 @@ class TinyModule(pl.LightningModule):
 
 
 class TinyData(pl.LightningDataModule):
-    """Four numbers to train on, and the pictures of `records` to caption."""
+    """Four numbers to train on, and the images of `records` to caption."""
 
-    def __init__(self, records, source):
+    def __init__(self, records, source=None):
         super().__init__()
         self.source = source
-        self.splits = {"train": [], "val": records}
+        self.splits = {"train": [], "val": [each for each in records if each.split == "val"]}
         self.store = self
         self.vocabulary = Vocabulary.from_captions(["a red square"])
 
@@ -49,21 +49,21 @@ class TinyData(pl.LightningDataModule):
 
 
 class TinyScores(pl.Callback):
-    """One score an image, 0, 1, 2 …, and a corpus score by epoch, which grows if none is given."""
+    """Gives the images scores 0, 1, 2 …, and logs a score an epoch, which grows if not given."""
 
     def __init__(self, scores=()):
         self.scores = dict(enumerate(scores))
 
     def on_validation_epoch_end(self, trainer, pl_module):
         if not trainer.sanity_checking:
-            for number, one in enumerate(ValidationCaptions.of(trainer)):
-                one.scores["cider"] = float(number)
+            for number, generated in enumerate(ValidationCaptions.of(trainer)):
+                generated.scores["cider"] = float(number)
             epoch = trainer.current_epoch
             pl_module.log("val/cider", self.scores.get(epoch, 0.25 + epoch))
 
 
-def say(decoder, features):
-    """A search that finds `a red square` in every picture."""
+def search(decoder, features):
+    """Return `a red square` for every image."""
     tokens = torch.tensor([[[4, 5, 6, EOS]]]).expand(len(features), 1, 4)
     return Hypotheses(tokens, torch.zeros(len(features), 1))
 
@@ -80,11 +80,10 @@ def fit(tmp_path, records):
             enable_progress_bar=False,
             enable_model_summary=False,
             log_every_n_steps=1,
-            callbacks=[ValidationCaptions(say), TinyScores(scores), *callbacks],
+            callbacks=[ValidationCaptions(search), TinyScores(scores), *callbacks],
             **{"logger": False, "enable_checkpointing": False, **options},
         )
-        data = TinyData([record for record in records if record.split == "val"], source)
-        trainer.fit(TinyModule(), datamodule=data, ckpt_path=ckpt_path)
+        trainer.fit(TinyModule(), datamodule=TinyData(records, source), ckpt_path=ckpt_path)
         return trainer
 
     return run

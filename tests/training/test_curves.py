@@ -4,14 +4,18 @@ from captioning.training.curves import draw_curves, panels
 
 
 def test_curves_have_a_panel_for_what_was_logged(tmp_path):
-    draw_curves(tmp_path / "one.png", "run", {0: {"val/loss": 1.0}})
-    draw_curves(tmp_path / "two.png", "run", {0: {"val/loss": 1.0}, 1: {"val/cider": 1.0}}, 1)
-    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
-        assert two.width == 2 * one.width
+    histories = [{0: {"val/loss": 1.0}}, {0: {"val/loss": 1.0}, 1: {"val/cider": 1.0}}]
+    widths = []
+    for history in histories:
+        draw_curves(tmp_path / "curves.png", "run", history, best=0)
+        with Image.open(tmp_path / "curves.png") as image:
+            widths.append(image.width)
+    assert widths[1] == 2 * widths[0]
 
 
 def test_nothing_logged_draws_nothing(tmp_path):
     draw_curves(tmp_path / "curves.png", "run", {0: {"epoch": 1.0}})
+    draw_curves(tmp_path / "curves.png", "run", {})
     assert not (tmp_path / "curves.png").exists()
 
 

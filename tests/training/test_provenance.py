@@ -6,11 +6,12 @@ import torch
 from captioning.training.provenance import git_state, provenance
 
 
-def test_git_state_tells_a_changed_tree(tmp_path):
+def test_git_state_is_the_commit_and_whether_the_tree_differs(tmp_path):
     def git(*arguments):
         user = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         subprocess.run(["git", "-C", str(tmp_path), *user, *arguments], check=True)
 
+    assert git_state(tmp_path) == (None, None)
     git("init", "-q")
     (tmp_path / "file").write_text("1")
     assert git_state(tmp_path) == (None, None)
@@ -20,10 +21,6 @@ def test_git_state_tells_a_changed_tree(tmp_path):
     assert len(commit) == 40 and dirty is False
     (tmp_path / "file").write_text("2")
     assert git_state(tmp_path) == (commit, True)
-
-
-def test_a_folder_that_git_does_not_track_has_no_commit(tmp_path):
-    assert git_state(tmp_path) == (None, None)
 
 
 def test_provenance_is_plain_and_names_the_seed(monkeypatch):

@@ -13,7 +13,7 @@ def draw():
     return random.random(), np.random.rand(), torch.rand(()).item()
 
 
-def test_the_generators_go_on_from_a_file(tmp_path):
+def test_the_generators_are_restored_from_a_file(tmp_path):
     """Through a file that loads with weights_only, as checkpoints do."""
     torch.save(read_states(torch.device("cpu")), tmp_path / "states")
     drawn = [draw() for _ in range(3)]
@@ -22,7 +22,7 @@ def test_the_generators_go_on_from_a_file(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_a_checkpoint_of_other_processes_is_told(tmp_path, fit, caplog):
+def test_a_checkpoint_of_another_number_of_processes_is_a_warning(tmp_path, fit, caplog):
     options = {"enable_checkpointing": True}
     fit(ModelCheckpoint(tmp_path, "last"), epochs=1, **options)
     with caplog.at_level(logging.WARNING, "captioning"):

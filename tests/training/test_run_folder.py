@@ -1,3 +1,5 @@
+"""run.json, the log and TensorBoard's texts of a run."""
+
 import json
 import logging
 
@@ -7,8 +9,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from captioning.data.records import Record
 from captioning.training.best_checkpoint import BestCheckpoint
-from captioning.training.run_folder import RunFolder
+from captioning.training.run_folder import RunFolder, format_epoch, format_samples
+from captioning.training.validation import Generated
 
 
 @pytest.fixture
@@ -25,27 +29,20 @@ def read(folder):
     return json.loads((folder / "run.json").read_text(encoding="utf-8"))
 
 
-class At(pl.Callback):
-    """Does something at the start of the second epoch."""
+class SecondEpoch(pl.Callback):
+    """Calls a function at the start of the second epoch."""
 
-    def __init__(self, action):
-        self.action = action
+    def __init__(self, function):
+        self.function = function
 
     def on_train_epoch_start(self, trainer, pl_module):
         if trainer.current_epoch == 1:
-            self.action()
-
-
-def raising(error):
-    def action():
-        raise error
-
-    return At(action)
+            self.function()
 
 
 def test_a_finished_run(folder, run_folder, fit):
     best, last = BestCheckpoint(str(folder), "val/cider"), ModelCheckpoint(folder, "last")
-    fit(run_folder, last, best, enable_checkpointing=True)
+    trainer = fit(run_folder, last, best, enable_checkpointing=True)
     run = read(folder)
     assert run["status"] == "finished"
     assert (run["best_score"], run["best_epoch"]) == (1.25, 1)
@@ -54,51 +51,45 @@ def test_a_finished_run(folder, run_folder, fit):
     assert 0 < run["seconds_per_epoch"] <= run["seconds"]
     assert set(run["metrics"]) == {"train/loss", "val/loss", "val/cider", "learning_rate"}
     assert run["trained_parameters"] == 3
+    with pytest.raises(FileNotFoundError):
+        trainer.validate(ckpt_path="nowhere.ckpt")
+    assert read(folder) == run  # what follows the fit is not part of it
 
 
-def test_run_json_says_running_meanwhile(folder, run_folder, fit):
-    seen = []
+def test_run_json_is_up_to_date_meanwhile(folder, run_folder, fit):
+    runs = []
     best = BestCheckpoint(str(folder), "val/cider")
-    fit(run_folder, best, At(lambda: seen.append(read(folder))), enable_checkpointing=True)
-    assert (seen[0]["status"], seen[0]["epochs"], seen[0]["best_score"]) == ("running", 1, 0.25)
+    fit(run_folder, best, SecondEpoch(lambda: runs.append(read(folder))), enable_checkpointing=True)
+    assert (runs[0]["status"], runs[0]["epochs"], runs[0]["best_score"]) == ("running", 1, 0.25)
 
 
-def test_a_failed_run_keeps_the_reason_and_its_curves(folder, run_folder, fit):
-    with pytest.raises(RuntimeError):
-        fit(run_folder, raising(RuntimeError("out of memory")))
+@pytest.mark.parametrize(
+    ("error", "raised", "status", "reason"),
+    [
+        (RuntimeError("no memory"), RuntimeError, "failed", "RuntimeError: no memory"),
+        (optuna.TrialPruned("worse"), optuna.TrialPruned, "pruned", None),
+        (KeyboardInterrupt(), SystemExit, "interrupted", None),  # as Lightning ends after Ctrl-C
+    ],
+)
+def test_a_run_that_ended_early(folder, run_folder, fit, error, raised, status, reason):
+    def fail():
+        raise error
+
+    with pytest.raises(raised):
+        fit(run_folder, SecondEpoch(fail))
     run = read(folder)
-    assert (run["status"], run["epochs"]) == ("failed", 1)
-    assert run["error"] == "RuntimeError: out of memory"
+    assert (run["status"], run["epochs"], run.get("error")) == (status, 1, reason)
     assert (folder / "curves.png").exists()
 
 
-def test_a_pruned_run_has_not_failed(folder, run_folder, fit):
-    with pytest.raises(optuna.TrialPruned):
-        fit(run_folder, raising(optuna.TrialPruned("worse than the median")))
-    assert read(folder)["status"] == "pruned"
-    assert "error" not in read(folder)
-
-
-def test_an_interrupted_run(folder, run_folder, fit):
-    with pytest.raises(SystemExit):  # how Lightning ends after Ctrl-C
-        fit(run_folder, raising(KeyboardInterrupt()))
-    assert read(folder)["status"] == "interrupted"
-    assert "error" not in read(folder)
-
-
-@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-def test_a_resumed_run_knows_the_epochs_before(folder, run_folder, fit):
-    def last():
-        return ModelCheckpoint(folder, "last", enable_version_counter=False)
-
-    fit(run_folder, last(), enable_checkpointing=True, epochs=1)
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint")
+def test_a_resumed_run_has_the_epochs_before(folder, run_folder, fit):
+    options = {"enable_checkpointing": True}
+    fit(run_folder, ModelCheckpoint(folder, "last"), epochs=1, **options)
     resumed = RunFolder(str(folder), "val/cider")
-    fit(resumed, last(), enable_checkpointing=True, ckpt_path=folder / "last.ckpt", epochs=3)
-    assert {epoch: row["val/cider"] for epoch, row in resumed.history.items()} == {
-        0: 0.25,
-        1: 1.25,
-        2: 2.25,
-    }
+    fit(resumed, ckpt_path=folder / "last.ckpt", epochs=3)
+    scores = {epoch: metrics["val/cider"] for epoch, metrics in resumed.history.items()}
+    assert scores == {0: 0.25, 1: 1.25, 2: 2.25}
     assert read(folder)["epochs"] == 3
 
 
@@ -117,18 +108,11 @@ def test_without_a_best_checkpoint_the_last_epoch_counts(folder, run_folder, fit
     assert run["metrics"]["val/cider"] == 1.25
 
 
-def test_what_follows_the_fit_leaves_run_json_alone(folder, run_folder, fit):
-    trainer = fit(run_folder)
-    with pytest.raises(ValueError):
-        trainer.validate(ckpt_path="best")
-    assert read(folder)["status"] == "finished"
-
-
 def test_each_epoch_is_logged_with_samples(run_folder, fit, caplog):
     with caplog.at_level(logging.INFO, "captioning"):
         fit(run_folder)
-    ours = [each.getMessage() for each in caplog.records if each.name.startswith("captioning")]
-    lines, tables = ours[::2], ours[1::2]
+    logged = [each.getMessage() for each in caplog.records if each.name.startswith("captioning")]
+    lines, tables = logged[::2], logged[1::2]
     assert [line.partition(":")[0] for line in lines] == ["epoch 0", "epoch 1"]
     assert lines[1].endswith("cider 1.25")
     assert tables[0] == tables[1]
@@ -143,3 +127,26 @@ def test_tensorboard_gets_the_samples(folder, run_folder, fit, monkeypatch):
     ((name, text, step),) = texts
     assert (name, step) == ("val/captions", 4)
     assert "| val-red.png | a red square | A red square . |" in text
+
+
+def test_an_epoch_s_line_holds_what_was_logged(added):
+    metrics = {"train/loss": 2.91, "val/loss": 3.05, "val/cider": 0.45, "val/bleu4": 0.19}
+    metrics |= {"val/bert_similarity": 0.55, "val/bert_similarity_rescaled": 0.61, "val/true": 0.93}
+    assert format_epoch(3, metrics) == (
+        "epoch 3: loss 2.91 / 3.05, cider 0.45, bleu4 0.19, "
+        "bert_similarity 0.55 (0.61 rescaled), true 0.93"
+    )
+    metrics = {"val/loss": 3.0, "val/cider": 0.1, "val/letters": 12.0, "val/bleu1": 0.5}
+    assert format_epoch(0, metrics) == "epoch 0: loss 3.00, letters 12.00, cider 0.10"
+    metrics = {"train/reward": 0.781, "val/loss": 2.7}
+    assert format_epoch(7, metrics) == "epoch 7: reward 0.78, loss 2.70"
+
+
+def test_samples_are_an_aligned_and_shortened_table():
+    record = Record("a|b.jpg", "a.jpg", ("A dog .",), "val")
+    long = Generated(record._replace(image_id="bb.jpg", captions=()), "word " * 40, {})
+    samples = [Generated(record, "a cat", {}), long]
+    head, first, second = format_samples(samples).splitlines()
+    assert head.index("caption") == first.index("a cat") == second.index("word")
+    assert len(second) < 100
+    assert r"| a\|b.jpg | a cat | A dog . |" in format_samples(samples, markdown=True)

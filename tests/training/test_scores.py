@@ -10,12 +10,12 @@ from captioning.training.validation import ValidationCaptions
 
 
 class CountingEncoder(TextEncoder):
-    """Notes what it is asked."""
+    """Stores the lists of texts that it embeds."""
 
-    asked: list
+    calls: list
 
     def tokens(self, texts, batch_size=128):
-        self.asked.append(list(texts))
+        self.calls.append(list(texts))
         return super().tokens(texts, batch_size)
 
 
@@ -26,56 +26,51 @@ def loaded():
 
 @pytest.fixture
 def text_encoder(loaded):
-    loaded.asked = []
+    loaded.calls = []
     return loaded
 
 
 def test_bert_similarity_is_logged_plain_and_rescaled(fit, text_encoder):
-    metrics = fit(BertSimilarity(text_encoder), epochs=1).callback_metrics
-    assert {f"val/{key}" for key in BertSimilarity(text_encoder).keys} <= set(metrics)
+    callback = BertSimilarity(text_encoder)
+    metrics = fit(callback, epochs=1).callback_metrics
+    assert {f"val/{key}" for key in callback.keys} <= set(metrics)
     assert -1 <= metrics["val/bert_similarity"] <= metrics["val/bert_similarity_best"] <= 1
 
 
-def test_references_are_read_once_a_run_and_captions_that_stay_once(fit, text_encoder):
-    trainer = fit(BertSimilarity(text_encoder), epochs=3)
-    records = trainer.datamodule.splits["val"]
+def test_references_are_embedded_once_a_run_and_captions_that_stay_once(fit, text_encoder):
+    records = fit(BertSimilarity(text_encoder), epochs=3).datamodule.splits["val"]
     references = [caption for record in records for caption in record.captions]
-    assert text_encoder.asked.count(references) == 1
-    others = [texts for texts in text_encoder.asked if texts != references]
-    assert others == [["a red square"] * len(records), [], []]
+    assert text_encoder.calls == [references, ["a red square"] * len(records), [], []]
 
 
-def test_the_check_before_training_scores_nothing(fit, text_encoder):
+def test_the_sanity_check_before_training_scores_nothing(fit, text_encoder):
     fit(BertSimilarity(text_encoder), max_steps=0, epochs=None, num_sanity_val_steps=1)
-    assert text_encoder.asked == []
+    assert text_encoder.calls == []
 
 
-def test_every_picture_keeps_its_own_scores(fit, text_encoder):
+def test_every_image_has_its_own_scores(fit, text_encoder):
     trainer = fit(BertSimilarity(text_encoder), CaptionScores(), epochs=1)
-    for one in ValidationCaptions.of(trainer):
-        assert {"cider", "bleu4", "rouge_l", "bert_similarity"} <= set(one.scores)
-        assert one.scores["cider"] > 0 if "red" in one.record.image_id else True
+    for generated in ValidationCaptions.of(trainer):
+        assert {"cider", "bleu4", "rouge_l", "bert_similarity"} <= set(generated.scores)
+        assert generated.scores["cider"] > 0 or "red" not in generated.record.image_id
 
 
-def test_truth_is_logged_where_the_data_knows_it(fit, monkeypatch):
-    class Knows:
+def test_truth_is_logged_if_the_data_knows_it(fit):
+    class Truth:
         def is_true(self, image_id, caption):
             return "red" in image_id and "red" in caption
 
-    trainer = fit(CaptionScores(), epochs=1, source=Knows())
+    trainer = fit(CaptionScores(), epochs=1, source=Truth())
     assert trainer.callback_metrics["val/true"] == 0.25
-
-
-def test_truth_is_not_logged_where_nobody_knows_it(fit):
     assert "val/true" not in fit(CaptionScores(), epochs=1).callback_metrics
 
 
-def test_scores_without_captions_say_what_is_missing():
+def test_scores_without_captions_are_an_error():
     with pytest.raises(UserError, match=r"callbacks\.captions"):
         ValidationCaptions.of(pl.Trainer(logger=False, enable_checkpointing=False))
 
 
-def test_a_score_that_is_no_number_stops_the_run():
+def test_a_score_that_is_not_finite_stops_the_run():
     with pytest.raises(UserError, match="val/cider is nan"):
         log_finite(pl.LightningModule(), {"cider": float("nan")})
 
@@ -84,12 +79,12 @@ def test_a_score_that_is_added_is_logged_beside_the_others(fit, text_encoder, re
     def logged():
         trainer = fit(BertSimilarity(text_encoder), scores := CaptionScores(), epochs=1)
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if "loss" not in k}
-        return scores.keys, metrics, ValidationCaptions.of(trainer)
+        return scores.keys, metrics, [each.scores for each in ValidationCaptions.of(trainer)]
 
-    keys, metrics, generated = logged()
+    keys, metrics, by_image = logged()
     request.getfixturevalue("added")
-    new_keys, new_metrics, new_generated = logged()
+    letters = len("a red square")
+    new_keys, new_metrics, new_by_image = logged()
     assert set(new_keys) - set(keys) == {"letters"}
-    assert new_metrics == metrics | {"val/letters": len("a red square")}
-    for one, new in zip(generated, new_generated, strict=True):
-        assert new.scores == one.scores | {"letters": len("a red square")}
+    assert new_metrics == metrics | {"val/letters": letters}
+    assert new_by_image == [scores | {"letters": letters} for scores in by_image]

@@ -1,0 +1,206 @@
+"""Callbacks that end a run well: a loss that is not finite, memory that is too small, SIGTERM."""
+
+import gc
+import signal
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor
+
+from captioning import UserError
+from captioning.data.vocabulary import PAD
+from captioning.features.batches import Batch
+from captioning.training.validation import ValidationCaptions, find_callback
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SLURM's --signal can be either
+EXIT_CODE = 128 + signal.SIGTERM
+# How torch reports it on a CPU. On a GPU the error has a class of its own, except from cuBLAS.
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+
+
+class FiniteLoss(pl.Callback):
+    """Raises UserError for a loss that is not finite, and saves its batch as not-finite.pt.
+
+    On a GPU nothing waits for the loss: it is checked in the next step, and the last one of an
+    epoch before validation. The weights in the file are then those after the update.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+        self._pending: tuple[int, Batch, Tensor, Any] | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, _: Any, batch: Batch, index: int) -> None:
+        """Check the loss of the step before; store this step's batch."""
+        self._check(trainer)
+        self._batch = batch
+
+    def on_before_backward(self, trainer: pl.Trainer, _: Any, loss: Tensor) -> None:
+        """Check the loss at once on a CPU; on a GPU, start copying it to the host."""
+        loss, arrived = loss.detach(), None
+        if loss.is_cuda:
+            loss = torch.empty((), pin_memory=True).copy_(loss.float(), non_blocking=True)
+            arrived = torch.cuda.Event()
+            arrived.record()
+        self._pending = trainer.global_step, self._batch, loss, arrived
+        if arrived is None:
+            self._check(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Check the last loss of an epoch, before any checkpoint is saved."""
+        self._check(trainer)
+
+    def _check(self, trainer: pl.Trainer) -> None:
+        if self._pending is None:
+            return
+        (step, batch, loss, arrived), self._pending = self._pending, None
+        if arrived is not None:
+            arrived.synchronize()
+        if torch.isfinite(loss):
+            return
+        # Each process has its own part of the batch, and its own file.
+        rank = f"-{trainer.global_rank}" if trainer.global_rank else ""
+        path = self.folder / f"not-finite{rank}.pt"
+        content = {"loss": float(loss), "epoch": trainer.current_epoch, "step": step}
+        content |= {"batch": batch._asdict(), "state_dict": trainer.lightning_module.state_dict()}
+        trainer.lightning_module.on_save_checkpoint(content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, path)
+        raise UserError(
+            f"the loss is {float(loss)} in epoch {trainer.current_epoch}, step {step}, and nothing "
+            "more was saved; try a lower training.learning_rate, trainer.gradient_clip_val=1, or "
+            "trainer.precision=32-true and go on from last.ckpt. The batch is in "
+            f"{path}; to replay it: python -m captioning.replay {path}"
+        )
+
+
+class OutOfMemory(pl.Callback):
+    """After an out-of-memory error, `advice` says which batch size fits, and how to set it."""
+
+    def __init__(self) -> None:
+        self.advice = ""
+        self._batch: Batch | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, _: Any, batch: Batch, *rest: Any) -> None:
+        """Store the batch, which may be too large."""
+        self._batch = batch
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Drop the batch, which was not."""
+        self._batch = None
+
+    on_validation_batch_start = on_train_batch_start
+    on_validation_batch_end = on_train_batch_end
+
+    def on_exception(self, trainer: pl.Trainer, _: Any, exception: BaseException) -> None:
+        """Find the batch size that fits, while the model is still on its device."""
+        if not is_out_of_memory(exception):
+            return
+        traceback.clear_frames(exception.__traceback__)  # they hold the step's tensors
+        module, data = trainer.lightning_module, trainer.datamodule
+        module.zero_grad()
+        where = f"{module.device} is out of memory ({str(exception).strip().splitlines()[0]})"
+        if self._batch is None:  # between the steps, only captioning takes much
+            captions = find_callback(trainer, ValidationCaptions)
+            size = max(1, captions.batch_size // 2) if captions else 1
+            self.advice = f"{where}, captioning; type callbacks.captions.batch_size={size}"
+            return
+        with trainer.precision_plugin.forward_context():
+            size = largest_fitting_batch(module, self._batch)
+        if size is None:
+            self.advice = f"{where}, even with a single caption: take a smaller model"
+            return
+        size = max(1, data.batch_size * size // len(self._batch.tokens))
+        self.advice = f"{where}; datamodule.batch_size={size} fits, tried with the same captions"
+        if data.resident:
+            self.advice += ", and datamodule.resident=false leaves room for more"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error is for lack of memory: a GPU's, torch's on a CPU, or Python's."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
+    )
+
+
+def largest_fitting_batch(module: pl.LightningModule, batch: Batch) -> int | None:
+    """Halve a batch until its forward and backward pass fit in memory; return how many captions.
+
+    None if not even two captions fit.
+    """
+    size = len(batch.tokens)
+    while (size := size // 2) > 1:
+        gc.collect()
+        torch.cuda.empty_cache()  # does nothing where no GPU was used
+        try:
+            with torch.enable_grad():
+                module._loss(first_captions(batch, size)).backward()
+            return size
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)
+        finally:
+            module.zero_grad()
+    return None
+
+
+def first_captions(batch: Batch, size: int) -> Batch:
+    """Return the first `size` captions of a batch, with their images."""
+    tokens = batch.tokens[:size]
+    images, image_index = torch.unique(batch.image_index[:size], return_inverse=True)
+    positions = np.flatnonzero(tokens[:, 1:].cpu().numpy() != PAD)
+    return Batch(
+        batch.features[images],
+        batch.store_rows[images],
+        image_index,
+        tokens,
+        torch.from_numpy(positions).to(tokens.device),
+    )
+
+
+class Preemption(pl.Callback):
+    """Ends the run at the next batch after SIGTERM or SIGUSR1, with last.ckpt in `folder`.
+
+    During a validation it waits for the end of the epoch, which saves last.ckpt: Lightning's own
+    handler would break off the validation, which cannot be resumed, and save nothing. If one
+    process gets the signal, all end.
+    """
+
+    def __init__(self, folder: str):
+        self.last = Path(folder) / "last.ckpt"
+        self.stop_requested = False
+
+    def on_fit_start(self, *_: Any) -> None:
+        """Handle the signals; Lightning restores the handlers after the fit."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._request_stop)
+
+    on_train_start = on_fit_start  # again: meanwhile Lightning has installed its own handler
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Save and end within an epoch; its last batch is followed by validation and a save."""
+        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if self._must_stop(trainer) and not is_last:
+            trainer.save_checkpoint(self.last)
+            raise SIGTERMException(EXIT_CODE)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """End between two epochs."""
+        if self._must_stop(trainer):
+            raise SIGTERMException(EXIT_CODE)
+
+    def _request_stop(self, *_: Any) -> None:
+        self.stop_requested = True
+
+    def _must_stop(self, trainer: pl.Trainer) -> bool:
+        # A signal that arrives during this exchange is not overwritten, and counts next time.
+        decision = trainer.strategy.reduce_boolean_decision(self.stop_requested, all=False)
+        self.stop_requested = self.stop_requested or decision
+        return decision
