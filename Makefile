@@ -33,7 +33,7 @@ train: $(STAMP)  ## train on Flickr8k (after make data); options go in ARGS="tra
 test: $(STAMP)  ## the whole test suite, offline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-bench: $(STAMP)  ## time everything beside the ordinary way; BENCH=quick: less of it
+bench: $(STAMP)  ## time everything beside the baseline; BENCH=quick: less of it
 	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(STAMP)  ## ruff: format and rules

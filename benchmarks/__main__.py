@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: every row, ours beside the ordinary way, in one run.
+"""`python -m benchmarks`: every row, ours beside the baseline, in one run.
 
 Writes outputs/bench/<time>/bench.json, table.md and plot.png, and prints the table. Run nothing
 else meanwhile. `python -m benchmarks quick` takes smaller pieces, `smoke` so small ones that only

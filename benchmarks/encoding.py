@@ -28,7 +28,7 @@ LITE0 = "efficientnet_lite0"
 OPERATIONS = {"resnet50": 8.18e9, LITE0: 0.77e9}
 
 
-def pictures(folder: Path, number: int) -> list[Record]:
+def draw_images(folder: Path, number: int) -> list[Record]:
     """Write JPEGs of Flickr8k's usual size, 500 x 375, as hard to decode as photographs."""
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -39,12 +39,12 @@ def pictures(folder: Path, number: int) -> list[Record]:
         grain = random.normal(0, 8, image.shape)
         path = folder / f"{at:05}.jpg"
         Image.fromarray((image + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
-        records.append(Record(path.name, str(path), ("a picture",), "train"))
+        records.append(Record(path.name, str(path), ("an image",), "train"))
     return records
 
 
 class Files(Dataset):
-    """A picture an item, by torchvision's transforms."""
+    """An image an item, by torchvision's transforms."""
 
     def __init__(self, records: list[Record], encoder: Encoder):
         self.records = records
@@ -81,7 +81,7 @@ def plain_encoding(network: nn.Module, files: Files, out: Path) -> None:
 
 def encoding(folder: Path, repeats: int, images: int) -> list[Row]:
     """ResNet50 (random weights) and EfficientNet-Lite0, ours against the plain way."""
-    records, rows = pictures(folder / "jpeg", images), []
+    records, rows = draw_images(folder / "jpeg", images), []
     for name, some in (("resnet50", records[: images // 4]), (LITE0, records)):
         encoder = Encoder(name, "package" if name == LITE0 else None)
         many = (

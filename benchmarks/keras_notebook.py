@@ -1,7 +1,7 @@
 """The Keras notebook's own training step, for `python -m benchmarks --keras PYTHON`.
 
 Runs under an interpreter that has tensorflow-cpu, and prints target words a second: every caption
-of 32 pictures cut into its prefixes, each padded to the longest caption, one-hot targets.
+of 32 images cut into its prefixes, each padded to the longest caption, one-hot targets.
 """
 
 import json
@@ -14,7 +14,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
 from keras import Input, Model, layers, utils
 
-WORDS, FEATURE, SIZE, LONGEST, PICTURES = 8768, 2048, 256, 38, 32
+WORDS, FEATURE, SIZE, LONGEST, IMAGES = 8768, 2048, 256, 38, 32
 
 
 def merge_model() -> Model:
@@ -34,9 +34,9 @@ def step_data(captions: list[list[int]]) -> tuple[list[np.ndarray], np.ndarray]:
     features, prefixes, targets = [], [], []
     for number, tokens in enumerate(captions):
         if number % 5 == 0:
-            picture = random.random(FEATURE, dtype=np.float32)
+            image = random.random(FEATURE, dtype=np.float32)
         for end in range(1, len(tokens)):
-            features.append(picture)
+            features.append(image)
             prefixes.append([0] * (LONGEST - end) + tokens[:end])
             targets.append(tokens[end])
     one_hot = utils.to_categorical(targets, WORDS)
@@ -44,7 +44,7 @@ def step_data(captions: list[list[int]]) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 if __name__ == "__main__":
-    captions = json.load(sys.stdin)[: 5 * PICTURES]
+    captions = json.load(sys.stdin)[: 5 * IMAGES]
     model, speeds = merge_model(), []
     model.train_on_batch(*step_data(captions))
     for _ in range(int(sys.argv[1])):

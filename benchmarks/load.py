@@ -3,8 +3,8 @@
     python -m benchmarks.load --seconds 300 --pictures 20000 --out docs/results/load.json
 
 Eight clients use the page of a small model, among them one that sends slowly, one that vanishes in
-the middle, one that sends too much and one that sends no picture. Then `captioning.caption` goes
-over so many pictures. Memory and failures count; the times are this machine's.
+the middle, one that sends too much and one that sends no image. Then `captioning.caption` goes
+over so many images. Memory and failures count; the times are this machine's.
 """
 
 from __future__ import annotations
@@ -71,36 +71,36 @@ class Page:
         self.url, self.session = f"{url}/gradio_api", requests.Session()
         self.hash = os.urandom(6).hex()
         config = self.session.get(f"{url}/config", timeout=60).json()
-        components = {one["id"]: one["type"] for one in config["components"]}
-        for one in config["dependencies"]:
-            kinds = [components[key] for key in one["inputs"]]
+        components = {each["id"]: each["type"] for each in config["components"]}
+        for function in config["dependencies"]:
+            kinds = [components[key] for key in function["inputs"]]
             if kinds == ["file"]:
-                self.bring = one["id"]
-            if len(kinds) == 5:
-                self.answer = one["id"]
+                self.upload = function["id"]
+            if len(kinds) == 6:
+                self.answer = function["id"]
 
-    def caption(self, picture: bytes, name: str = "a.jpg") -> str:
-        """Upload a picture, choose it, and return the HTML that the page shows."""
-        files = {"files": (name, picture)}
+    def caption(self, image: bytes, name: str = "a.jpg") -> str:
+        """Upload an image, choose it, and return the HTML that the page shows."""
+        files = {"files": (name, image)}
         done = self.session.post(f"{self.url}/upload", files=files, timeout=120)
         if done.status_code == 413:
             return "too large"
         done.raise_for_status()
         path = {"path": done.json()[0], "orig_name": name, "meta": {"_type": "gradio.FileData"}}
-        self.event(self.bring, [[path]])
-        (html,) = self.event(self.answer, [None, "beam", 5, 1, ["load"]])
+        self.event(self.upload, [[path]])
+        (html,) = self.event(self.answer, [None, "beam", 5, 1, ["load"], False])
         return str(html)
 
     def event(self, number: int, data: list[Any]) -> list[Any]:
         """Call one of the page's functions through its queue; return what it gives last."""
         call = {"data": data, "fn_index": number, "session_hash": self.hash}
         self.session.post(f"{self.url}/queue/join", json=call, timeout=60).raise_for_status()
-        asked = {"session_hash": self.hash}
+        query = {"session_hash": self.hash}
         last: list[Any] = []
         with self.session.get(
-            f"{self.url}/queue/data", params=asked, stream=True, timeout=120
-        ) as told:
-            for line in told.iter_lines():
+            f"{self.url}/queue/data", params=query, stream=True, timeout=120
+        ) as events:
+            for line in events.iter_lines():
                 message = json.loads(line[6:]) if line.startswith(b"data: ") else {}
                 if message.get("msg") in ("process_generating", "process_completed"):
                     last = message["output"].get("data") or last
@@ -122,8 +122,8 @@ class Load:
 
     def run(self) -> None:
         """Start the clients, and wait for them."""
-        kinds = [self.usual] * 4 + [self.slow, self.vanishing, self.oversize, self.no_picture]
-        threads = [threading.Thread(target=self.repeat, args=(one,)) for one in kinds]
+        kinds = [self.usual] * 4 + [self.slow, self.vanishing, self.oversize, self.no_image]
+        threads = [threading.Thread(target=self.repeat, args=(kind,)) for kind in kinds]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -141,7 +141,7 @@ class Load:
                 self.failures.append(f"{kind.__name__}: {error!r}"[:300])
 
     def usual(self, page: Page, number: int) -> None:
-        """Caption one picture."""
+        """Caption one image."""
         start = time.monotonic()
         html = page.caption(drawn(number))
         self.times.append(time.monotonic() - start)
@@ -149,7 +149,7 @@ class Load:
             raise RuntimeError(html[:200])
 
     def slow(self, page: Page, number: int) -> None:
-        """Send a picture's bytes a few at a time, for seconds."""
+        """Send an image's bytes a few at a time, for seconds."""
         with self.sending(page, 4000) as sender:
             for _ in range(10):
                 sender.sendall(b"x" * 100)
@@ -162,7 +162,7 @@ class Load:
                 sender.sendall(b"x" * 100_000)
         else:
             other = Page(self.url)
-            call = {"data": [None, "beam", 10, 1, ["load"]], "fn_index": other.answer}
+            call = {"data": [None, "beam", 10, 1, ["load"], False], "fn_index": other.answer}
             call["session_hash"] = other.hash
             other.session.post(f"{other.url}/queue/join", json=call, timeout=60)
             other.session.close()
@@ -174,8 +174,8 @@ class Load:
             raise RuntimeError("21 MB were taken")
         time.sleep(1)
 
-    def no_picture(self, page: Page, number: int) -> None:
-        """Send a letter as a picture."""
+    def no_image(self, page: Page, number: int) -> None:
+        """Send a letter as an image."""
         if 'class="problem"' not in page.caption(b"Dear Sir or Madam, " * 9):
             raise RuntimeError("a letter was captioned")
         time.sleep(0.2)
@@ -196,27 +196,31 @@ class Memory(threading.Thread):
 
     def __init__(self, pid: int):
         super().__init__(daemon=True)
-        self.status, self.seen, self.over = Path(f"/proc/{pid}/status"), [], threading.Event()
+        self.status, self.megabytes, self.over = Path(f"/proc/{pid}/status"), [], threading.Event()
         self.start()
 
     def run(self) -> None:
         """Look every `EVERY` seconds."""
         while not self.over.wait(EVERY):
             try:
-                found = re.search(r"VmRSS:\s+(\d+)", self.status.read_text())
+                match = re.search(r"VmRSS:\s+(\d+)", self.status.read_text())
             except OSError:
                 return
-            self.seen += [round(int(found[1]) / 1024)] if found else []
+            self.megabytes += [round(int(match[1]) / 1024)] if match else []
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Return the course, thinned out, and how much the second half lies above the first."""
         self.over.set()
         # The first fifth is what a process loads when it is first used.
-        steady = self.seen[len(self.seen) // 5 :] or [0]
+        steady = self.megabytes[len(self.megabytes) // 5 :] or [0]
         half = len(steady) // 2
         grown = statistics.median(steady[half:]) - statistics.median(steady[: half or 1])
-        every = max(1, len(self.seen) // 60)
-        return {"megabytes": self.seen[::every], "highest": max(steady), "grown": round(grown, 1)}
+        every = max(1, len(self.megabytes) // 60)
+        return {
+            "megabytes": self.megabytes[::every],
+            "highest": max(steady),
+            "grown": round(grown, 1),
+        }
 
 
 def load_page(ckpt: Path, seconds: float) -> dict[str, Any]:
@@ -234,7 +238,7 @@ def load_page(ckpt: Path, seconds: float) -> dict[str, Any]:
             time.sleep(0.2)
         memory, load = Memory(server.pid), Load(f"http://127.0.0.1:{port}", seconds)
         load.run()
-        told = memory.told()
+        memory_summary = memory.summary()
         with load.sending(Page(load.url), 4000):  # a client in the middle must not keep it up
             start = time.monotonic()
             server.send_signal(signal.SIGTERM)
@@ -245,9 +249,9 @@ def load_page(ckpt: Path, seconds: float) -> dict[str, Any]:
             ended = time.monotonic() - start
     finally:
         server.kill()
-    said = log.read_text(errors="replace")
+    output = log.read_text(errors="replace")
     errors = Counter(
-        re.findall(r"^\w+(?:\.\w+)*(?:Error|Exception|Disconnect)\b.{,100}", said, re.M)
+        re.findall(r"^\w+(?:\.\w+)*(?:Error|Exception|Disconnect)\b.{,100}", output, re.M)
     )
     return {
         "seconds": seconds,
@@ -257,30 +261,30 @@ def load_page(ckpt: Path, seconds: float) -> dict[str, Any]:
         "logged": dict(errors.most_common(5)),
         "median_seconds": round(statistics.median(load.times or [0]), 2),
         "seconds_to_end": round(ended, 1),
-        "memory": told,
+        "memory": memory_summary,
     }
 
 
-def load_batch(ckpt: Path, folder: Path, pictures: int) -> dict[str, Any]:
-    """Caption so many pictures in one command."""
-    some = [drawn(number, (96, 72)) for number in range(97)]
-    for number in range(pictures):
+def load_batch(ckpt: Path, folder: Path, images: int) -> dict[str, Any]:
+    """Caption so many images in one command."""
+    drawn_images = [drawn(number, (96, 72)) for number in range(97)]
+    for number in range(images):
         path = folder / f"{number // 1000:03}" / f"{number:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(some[number % 97])
+        path.write_bytes(drawn_images[number % 97])
     out = folder / "captions.csv"
     command = [sys.executable, "-m", "captioning.caption", f"ckpt={ckpt}", f"images={folder}"]
     start = time.monotonic()
     batch = subprocess.Popen([*command, f"out={out}", "width=1"], stderr=subprocess.PIPE, text=True)
     memory = Memory(batch.pid)
-    said = batch.communicate()[1]
+    errors = batch.communicate()[1]
     return {
-        "pictures": pictures,
+        "pictures": images,
         "captions": max(0, out.read_text(encoding="utf-8").count("\n") - 1),
         "returncode": batch.returncode,
-        "errors": said.count("error:"),
+        "errors": errors.count("error:"),
         "seconds": round(time.monotonic() - start),
-        "memory": memory.told(),
+        "memory": memory.summary(),
     }
 
 

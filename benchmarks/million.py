@@ -1,8 +1,8 @@
-"""A million pictures, generated: what the feature store and the batches take of time and memory.
+"""A million images, generated: what the feature store and the batches take of time and memory.
 
     python -m benchmarks.million --images 1000000 --processes 2 --folder /tmp/million
 
-Features are random numbers and no picture is decoded, so that only the store's own cost shows; the
+Features are random numbers and no image is decoded, so that only the store's own cost shows; the
 files are of 5 kB, hard links to one for each 50,000. With `--pictures FOLDER`, also how fast one
 thread reads and resizes the JPEGs there. Prints JSON.
 """
@@ -50,7 +50,7 @@ class Generated:
         """Need nothing."""
 
     def preprocess(self, image: None) -> torch.Tensor:
-        """Return the smallest picture there is."""
+        """Return the smallest image there is."""
         return torch.zeros(1)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -109,7 +109,7 @@ def gathering(store: FeatureStore, result: dict) -> None:
 
 def batching(store: FeatureStore, records: list[Record], result: dict) -> None:
     """Time what a training run makes of the captions before its first step."""
-    with measured(result, "rows of five captions a picture, s"):
+    with measured(result, "rows of five captions an image, s"):
         rows = store.find_rows([one.image_id for one in records for _ in one.captions])
     lengths = np.random.default_rng(0).integers(8, 20, len(rows))
     with measured(result, "dataset, s"):
@@ -119,7 +119,7 @@ def batching(store: FeatureStore, records: list[Record], result: dict) -> None:
 
 
 def decoding(folder: str) -> float:
-    """Return how many pictures a second one thread reads and makes an encoder's input of."""
+    """Return how many images a second one thread reads and makes an encoder's input of."""
     preprocess = Preprocess(224, None, [0.5] * 3, [0.5] * 3, "bilinear")
     paths = sorted(Path(folder).glob("*.jpg"))[:500]
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What `python -m benchmarks` shows: a table in Markdown and a picture, from bench.json."""
+"""What `python -m benchmarks` shows: a table in Markdown and an image, from bench.json."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 def table(content: dict[str, Any]) -> str:
     """Return a row a measurement: medians, ± half the range, the ratio, the share of the limit."""
     lines = [
-        "| what | ours | the ordinary way | times better | of the limit | notes |",
+        "| what | ours | the baseline | times better | of the limit | notes |",
         "|---|---|---|---|---|---|",
     ]
     for row in content["rows"]:
@@ -52,7 +52,7 @@ def plot(content: dict[str, Any], path: Path) -> None:
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     axis.set_xscale("log")
     axis.axvline(1, color="0.4", linewidth=1)
-    axis.set_xlabel("times better than the ordinary way", fontsize=9)
+    axis.set_xlabel("times better than the baseline", fontsize=9)
     axis.tick_params(axis="x", labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.margins(x=0.12)

@@ -16,7 +16,7 @@ PEAK_OPERATIONS = 2 * 2048**3
 
 @dataclass
 class Row:
-    """The same thing done by `ours` and by the `ordinary` way, several times each, in `unit`.
+    """The same thing done by `ours` and by a baseline (`ordinary`), several times each, in `unit`.
 
     `limit` is what the machine allows, in the same unit.
     """
@@ -25,7 +25,7 @@ class Row:
     unit: str
     ours: list[float]
     ordinary: list[float]
-    way: str  # what the ordinary way is
+    way: str  # what the baseline is
     limit: float | None = None
     notes: dict[str, float | str] = field(default_factory=dict)
 

@@ -31,7 +31,7 @@ def trained(folder: Path, images: int) -> LSTMDecoder:
 
 
 def beam(folder: Path, repeats: int, images: int) -> list[Row]:
-    """Beam 5, all pictures in batches, against one at a time and against transformers."""
+    """Beam 5, all images in batches, against one at a time and against transformers."""
     decoder = trained(folder, min(8 * BATCH, 16 * images))
     features = torch.randn(images, FEATURE).clamp(min=0)
     few = features[: max(20, images // 10)]
@@ -56,7 +56,7 @@ def beam(folder: Path, repeats: int, images: int) -> list[Row]:
         for name in calls
     }
     return [
-        Row("beam 5", "captions/s", speeds["ours"], speeds["one"], "a picture at a time"),
+        Row("beam 5", "captions/s", speeds["ours"], speeds["one"], "an image at a time"),
         Row(
             "beam 5",
             "captions/s",
@@ -68,19 +68,19 @@ def beam(folder: Path, repeats: int, images: int) -> list[Row]:
 
 
 def generator():
-    """Return transformers' beam search over a decoder of one layer that sees a picture first."""
+    """Return transformers' beam search over a decoder of one layer that sees an image first."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
         vocab_size=WORDS, n_embd=SIZE, n_layer=1, n_head=4, bos_token_id=BOS, eos_token_id=EOS
     )
     model = GPT2LMHeadModel(config).eval()
-    picture = torch.nn.Linear(FEATURE, SIZE)
+    image = torch.nn.Linear(FEATURE, SIZE)
 
     @torch.inference_mode()
     def generate(features: torch.Tensor) -> torch.Tensor:
         return model.generate(
-            inputs_embeds=picture(features)[:, None],
+            inputs_embeds=image(features)[:, None],
             attention_mask=torch.ones(len(features), 1),
             num_beams=5,
             max_new_tokens=21,
@@ -125,7 +125,7 @@ def bert_similarity(folder: Path, repeats: int, images: int) -> list[Row]:
     mine, *others = (float(np.median(took[name])) for name in ("ours", "search", "overlap"))
     return [
         Row(
-            f"BERT similarity of {images:,} pictures",
+            f"BERT similarity of {images:,} images",
             "s",
             took["ours"],
             [each * images / twentieth for each in took["ordinary"]],

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks import corpus, ordinary
+from benchmarks import baseline, corpus
 from benchmarks.rows import Row, in_turn, matrix_peak, peak_of, seconds
 from captioning.features.batches import CaptionDataset, LengthBuckets
 from captioning.models.attention import AttentionDecoder
@@ -69,11 +69,11 @@ def merge(folder: Path, repeats: int, batches: int) -> list[Row]:
     rows: list[Row] = []
     store, images, full = _data(folder / "merge", batches * BATCH, corpus.ALL_WORDS, (FEATURE,))
     few = corpus.captions(len(full), corpus.FREQUENT_WORDS)
-    keras = ordinary.KerasMerge(corpus.ALL_WORDS, FEATURE)
+    keras = baseline.KerasMerge(corpus.ALL_WORDS, FEATURE)
     adam, some = _adam(keras), full[: min(32, 16 * batches)]
 
     def prefixes():
-        ordinary.prefix_steps(keras, adam, store, images, some, corpus.ALL_WORDS, 38, 16)
+        baseline.prefix_steps(keras, adam, store, images, some, corpus.ALL_WORDS, 38, 16)
 
     for name, captions, words in (
         ("merge 256, all 8,768 words", full, corpus.ALL_WORDS),
@@ -115,7 +115,7 @@ def lstm(folder: Path, repeats: int, batches: int) -> list[Row]:
     words = corpus.FREQUENT_WORDS
     store, images, captions = _data(folder / "lstm", batches * BATCH, words, (FEATURE,))
     ours, low = both(lambda: LSTMDecoder(words, FEATURE), store, images, captions)
-    plain = _Plain(ordinary.ShowAndTell(words, FEATURE), store, images, captions)
+    plain = _Plain(baseline.ShowAndTell(words, FEATURE), store, images, captions)
     calls = {"ours": ours, "low": low, "ordinary": plain, "peak": matrix_peak()}
     took = in_turn(calls, repeats)
     work = 3 * ours.words * (16 * SIZE**2 + 2 * SIZE * words)
@@ -157,18 +157,18 @@ class _Clock(pl.Callback):
 
 
 def attention(folder: Path, repeats: int, batches: int) -> list[Row]:
-    """`model=attention` on grids, against soft attention cell by cell, a picture a caption."""
+    """`model=attention` on grids, against soft attention cell by cell, an image a caption."""
     words = corpus.FREQUENT_WORDS
     shape = (REGIONS, FEATURE)
     store, images, captions = _data(folder / "attention", batches * BATCH, words, shape)
     ours, low = both(lambda: AttentionDecoder(words, FEATURE), store, images, captions)
-    plain = _Plain(ordinary.SoftAttention(words, FEATURE), store, images, captions, batches=2)
+    plain = _Plain(baseline.SoftAttention(words, FEATURE), store, images, captions, batches=2)
     calls = {"ours": ours, "low": low, "ordinary": plain, "peak": matrix_peak()}
     took = in_turn(calls, repeats)
     a_word = 16 * SIZE**2 + 2 * SIZE * words + 8 * SIZE**2 + 4 * REGIONS * SIZE
-    a_picture = 2 * REGIONS * FEATURE * SIZE  # no gradient goes to frozen features
-    work = 3 * ours.words * a_word + 2 * ours.pictures * a_picture
-    way = "Xu et al. 2015 cell by cell, the picture projected for each caption and word"
+    an_image = 2 * REGIONS * FEATURE * SIZE  # no gradient goes to frozen features
+    work = 3 * ours.words * a_word + 2 * ours.pictures * an_image
+    way = "Xu et al. 2015 cell by cell, the image projected for each caption and word"
     return _rows("train attention 256", took, ours.words, plain.words, work, way)
 
 
@@ -180,14 +180,14 @@ def both(make, store, images, captions) -> tuple[Bare, Bare]:
 class _Plain:
     def __init__(self, decoder, store, rows, captions, batches=None):
         self.decoder, self.optimizer = decoder, _adam(decoder)
-        self.loader, self.batches = ordinary.loader(store, rows, captions, BATCH), batches
+        self.loader, self.batches = baseline.loader(store, rows, captions, BATCH), batches
         self.words = 0
 
     def __call__(self):
         self.words = 0
         torch.manual_seed(0)  # the same captions in each turn
         for features, tokens in islice(self.loader, self.batches):
-            ordinary.step(self.decoder, self.optimizer, features, tokens)
+            baseline.step(self.decoder, self.optimizer, features, tokens)
             self.words += int((tokens[:, 1:] != 0).sum())
 
 

@@ -62,7 +62,7 @@ def main(options: DemoOptions) -> None:
             raise UserError("the page needs Gradio: pip install 'captioning[demo]'") from None
         captioners = load_captioners(paths, options.data, options.weights, options.device)
         samples = find_samples(options.samples, folder)
-        page = build_page(captioners, samples, neighbours=bool(options.data))
+        page = build_page(captioners, samples)
         try:
             page.launch(server_port=options.port, **launch_options())
         except OSError:

@@ -39,7 +39,7 @@ def evaluate(cfg: DictConfig) -> None:
     from captioning.metrics.score_table import TABLE
     from captioning.training.provenance import provenance
     from captioning.training.validation import caption_records
-    from captioning.web.result_files import write_folder
+    from captioning.web.report import write_results
 
     start = time.monotonic()
     options = check_options(cfg)
@@ -74,7 +74,7 @@ def evaluate(cfg: DictConfig) -> None:
         **make_results(scorer, systems, scorer.human()),
     }
     words = {word for model in models for word in model.vocabulary.words[4:]}
-    write_folder(folder, scorer, systems, words, content)
+    write_results(folder, scorer, systems, words, content)
     images, table = f"{len(records):,} images of {split}", format_results(content)
     print(f"\nscores x100 of {images}, ± half a 95 % interval:\n\n{table}\n")
     for model in models if len(models) > 1 else ():

@@ -6,22 +6,38 @@ from contextlib import contextmanager
 import pytest
 
 CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @contextmanager
-def opened(path, **options):
-    """Open a page from disk; what it throws or fails to load is an error of the test."""
+def launched():
+    """Start the browser; skip the test where there is none."""
     if CHROMIUM is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(path, **options):
+    """Open a page from disk; an error of its scripts or a failed request fails the test."""
+    with launched() as browser:
         page = browser.new_page(**options)
-        faults = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("requestfailed", lambda request: faults.append(request.url))
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("requestfailed", lambda request: errors.append(request.url))
         page.goto(path.as_uri())
         yield page
-        browser.close()
-    assert not faults
+    assert not errors

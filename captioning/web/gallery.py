@@ -1,6 +1,6 @@
-"""A page of validation pictures with their captions, to be looked at while the run trains.
+"""Write validation images with their captions as a page to look at while a run trains.
 
-`Generated` rows enter; gallery.html (opens from disk, fetches nothing) and captions.csv leave.
+gallery.html opens from disk; captions.csv has the same captions as a table.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ import csv
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from html import escape
 from itertools import repeat
 from pathlib import Path
-from string import Template
 from urllib.parse import quote
 
 import pytorch_lightning as pl
@@ -22,16 +20,16 @@ from captioning.data.atomic import atomic_write
 from captioning.data.image_files import load_image
 from captioning.features.hashes import fingerprint_file
 from captioning.training.validation import Generated, ValidationCaptions, evenly_spaced
+from captioning.web.pages import render
 
-TEMPLATE = Path(__file__).with_suffix(".html")
 THUMBNAIL = 320  # pixels, the longest side
 
 
 class Gallery(pl.Callback):
-    """Writes into `folder`, after each validation, what the model says now.
+    """Writes the captions of each validation into `folder`.
 
-    captions.csv holds every validation picture, gallery.html `images` of them: the same ones
-    each time, chosen evenly over the split.
+    captions.csv holds every validation image, gallery.html `images` of them: the same ones each
+    time, chosen evenly over the split.
     """
 
     needs_captions = True
@@ -41,7 +39,7 @@ class Gallery(pl.Callback):
         self.images = images
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write both files; the check before training is left out."""
+        """Write both files, except in the sanity check before training."""
         if trainer.sanity_checking:
             return
         generated = ValidationCaptions.of(trainer)  # a collective where there are more processes
@@ -60,40 +58,37 @@ class Gallery(pl.Callback):
 
 def write_captions(path: Path, rows: Sequence[Generated]) -> None:
     """Write a CSV of image, path, caption and a column a score; a missing score is empty."""
-    keys = _score_keys(rows)
+    names = ["image", "path", "caption", *_score_keys(rows)]
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["image", "path", "caption", *keys])
+        writer = csv.DictWriter(file, names)
         writer.writeheader()
         for record, caption, scores in rows:
-            named = {"image": record.image_id, "path": record.path, "caption": caption}
-            writer.writerow(named | scores)
+            cells = {"image": record.image_id, "path": record.path, "caption": caption}
+            writer.writerow(cells | scores)
 
 
 def write_gallery(
     path: Path, title: str, summary: Mapping[str, int | float], rows: Sequence[Generated]
 ) -> None:
-    """Write one static page, and the pictures' thumbnails into a folder called as the page.
+    """Write one static page, and the images' thumbnails into a folder of the page's name.
 
-    `summary` holds the corpus scores for the head. Thumbnails that exist are kept. A picture
+    `summary` holds the corpus scores for the head. Existing thumbnails are used again. An image
     that cannot be read any more leaves a blank: it should not end a training.
     """
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    paths = list(dict.fromkeys(row.record.path for row in rows))  # a file is one thread's
+    paths = list(dict.fromkeys(row.record.path for row in rows))  # no file is written by two
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow works outside Python's lock
-        made = dict(zip(paths, pool.map(_thumbnail, paths, repeat(folder)), strict=True))
-    keys = _score_keys(rows)
-    orders = [
-        f'<option value="{at} {sign}">{escape(key)}, {name} first</option>'
-        for at, key in enumerate(keys)
-        for sign, name in ((1, "lowest"), (-1, "highest"))
-    ]
-    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(title),
-        summary=_definitions(summary, digits=3),
-        orders="".join(orders),
-        count=f"{len(rows):,}",
-        cards="\n".join(_card(row, keys, made[row.record.path]) for row in rows),
+        thumbnails = dict(
+            zip(paths, pool.map(_write_thumbnail, paths, repeat(folder)), strict=True)
+        )
+    page = render(
+        "gallery.html",
+        title=title,
+        summary=summary,
+        keys=_score_keys(rows),
+        rows=rows,
+        thumbnails=thumbnails,
     )
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -103,39 +98,11 @@ def _score_keys(rows: Sequence[Generated]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row.scores))
 
 
-def _definitions(scores: Mapping[str, int | float], digits: int) -> str:
-    def number(value: int | float) -> str:
-        return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
-
-    return "".join(
-        f"<div><dt>{escape(key).replace('_', '_<wbr>')}</dt><dd>{number(value)}</dd></div>"
-        for key, value in scores.items()
-    )
-
-
-def _card(row: Generated, keys: Sequence[str], thumbnail: str | None) -> str:
-    record = row.record
-    picture = (
-        f'<img src="{thumbnail}" alt="" loading="lazy" decoding="async">'
-        if thumbnail
-        else "the picture cannot be read"
-    )
-    references = "".join(f"<li>{escape(reference)}</li>" for reference in record.captions)
-    scores = " ".join(str(row.scores.get(key, "nan")) for key in keys)
-    return (
-        f'<li data-scores="{scores}"><div class="picture">{picture}</div><div class="text">'
-        f'<p class="caption">{escape(row.caption)}</p>'
-        f'<dl class="scores">{_definitions(row.scores, digits=2)}</dl>'
-        f'<ul class="references">{references}</ul>'
-        f'<p class="image">{escape(record.image_id)}</p></div></li>'
-    )
-
-
-def _thumbnail(source: str, folder: Path) -> str | None:
-    """Return where the page finds the picture's thumbnail, made if it is not there."""
+def _write_thumbnail(source: str, folder: Path) -> str | None:
+    """Return the URL of an image's thumbnail, made if need be; None for an unreadable image."""
     try:
-        # Named by its source as it is now: another page, another choice of pictures or another
-        # picture of the same name cannot mix them up.
+        # The name depends on the source's path and state, so that another page, another choice of
+        # images or another image of the same name cannot mix them up.
         target = folder / f"{fingerprint_file(source).hex()}.jpg"
         image = None if target.exists() else load_image(source)
     except UserError:

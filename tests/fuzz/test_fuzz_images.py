@@ -11,7 +11,7 @@ from profiles import grey_inks, linear_grey, prophoto
 
 from captioning.data.image_files import load_image
 from captioning.features.images import Preprocess
-from captioning.web.thumbnails import open_picture
+from captioning.web.demo_answers import open_image
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -55,7 +55,7 @@ def make_seeds():
     yield small[:12] + bomb + small[33:]
 
 
-@pytest.mark.parametrize("reader", [load_image, open_picture], ids=["load_image", "page"])
+@pytest.mark.parametrize("reader", [load_image, open_image], ids=["load_image", "page"])
 def test_images_of_every_kind(tmp_path, fuzz, reader):
     path = tmp_path / "holiday.jpg"
 

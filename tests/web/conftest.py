@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sweeps.conftest import sweep  # noqa: F401, a fixture
 
 from captioning.captioner import Captioner
 from captioning.config.build import build_decoder
@@ -11,14 +12,15 @@ from captioning.features.encoder import Encoder
 WORDS = [*SPECIALS, "a", "red", "dog", "runs", "on", "grass", "<i>wet</i>"]
 
 
-def saved(path, name, **model):
-    """Save a checkpoint; its encoder sees 4 x 4 regions."""
+def save_checkpoint(path, name, decoder):
+    """Save a checkpoint of a captioner that sees 4 x 4 regions."""
     options = {"name": "resnet18", "weights": None, "features": "grid", "image_size": 128}
+    model = {"_target_": f"captioning.models.{name}.{decoder}", "embed_dim": 16, "hidden_dim": 16}
     encoder = Encoder(**options)
     torch.manual_seed(5)
     decoder = build_decoder(model, len(WORDS), encoder.feature_shape[-1])
     for weight in decoder.parameters():
-        torch.nn.init.normal_(weight, std=0.4)  # sure of itself, and not always of the same
+        torch.nn.init.normal_(weight, std=0.4)  # far from uniform, so that captions differ
     contents = {
         "format_version": 1,
         "vocabulary": WORDS,
@@ -32,17 +34,11 @@ def saved(path, name, **model):
 
 @pytest.fixture(scope="package")
 def checkpoints(tmp_path_factory):
-    """Paths of one that looks at regions and of one that does not."""
+    """Paths of a captioner with attention and of one without."""
     folder = tmp_path_factory.mktemp("runs, x=1")
-    sizes = {"embed_dim": 16, "hidden_dim": 16}
     return [
-        saved(
-            folder / f"{name}.ckpt",
-            name,
-            _target_=f"captioning.models.{name}.{decoder}",
-            **sizes,
-        )
-        for name, decoder in (("attention", "AttentionDecoder"), ("lstm", "LSTMDecoder"))
+        save_checkpoint(folder / "attention.ckpt", "attention", "AttentionDecoder"),
+        save_checkpoint(folder / "lstm.ckpt", "lstm", "LSTMDecoder"),
     ]
 
 

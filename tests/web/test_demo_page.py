@@ -1,4 +1,4 @@
-"""The page in a real browser: Debian's Chromium, driven over a server in a process of its own."""
+"""The demo page in a real browser, Debian's Chromium, over a server in a process of its own."""
 
 import contextlib
 import csv
@@ -12,46 +12,35 @@ import sys
 import time
 
 import pytest
+from browser import launched
 from PIL import Image
 
 from captioning.captioner import Captioner
 from captioning.search.beam import greedy_search
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-# In the server's process: whom it connects to, and what names it looks up.
-EAVESDROP = """
+# In the server's process: writes down the hosts that it connects to and looks up.
+RECORD_HOSTS = """
 import os, socket
-def told(what):
-    with open(os.environ["OVERHEARD"], "a") as file:
-        print(what, file=file)
+def record(host):
+    with open(os.environ["HOSTS"], "a") as file:
+        print(host, file=file)
 getaddrinfo = socket.getaddrinfo
-def heard(method):
+def recorded(method):
     def call(self, address):
-        told(address[0] if self.family != socket.AF_UNIX else "127.0.0.1")
+        record(address[0] if self.family != socket.AF_UNIX else "127.0.0.1")
         return method(self, address)
     return call
 def lookup(host, *arguments, **options):
-    told(host)
+    record(host)
     return getaddrinfo(host, *arguments, **options)
-socket.socket.connect = heard(socket.socket.connect)
-socket.socket.connect_ex = heard(socket.socket.connect_ex)
+socket.socket.connect = recorded(socket.socket.connect)
+socket.socket.connect_ex = recorded(socket.socket.connect_ex)
 socket.getaddrinfo = lookup
 """
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+CAPTIONS = "document.querySelectorAll('#answer .model li').length"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="needs Debian's chromium: apt-get install chromium"),
-]
+pytestmark = pytest.mark.slow
 
 
 def free_port():
@@ -63,17 +52,18 @@ def free_port():
 class Server:
     """`python -m captioning.demo`, until `stop`."""
 
-    def __init__(self, folder, ckpt):
+    def __init__(self, folder, *options):
         self.url = f"http://127.0.0.1:{(port := free_port())}/"
-        self.overheard, self.temporary = folder / "overheard", folder / "tmp"
+        self.hosts, self.temporary = folder / "hosts", folder / "tmp"
         self.temporary.mkdir()
-        (folder / "sitecustomize.py").write_text(EAVESDROP)
+        (folder / "sitecustomize.py").write_text(RECORD_HOSTS)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "captioning.demo", f"ckpt={ckpt}", f"port={port}"],
+            [sys.executable, "-m", "captioning.demo", *options, f"port={port}"],
+            cwd=folder,
             env=dict(
                 os.environ,
                 PYTHONPATH=os.pathsep.join([str(folder), os.getcwd()]),
-                OVERHEARD=str(self.overheard),
+                HOSTS=str(self.hosts),
                 TMPDIR=str(self.temporary),
                 OMP_NUM_THREADS="1",
             ),
@@ -81,7 +71,8 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.told = self.process.stdout.readline()
+        lines = iter(self.process.stdout.readline, "")  # encoding has a progress bar
+        assert any(self.url.rstrip("/") in line for line in lines)
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -91,28 +82,23 @@ class Server:
 @pytest.fixture(scope="module")
 def server(checkpoints, tmp_path_factory):
     quoted = ",".join(f"'{path}'" for path in checkpoints)
-    running = Server(tmp_path_factory.mktemp("server"), f"[{quoted}]")
-    assert running.url.rstrip("/") in running.told
+    running = Server(tmp_path_factory.mktemp("server"), f"ckpt=[{quoted}]")
     yield running
     running.stop()
 
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as started:
         yield started
-        started.close()
 
 
 @contextlib.contextmanager
 def visit(browser, url, **options):
-    """Open the page; whatever the browser asks for must come from this machine."""
+    """Open the page; whatever the browser requests must come from this machine."""
     context = browser.new_context(**options)
-    tab, asked = context.new_page(), []
-    tab.on("request", lambda request: asked.append(request.url))
+    tab, requests = context.new_page(), []
+    tab.on("request", lambda request: requests.append(request.url))
     tab.set_default_timeout(20_000)
     tab.goto(url)
     tab.wait_for_selector("#answer .model")
@@ -120,8 +106,7 @@ def visit(browser, url, **options):
         yield tab
     finally:
         context.close()
-    strangers = [one for one in asked if not one.startswith((url, "data:", "blob:"))]
-    assert not strangers
+    assert not [other for other in requests if not other.startswith((url, "data:", "blob:"))]
 
 
 @pytest.fixture
@@ -131,22 +116,23 @@ def tab(browser, server):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     path = tmp_path / "holiday (1), ü.png"
     Image.effect_mandelbrot((120, 80), (-2, -1, 1, 1), 20).convert("RGB").save(path)
     return path
 
 
-def bring(tab, *paths):
+def upload(tab, *paths):
     tab.set_input_files("#drop input[type=file]", [str(path) for path in paths])
 
 
-def bring_one(tab, path):
-    bring(tab, path)
-    tab.wait_for_selector(f'#answer .seen img[alt="{path.name}"]')
+def upload_one(tab, path):
+    upload(tab, path)
+    tab.wait_for_selector(f'#answer .image img[alt="{path.name}"]')
 
 
-def sentences(tab, model=0):
+def captions(tab, model=0):
+    """Return the captions of a model on the page, with their scores."""
     section = tab.locator("#answer .model").nth(model)
     texts = section.locator("li p").all_text_contents()
     scores = section.locator(".score").all_text_contents()
@@ -155,25 +141,25 @@ def sentences(tab, model=0):
     ]
 
 
-def rounded(found):
-    return [(text, pytest.approx(score, abs=0.0051)) for text, score in found]
+def rounded(alternatives):
+    return [(text, pytest.approx(score, abs=0.0051)) for text, score in alternatives]
 
 
-def test_a_picture_brings_captions_and_alternatives_of_every_model(tab, picture, captioners):
-    bring_one(tab, picture)
+def test_an_image_has_captions_and_alternatives_of_every_model(tab, image, captioners):
+    upload_one(tab, image)
     assert tab.locator("#answer h2").all_text_contents() == ["attention", "lstm"]
-    for at, one in enumerate(captioners.values()):
-        assert sentences(tab, at) == rounded(one.alternatives(picture))
+    for at, captioner in enumerate(captioners.values()):
+        assert captions(tab, at) == rounded(captioner.alternatives(image))
 
 
-def test_a_word_that_is_pointed_at_darkens_what_was_not_looked_at(tab, picture, captioners):
-    bring_one(tab, picture)
+def test_pointing_at_a_word_darkens_the_regions_of_low_attention(tab, image, captioners):
+    upload_one(tab, image)
     assert tab.locator("#answer canvas.on").count() == 0
-    caption = captioners["attention"](picture)
-    word, weights = captioners["attention"].attention(picture, caption)[1]
+    caption = captioners["attention"](image)
+    word, weights = captioners["attention"].attention(image, caption)[1]
     tab.locator("#answer .model >> nth=0 >> li >> nth=0 >> .word >> nth=1").hover()
     tab.wait_for_selector("#answer canvas.on")
-    assert tab.locator("#answer figcaption").text_content() == f"Where it looked for “{word}”"
+    assert tab.locator("#answer figcaption").text_content() == f"Attention for “{word}”"
     alpha = tab.evaluate(
         """() => {
             const canvas = document.querySelector("#answer canvas");
@@ -181,142 +167,123 @@ def test_a_word_that_is_pointed_at_darkens_what_was_not_looked_at(tab, picture, 
             return [...pixels.data].filter((_, at) => at % 4 === 3);
         }"""
     )
-    dark = 255 * 0.7 * (1 - (weights / weights.max()) ** 0.8)
-    assert alpha == pytest.approx(dark.flatten().tolist(), abs=2)
+    expected = 255 * 0.7 * (1 - (weights / weights.max()) ** 0.8)
+    assert alpha == pytest.approx(expected.flatten().tolist(), abs=2)
     overlay, shown = (tab.locator(f"#answer {part}").bounding_box() for part in ("canvas", "img"))
     assert overlay == pytest.approx(shown)
     tab.mouse.move(0, 0)
     tab.wait_for_selector("#answer canvas:not(.on)", state="attached")
 
 
-def test_the_arrow_keys_reach_every_word(tab, picture):
-    bring_one(tab, picture)
+def test_the_arrow_keys_reach_every_word(tab, image):
+    upload_one(tab, image)
     caption = tab.locator("#answer .model >> nth=0 >> li p >> nth=0")
     words = caption.locator(".word").all_text_contents()
     caption.focus()
-    told = []
-    for _ in words:
+    for word in words:
         tab.keyboard.press("ArrowRight")
-        told.append(tab.locator("#answer figcaption").text_content())
-    assert told == [f"Where it looked for “{word}”" for word in words]
+        assert tab.locator("#answer figcaption").text_content() == f"Attention for “{word}”"
 
 
 def test_a_sample_can_be_picked(tab):
-    before = tab.locator("#answer .seen img").get_attribute("alt")
-    tab.locator(".strip button").nth(3).click()
-    tab.wait_for_selector("#answer .seen img[alt='00003.jpg']")
-    assert before == "00000.jpg"
+    assert tab.locator("#answer .image img").get_attribute("alt") == "00000.jpg"
+    tab.locator(".samples button").nth(3).click()
+    tab.wait_for_selector("#answer .image img[alt='00003.jpg']")
 
 
-def test_the_search_can_be_chosen(tab, picture, captioners):
-    bring_one(tab, picture)
+def test_the_search_can_be_chosen(tab, image, captioners):
+    upload_one(tab, image)
     tab.get_by_label("greedy").check(force=True)
-    tab.wait_for_function("document.querySelectorAll('#answer .model li').length === 2")
-    greedy = captioners["attention"]
-    greedy = Captioner(greedy.encoder, greedy.decoder, greedy.vocabulary, greedy_search)
-    assert sentences(tab) == rounded(greedy.alternatives(picture))
+    tab.wait_for_function(f"{CAPTIONS} === 2")
+    beam = captioners["attention"]
+    greedy = Captioner(beam.encoder, beam.decoder, beam.vocabulary, greedy_search)
+    assert captions(tab) == rounded(greedy.alternatives(image))
     assert not tab.get_by_label("number input for Beam width").is_visible()
     tab.get_by_label("sampling").check(force=True)
-    tab.wait_for_function("document.querySelectorAll('#answer .model li').length > 2")
-    drawn = sentences(tab)
+    tab.wait_for_function(f"{CAPTIONS} > 2")
     assert tab.get_by_label("number input for Temperature").is_visible()
+    first = captions(tab)[-1][0]
     tab.get_by_role("button", name="Draw again").click()
     tab.wait_for_function(
-        "first => !document.querySelector('#answer').innerText.includes(first)", arg=drawn[-1][0]
+        "first => !document.querySelector('#answer').innerText.includes(first)", arg=first
     )
 
 
-def test_the_beam_can_be_wider(tab, picture):
-    bring_one(tab, picture)
+def test_the_beam_can_be_wider(tab, image):
+    upload_one(tab, image)
     slider = tab.get_by_label("range slider for Beam width")
     slider.focus()
     slider.press("ArrowRight")
     slider.press("ArrowRight")
     tab.mouse.click(1, 1)
     slider.dispatch_event("pointerup")
-    tab.wait_for_function("document.querySelectorAll('#answer .model li').length === 14")
+    tab.wait_for_function(f"{CAPTIONS} === 14")
 
 
 def test_a_model_can_be_left_out(tab):
     tab.get_by_label("attention").uncheck()
     tab.wait_for_function("document.querySelectorAll('#answer .model').length === 1")
     assert tab.locator("#answer h2").all_text_contents() == ["lstm"]
-    assert "does not show where it looks" in tab.locator("#answer .note").text_content()
+    assert "no attention to show" in tab.locator("#answer .note").text_content()
     tab.get_by_label("lstm").uncheck()
     assert tab.locator("#answer .problem").text_content() == "Choose a model."
 
 
-def bomb(path):
-    Image.new("1", (20000, 20000)).save(path, "PNG")
-
-
-@pytest.mark.parametrize(
-    ("make", "told"),
-    [
-        (lambda path: path.write_text("a letter"), "cannot be read as an image"),
-        (bomb, "400000000 pixels"),
-    ],
-    ids=["text", "bomb"],
-)
-def test_what_is_no_picture_gets_a_sentence_and_the_next_one_a_caption(
-    tab, tmp_path, picture, make, told
-):
-    make(tmp_path / "letter.jpg")
-    bring(tab, tmp_path / "letter.jpg")
+def test_an_error_is_a_sentence_and_the_next_image_has_a_caption(tab, tmp_path, image):
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.jpg", "PNG")
+    upload(tab, tmp_path / "bomb.jpg")
     problem = tab.locator("#answer .problem")
     problem.wait_for()
-    assert re.match(rf"letter\.jpg .*{told}", problem.text_content())
+    assert re.match(r"bomb\.jpg cannot be read.*400000000 pixels", problem.text_content())
     tab.get_by_label("Clear").first.click()
     tab.wait_for_selector("#answer .hint")
-    bring_one(tab, picture)
+    upload_one(tab, image)
 
 
-def test_a_file_that_is_too_large_gets_a_sentence(tab, tmp_path):
-    path = tmp_path / "large.jpg"
-    path.write_bytes(bytes(21_000_000))
-    bring(tab, path)
+def test_a_file_that_is_too_large_is_refused_by_a_sentence(tab, tmp_path):
+    (tmp_path / "large.jpg").write_bytes(bytes(21_000_000))
+    upload(tab, tmp_path / "large.jpg")
     toast = tab.get_by_test_id("toast-body")
     toast.wait_for()
     assert "large.jpg" in toast.text_content()
     assert "20.0 Mb" in toast.text_content()
 
 
-def test_many_pictures_become_a_csv(tab, tmp_path, captioners):
-    paths = []
-    for at in range(20):
-        paths.append(tmp_path / f"{at:02}.png")
-        Image.new("RGB", (40, 30), (12 * at, 90, 200 - 9 * at)).save(paths[-1])
+def test_several_images_become_a_csv(tab, tmp_path, captioners):
+    paths = [tmp_path / f"{at:02}.png" for at in range(20)]
+    for at, path in enumerate(paths):
+        Image.new("RGB", (40, 30), (12 * at, 90, 200 - 9 * at)).save(path)
     paths[5].write_text("a letter")
-    bring(tab, *paths)
+    upload(tab, *paths)
     with tab.expect_download() as download:
         tab.get_by_text("Save captions.csv").click()
     assert download.value.suggested_filename == "captions.csv"
-    assert "05.png cannot be read as an image" in tab.locator("#answer .problem").text_content()
+    assert "05.png cannot be read" in tab.locator("#answer .problem").text_content()
     with open(download.value.path(), newline="", encoding="utf-8") as file:
-        header, *found = csv.reader(file)
+        header, *rows = csv.reader(file)
     del paths[5]
-    said = [one.captions(paths) for one in captioners.values()]
+    columns = [captioner.captions(paths) for captioner in captioners.values()]
     assert header == ["image", "attention", "lstm"]
-    assert found == [list(row) for row in zip((path.name for path in paths), *said, strict=True)]
+    assert rows == [list(row) for row in zip((path.name for path in paths), *columns, strict=True)]
 
 
-def test_visitors_who_leave_amid_many_pictures_hold_up_nobody(browser, server, tmp_path, picture):
+def test_visitors_who_leave_hold_up_nobody(browser, server, tmp_path, image):
     slow = tmp_path / "slow.png"  # a minute's work, were it not given up
     Image.linear_gradient("L").convert("RGB").resize((4000, 4000)).save(slow, compress_level=1)
     paths = [shutil.copy(slow, tmp_path / f"{at}.png") for at in range(120)]
     for _ in range(2):  # as many as are served at once
         with visit(browser, server.url) as leaving:
-            bring(leaving, *paths)
+            upload(leaving, *paths)
             leaving.wait_for_selector("#answer progress")
     with visit(browser, server.url) as staying:
         start = time.monotonic()
-        bring_one(staying, picture)
+        upload_one(staying, image)
         assert time.monotonic() - start < 15
 
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_and_follows_the_visitors_colours(browser, server, width, scheme):
+def test_the_page_fits_and_follows_the_colour_scheme(browser, server, width, scheme):
     size = {"width": width, "height": 844}
     with visit(browser, server.url, viewport=size, color_scheme=scheme) as tab:
         assert tab.evaluate("document.documentElement.scrollWidth") == width
@@ -324,20 +291,38 @@ def test_the_page_fits_and_follows_the_visitors_colours(browser, server, width, 
         lightness = sum(map(int, re.findall(r"\d+", background)[:3])) / 3
         assert (lightness < 60) == (scheme == "dark")
         assert tab.locator("footer").count() == 0 or not tab.locator("footer").is_visible()
-        word = tab.locator("#answer .word").first
-        word.hover()
+        tab.locator("#answer .word").first.hover()
         assert tab.locator("#answer canvas.on").count() == 1
 
 
-def test_the_server_calls_nobody(tab, server):
-    assert set(server.overheard.read_text().split()) <= LOOPBACK
+def test_the_server_connects_to_no_other_machine(tab, server):
+    assert set(server.hosts.read_text().split()) <= LOOPBACK
 
 
-def test_what_visitors_brought_is_deleted_in_the_end(browser, checkpoints, tmp_path, picture):
-    running = Server(tmp_path, checkpoints[0])
+def test_uploads_are_deleted_at_the_end(browser, checkpoints, tmp_path, image):
+    running = Server(tmp_path, f"ckpt={checkpoints[0]}")
     with visit(browser, running.url) as tab:
-        bring_one(tab, picture)
+        upload_one(tab, image)
+        assert not tab.get_by_label("Rerank by training images").is_visible()
     assert list(running.temporary.rglob("holiday*"))
     assert "Traceback" not in running.stop()
     assert running.process.returncode == 0
     assert not list(running.temporary.rglob("*"))
+
+
+def test_with_data_captions_are_reranked_after_any_search(
+    browser, checkpoints, folder, tmp_path, image
+):
+    running = Server(tmp_path, f"ckpt={checkpoints[1]}", f"data={folder / 'data'}")
+    unit = "document.querySelector('#answer .model header span').textContent"
+    with visit(browser, running.url) as tab:
+        upload_one(tab, image)
+        assert tab.evaluate(unit) == "score by training images"
+        assert tab.get_by_label("number input for Beam width").input_value() == "50"
+        tab.get_by_label("Rerank by training images").uncheck()
+        tab.wait_for_function(f"{unit} === 'log-probability a word'")
+        tab.get_by_label("sampling").check(force=True)
+        tab.wait_for_function(f"{unit} === 'log-probability'")
+        tab.get_by_label("Rerank by training images").check()
+        tab.wait_for_function(f"{unit} === 'score by training images'")
+    running.stop()

@@ -2,14 +2,16 @@ import csv
 import re
 import time
 from html.parser import HTMLParser
+from unittest.mock import Mock
 
 import pytest
+import pytorch_lightning as pl
 from PIL import Image
 
 from captioning.data.image_files import load_image
 from captioning.data.records import Record
-from captioning.training.validation import Generated
-from captioning.web.gallery import Gallery, spread, write_captions, write_gallery
+from captioning.training.validation import Generated, ValidationCaptions, evenly_spaced
+from captioning.web.gallery import Gallery, write_captions, write_gallery
 
 
 @pytest.fixture
@@ -22,124 +24,125 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.tags, self.words = [], []
+        self.tags, self.texts = [], []
         self.feed(path.read_text(encoding="utf-8"))
-        self.text = " ".join(self.words)
+        self.text = " ".join(" ".join(self.texts).split())
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
 
     def handle_data(self, data):
-        self.words.append(data)
+        self.texts.append(data)
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_the_fit_leaves_every_caption_in_the_csv(tmp_path, fit, records):
-    fit(Gallery(str(tmp_path / "run"), images=2))
-    with (tmp_path / "run" / "captions.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["image"] for row in rows] == [record.image_id for record in records[4:]]
-    assert rows[3] == {
-        "image": records[7].image_id,
-        "path": records[7].path,
-        "caption": "a red square",
-        "cider": "3.0",
-    }
+def written(path, rows):
+    write_gallery(path, "run", {}, rows)
+    return Page(path)
 
 
-def test_the_fit_leaves_a_page_of_some_pictures(tmp_path, fit):
-    fit(Gallery(str(tmp_path / "run"), images=2))
-    page = Page(tmp_path / "run" / "gallery.html")
+@pytest.mark.parametrize("sanity_checking", [False, True])
+def test_a_validation_writes_all_captions_and_a_page_of_some(
+    tmp_path, records, monkeypatch, sanity_checking
+):
+    rows = [
+        Generated(record, "a red square", {"cider": float(number)})
+        for number, record in enumerate(records[4:])
+    ]
+    monkeypatch.setattr(ValidationCaptions, "of", lambda trainer: rows)
+    trainer = Mock(
+        spec=pl.Trainer,
+        sanity_checking=sanity_checking,
+        is_global_zero=True,
+        callback_metrics={"val/loss": 2, "val/cider": 1.25, "train/loss": 3},
+    )
+    folder = tmp_path / "run"
+    Gallery(str(folder), images=2).on_validation_end(trainer, Mock(spec=pl.LightningModule))
+    if sanity_checking:
+        assert not folder.exists()
+        return
+    with (folder / "captions.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [line["image"] for line in table] == [record.image_id for record in records[4:]]
+    expected = {"image": records[7].image_id, "path": records[7].path}
+    assert table[3] == expected | {"caption": "a red square", "cider": "3.0"}
+    page = Page(folder / "gallery.html")
     assert len(page.all("img")) == 2
     assert "val-red.png" in page.text and "val-blue.png" in page.text
-    assert "images 4 loss" in page.text and "cider 1.250" in page.text
-
-
-def test_the_check_before_training_writes_nothing(tmp_path, fit):
-    class Look(Gallery):
-        written = ()
-
-        def on_train_start(self, trainer, pl_module):
-            self.written = list(self.folder.glob("*"))
-
-    gallery = Look(str(tmp_path / "run"))
-    fit(gallery, epochs=1, num_sanity_val_steps=1)
-    assert gallery.written == []
+    assert "images 4 loss 2.000 cider 1.250" in page.text
 
 
 def test_thumbnails_are_small_jpegs_made_once(tmp_path, row):
     Image.new("RGB", (1000, 500), "red").save(row.record.path)
-    write_gallery(tmp_path / "gallery.html", "run", {}, [row])
-    (source,) = [image["src"] for image in Page(tmp_path / "gallery.html").all("img")]
-    with Image.open(tmp_path / source) as image:
-        assert (image.format, image.size) == ("JPEG", (320, 160))
-    made = (tmp_path / source).stat().st_mtime_ns
-    write_gallery(tmp_path / "gallery.html", "run", {}, [row])
-    assert (tmp_path / source).stat().st_mtime_ns == made
+    (image,) = written(tmp_path / "gallery.html", [row]).all("img")
+    source = tmp_path / image["src"]
+    with Image.open(source) as thumbnail:
+        assert (thumbnail.format, thumbnail.size) == ("JPEG", (320, 160))
+    made = source.stat().st_mtime_ns
+    written(tmp_path / "gallery.html", [row])
+    assert source.stat().st_mtime_ns == made
 
 
-def test_another_picture_of_the_same_name_has_its_own_thumbnail(tmp_path, row):
-    for colour in ("red", "blue"):
+def test_another_image_of_the_same_name_has_its_own_thumbnail(tmp_path, row):
+    for colour, rgb in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
         Image.new("RGB", (1000, 500), colour).save(row.record.path)
-        write_gallery(tmp_path / "gallery.html", "run", {}, [row])
-        (source,) = [image["src"] for image in Page(tmp_path / "gallery.html").all("img")]
-        with Image.open(tmp_path / source) as image, Image.new("RGB", (1, 1), colour) as wanted:
-            assert image.getpixel((9, 9)) == pytest.approx(wanted.getpixel((0, 0)), abs=9)
+        (image,) = written(tmp_path / "gallery.html", [row]).all("img")
+        with Image.open(tmp_path / image["src"]) as thumbnail:
+            assert thumbnail.getpixel((9, 9)) == pytest.approx(rgb, abs=9)
 
 
-def test_a_picture_of_several_rows_is_made_once(tmp_path, row, monkeypatch):
-    made = []
+def test_an_image_of_several_rows_is_read_once(tmp_path, row, monkeypatch):
+    paths = []
 
     def load(path):
-        made.append(path)
+        paths.append(path)
         time.sleep(0.02)  # long enough for another thread to begin, too
         return load_image(path)
 
     monkeypatch.setattr("captioning.web.gallery.load_image", load)
-    write_gallery(tmp_path / "gallery.html", "run", {}, [row] * 20)  # threads, one file
-    assert made == [row.record.path]
-    assert len(Page(tmp_path / "gallery.html").all("img")) == 20
+    page = written(tmp_path / "gallery.html", [row] * 20)
+    assert paths == [row.record.path]
+    assert len(page.all("img")) == 20
 
 
-@pytest.mark.parametrize("evil", ["<script>alert(1)</script>", '"><img src=x onerror=y>', "$title"])
-def test_text_is_harmless(tmp_path, row, evil):
-    def write(name, text):
+@pytest.mark.parametrize(
+    "evil", ["<script>alert(1)</script>", '"><img src=x onerror=y>', "{{ title }}"]
+)
+def test_text_is_escaped(tmp_path, row, evil):
+    def page_of(name, text):
         record = Record(text, row.record.path, (text,), "val")
-        generated = Generated(record, text, {text: 1.0})
-        write_gallery(tmp_path / name, text, {text: 1.0}, [generated])
+        rows = [Generated(record, text, {text: 1.0})]
+        write_gallery(tmp_path / name, text, {text: 1.0}, rows)
         return Page(tmp_path / name)
 
-    plain, page = write("plain.html", "harmless"), write("evil.html", evil)
-    assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
+    harmless, page = page_of("harmless.html", "harmless"), page_of("evil.html", evil)
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in harmless.tags]
     assert page.text.count(evil) == 9  # twice the title, 3 texts, 2 scores, 2 orders
 
 
 def test_the_page_fetches_nothing(tmp_path, row):
-    write_gallery(tmp_path / "gallery.html", "run", {}, [row])
-    page = Page(tmp_path / "gallery.html")
+    page = written(tmp_path / "gallery.html", [row])
     links = [tag.get("src") or tag.get("href") for _, tag in page.tags]
     assert all(link.startswith(("gallery/", "data:")) for link in links if link)
     assert not re.search(r"https?:|url\(|@import", (tmp_path / "gallery.html").read_text())
 
 
-def test_a_picture_that_is_gone_leaves_a_blank(tmp_path, row):
+def test_an_unreadable_image_leaves_a_blank(tmp_path, row):
     gone = row.record._replace(path=str(tmp_path / "gone.jpg"))
-    write_gallery(tmp_path / "gallery.html", "run", {}, [row._replace(record=gone)])
-    page = Page(tmp_path / "gallery.html")
-    assert not page.all("img") and "the picture cannot be read" in page.text
+    page = written(tmp_path / "gallery.html", [row._replace(record=gone)])
+    assert not page.all("img") and "the image cannot be read" in page.text
 
 
 def test_a_missing_score_is_nan_for_the_order_and_empty_in_the_csv(tmp_path, row):
     rows = [row, row._replace(scores={"bert_similarity": 0.75})]
-    write_gallery(tmp_path / "gallery.html", "run", {}, rows)
-    items = Page(tmp_path / "gallery.html").all("li")
-    assert [li["data-scores"] for li in items if li] == ["0.5 nan", "nan 0.75"]
+    items = written(tmp_path / "gallery.html", rows).all("li")
+    assert [li["data-scores"] for li in items if "data-scores" in li] == ["0.5 nan", "nan 0.75"]
     write_captions(tmp_path / "captions.csv", rows)
     assert (tmp_path / "captions.csv").read_text().splitlines()[2].endswith(",,0.75")
 
 
 @pytest.mark.parametrize(("count", "chosen"), [(3, [0, 3, 6]), (99, list(range(10))), (0, [])])
-def test_spread_is_even_and_in_order(count, chosen):
-    assert spread(range(10), count) == chosen
+def test_items_are_evenly_spaced_and_in_order(count, chosen):
+    assert evenly_spaced(range(10), count) == chosen

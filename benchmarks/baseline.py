@@ -1,4 +1,4 @@
-"""The ordinary ways of doing the same, as a careful user without this project would write them."""
+"""The baselines of the benchmarks, as a careful user without this project would write them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def features_of(store):
 
 
 class ItemByItem(Dataset):
-    """A caption and its picture's features an item."""
+    """A caption and its image's features an item."""
 
     def __init__(self, store, rows, captions):
         self.features, self.rows, self.captions = features_of(store), rows, captions
@@ -99,7 +99,7 @@ class SoftAttention(nn.Module):
 
 
 class KerasMerge(nn.Module):
-    """The notebook's merge model: the LSTM reads a prefix, its last state meets the picture."""
+    """The notebook's merge model: the LSTM reads a prefix, its last state meets the image."""
 
     def __init__(self, vocabulary_size, feature_dim, hidden_dim=256):
         super().__init__()

@@ -1,0 +1,63 @@
+import re
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+
+from captioning.data.records import Record
+from captioning.evaluation.results import make_results
+from captioning.evaluation.scoring import BootstrapScores, Scorer, System
+from captioning.web.report import render_report
+
+EVIL = "<script>alert(1)</script>"
+REFERENCES = [["a dog runs", "the dog runs", f"a brown dog {EVIL}"], ["a red car"] * 3] * 2
+RECORDS = [Record(f"{EVIL}{at}", "gone.jpg", tuple(r), "val") for at, r in enumerate(REFERENCES)]
+CONTENT = {
+    "pictures": 4,
+    "split": "val",
+    "search": {"_target_": "captioning.search.beam.beam_search", "width": 5},
+    "rerank": {"_target_": "captioning.search.rerank.NeighbourRerank"},
+    "seconds": 1.0,
+    "hardware": {"device": "an abacus"},
+    "started": "2026-11-25T12:00:00",
+    "commit": None,
+    "dirty": True,
+}
+
+
+def system(label, **corpus):
+    corpus |= {"cider": 0.5, "words": 3.0, "distinct": 1.0}
+    per_image = {key: np.array([0.1, 0.4, 0.3, 0.2]) for key in ("cider", "bert_similarity")}
+    sampled = {key: np.linspace(0, 1, 100) for key in corpus if key not in ("words", "distinct")}
+    measured = BootstrapScores(corpus, per_image, sampled)
+    return System(label, ["a dog", EVIL, "a car", ""], measured, measured)
+
+
+def report(*systems, rounds=3):
+    scorer = Mock(
+        spec=Scorer, records=RECORDS, references=REFERENCES, rounds=rounds, fewest=3, most=3
+    )
+    described = [{"label": one.label, "checkpoints": [{"path": f"{EVIL}.ckpt"}]} for one in systems]
+    content = CONTENT | make_results(scorer, systems, systems[0].scores if rounds else None)
+    return render_report(scorer, systems, {"dog"}, content | {"systems": described})
+
+
+def test_labels_captions_words_and_paths_are_escaped():
+    page = report(system(f"{EVIL}1"), system(f"{EVIL}2"))
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;.ckpt" in page
+    assert page.count("the image cannot be read") == 4
+    assert "beam_search, width 5, NeighbourRerank · 1 s on an abacus" in page
+
+
+def test_an_added_score_has_a_column(added):
+    page = report(system("ours", letters=12.0))
+    assert re.search(r"<th>letters ↓</th>\s*<th>CIDEr-D</th>", page)
+    assert "<b>12.0</b><small>± 0.5</small>" in page
+
+
+@pytest.mark.parametrize("rounds", [0, 3])
+def test_human_captions_are_compared_with_where_there_are_references_to_spare(rounds):
+    page = report(system("ours"), rounds=rounds)
+    assert ("100% of human" in page) == ("against 2 references" in page) == bool(rounds)
+    assert "Who is better" not in page
