@@ -47,7 +47,7 @@ def saved(path: Path) -> Path:
     encoder = Encoder(**options)
     decoder = build_decoder(model, len(words), encoder.feature_shape[-1])
     contents = {
-        "format_version": 1,
+        "format_version": 2,
         "vocabulary": words,
         "encoder": encoder.identity,
         "config": {"encoder": options, "model": model, "name": "load", "seed": 0},

@@ -93,7 +93,7 @@ def _is_failure(record: logging.LogRecord) -> bool:
 
 def load_captioners(paths: list[str], data: str, weights: str, device: str) -> dict[str, Captioner]:
     """Return the captioner of each checkpoint, by a short name."""
-    from captioning.captioner import read_checkpoint
+    from captioning.checkpoint import read_checkpoint
     from captioning.evaluation.loaded_models import checkpoint_labels
     from captioning.output.caption_job import load_captioner
     from captioning.search.beam import beam_search

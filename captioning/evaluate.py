@@ -109,7 +109,7 @@ def check_options(cfg: DictConfig) -> dict[str, Any]:
 
 def load_inputs(options: dict[str, Any]) -> tuple[list, list, Any, Any]:
     """Return the readable records, the models, the text encoder, and the data's `is_true`."""
-    from captioning.captioner import read_checkpoint
+    from captioning.checkpoint import read_checkpoint
     from captioning.evaluation.loaded_models import find_checkpoints, load_models, make_ensemble
     from captioning.features.datamodule import DataSource, load_records
 

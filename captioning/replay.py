@@ -30,7 +30,7 @@ def replay(path: Path) -> str:
     """Return the recorded loss, what is not finite, and the loss of the batch on a CPU."""
     import torch
 
-    from captioning.captioner import load_decoder, read_checkpoint
+    from captioning.checkpoint import load_decoder, read_checkpoint
     from captioning.features.batches import Batch
     from captioning.training.module import CaptioningModule
 

@@ -12,7 +12,7 @@ from verbs import run
 from captioning import UserError
 from captioning.captioner import Captioner
 from captioning.evaluate import build_group, check_options, evaluate
-from captioning.features.weights import weights_sha256
+from captioning.models.old_names import decoder_sha256
 
 
 def compose(*overrides):
@@ -67,7 +67,7 @@ def test_scores_say_where_they_come_from(evaluated, folder):
     weights = [system["checkpoints"][0]["decoder"] for system in scores["systems"][:2]]
     assert len(set(weights)) == 2  # of the best and of the last epoch
     captioner = Captioner.from_checkpoint(folder / "run" / "best.ckpt")
-    assert weights[0] == weights_sha256(captioner.decoder)
+    assert weights[0] == decoder_sha256(captioner.decoder)
 
 
 @pytest.mark.slow

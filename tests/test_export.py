@@ -10,7 +10,8 @@ from PIL import Image
 from verbs import run
 
 from captioning.caption import main as caption
-from captioning.captioner import Captioner, read_checkpoint
+from captioning.captioner import Captioner
+from captioning.checkpoint import read_checkpoint
 from captioning.data.vocabulary import Vocabulary
 from captioning.export import main
 from captioning.search.beam import greedy_search

@@ -23,7 +23,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from verbs import TINY, TWO, run
 
 from captioning import UserError
-from captioning.captioner import Captioner, read_checkpoint
+from captioning.captioner import Captioner
+from captioning.checkpoint import read_checkpoint
 from captioning.config.compose import resolve_config
 from captioning.training.run import train
 

@@ -16,7 +16,7 @@ from composing import composed
 from verbs import TINY
 
 from captioning import UserError, replay
-from captioning.captioner import read_checkpoint
+from captioning.checkpoint import read_checkpoint
 from captioning.config.cli import disk_errors
 from captioning.config.compose import resolve_config
 from captioning.training import fit, minimum_risk

@@ -14,7 +14,8 @@ from pytorch_lightning.loggers import CSVLogger
 from verbs import TINY, run
 
 from captioning import UserError
-from captioning.captioner import Captioner, read_checkpoint
+from captioning.captioner import Captioner
+from captioning.checkpoint import read_checkpoint
 from captioning.config.compose import resolve_config
 from captioning.training.folder_lock import claim_folder
 from captioning.training.resume import keep_metrics

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -78,25 +77,3 @@ def build_data(config: Mapping[str, Any], device: str) -> CaptionDataModule:
         device=device,
         seed=config["seed"],
     )
-
-
-def check_weights(
-    model: Mapping[str, Any],
-    vocabulary_size: int,
-    feature_dim: int,
-    shapes: Mapping[str, tuple[int, ...]],
-) -> None:
-    """Raise ValueError unless a stored config makes a decoder of just those weights.
-
-    The model is made without memory, and no number in the config may be larger than what the
-    weights have room for: a stranger's would fill this machine.
-    """
-    room = max((size for shape in shapes.values() for size in shape), default=0)
-    for key, value in {**model, "feature_dim": feature_dim}.items():
-        if isinstance(value, int) and not 0 <= value <= room:
-            raise ValueError(f"{key}={value} is more than its weights have")
-    with torch.device("meta"):
-        decoder = build_decoder(model, vocabulary_size, feature_dim)
-    wanted = {key: tuple(value.shape) for key, value in decoder.state_dict().items()}
-    if differ := sorted(set(wanted.items()) ^ set(shapes.items())):
-        raise ValueError(f"{differ[0][0]} is not of the size that its config says")

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from captioning import UserError
-from captioning.captioner import load_decoder, load_encoder
+from captioning.checkpoint import describe_model, load_decoder, load_encoder
 from captioning.data.records import Record
 from captioning.data.vocabulary import Vocabulary
 from captioning.features.datamodule import open_store
 from captioning.features.store import FeatureStore
-from captioning.features.weights import weights_sha256
 from captioning.models.ensemble import Ensemble
 
 MAX_LABEL = 40  # letters
@@ -87,15 +86,7 @@ def load_models(
         readable, store = stores[key]
         vocabulary = Vocabulary(contents["vocabulary"])
         decoder = load_decoder(path, checkpoint, store.shape[-1])
-        identity = {
-            "path": path,
-            "decoder": weights_sha256(decoder),
-            "epoch": checkpoint["epoch"],
-            "vocabulary_sha256": vocabulary.sha256,
-            "model": contents["config"]["model"],
-            "seed": contents["config"]["seed"],
-            "encoder": contents["encoder"],
-        }
+        identity = {"path": path, **describe_model(checkpoint, decoder)}
         models.append(LoadedModel(label, decoder.to(device), vocabulary, store, [identity]))
     return readable, models
 

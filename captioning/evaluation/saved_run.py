@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from captioning import UserError
-from captioning.captioner import read_checkpoint
+from captioning.checkpoint import read_checkpoint
 from captioning.config.build import build_stored
 from captioning.data.records import Record
 from captioning.data.vocabulary import Vocabulary

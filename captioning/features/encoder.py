@@ -55,7 +55,7 @@ class Encoder(nn.Module):
             load_weights(body, file)
         self.identity = {
             "name": name,
-            "weights": weights_sha256(body),
+            "weights": weights_sha256(body.state_dict()),
             "features": features,
             "crop": crop,
             **asdict(self.preprocess),

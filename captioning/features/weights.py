@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib.util
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -143,10 +144,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state_dict
 
 
-def weights_sha256(body: nn.Module) -> str:
-    """Hash the tensors that decide the features, in the order of their names."""
+def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
+    """Hash all tensors but counters, in the order of their names."""
     digest = hashlib.sha256()
-    for key, value in sorted(body.state_dict().items()):
+    for key, value in sorted(state_dict.items()):
         if not key.endswith("num_batches_tracked"):
             digest.update(f"{key} {list(value.shape)}".encode())
             digest.update(value.cpu().contiguous().numpy())

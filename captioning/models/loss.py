@@ -1,8 +1,8 @@
-"""The loss of the output layer, some words at a time: hidden vectors enter, nats a word leave.
+"""Cross entropy of the output layer, computed a chunk of words at a time.
 
-The logits of a batch are its largest numbers by far, and are read and written many times over.
-Here a few rows of them are made, turned into their own gradient while they are in the cache, and
-forgotten (Hsu et al. 2024, "Liger Kernel", arXiv 2410.10989, 3.2, in plain torch). Next: module.py.
+The logits of a batch are its largest tensor by far. Here only a chunk of them exists at a time, and
+is turned into its own gradient while it is in the cache (Hsu et al. 2024, "Liger Kernel",
+arXiv 2410.10989, 3.2, in plain torch).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-AT_ONCE = 2**21  # logits: 8 MB, which a processor's cache holds
+CHUNK_LOGITS = 2**21  # 8 MB, which a processor's cache holds
 
 
 def word_loss(
@@ -23,12 +23,12 @@ def word_loss(
     targets: Int[Tensor, " word"],
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Return the mean of `cross_entropy(output(hidden), targets)`, in nats, and learn from it.
+    """Return the mean of `cross_entropy(output(hidden), targets)`, in nats; differentiable.
 
-    Under autocast the products are in its precision, the loss in float32.
+    Under autocast the matrix products are in its precision, the loss in float32.
     """
-    learns = torch.is_grad_enabled()  # inside of `forward` it never is
-    return _WordLoss.apply(hidden, output.weight, output.bias, targets, label_smoothing, learns)
+    needs_grad = torch.is_grad_enabled()  # inside of `forward` it never is
+    return _WordLoss.apply(hidden, output.weight, output.bias, targets, label_smoothing, needs_grad)
 
 
 class _WordLoss(torch.autograd.Function):
@@ -40,45 +40,43 @@ class _WordLoss(torch.autograd.Function):
         bias: Tensor,
         targets: Tensor,
         smoothing: float,
-        learns: bool,
+        needs_grad: bool,
     ) -> Tensor:
-        kind = hidden.device.type
-        low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-        matrix, vocabulary = weight.to(low), len(weight)
-        inputs = (hidden, weight, bias) if learns else ()
-        gradients = [torch.zeros_like(one, dtype=torch.float32) for one in inputs]
+        device, compute_dtype = hidden.device.type, hidden.dtype
+        if torch.is_autocast_enabled(device):
+            compute_dtype = torch.get_autocast_dtype(device)
+        matrix, vocabulary = weight.to(compute_dtype), len(weight)
+        inputs = (hidden, weight, bias) if needs_grad else ()
+        grads = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in inputs]
         loss = torch.zeros((), device=hidden.device)
-        rows = max(1, AT_ONCE // vocabulary)
+        rows = max(1, CHUNK_LOGITS // vocabulary)
         for start in range(0, len(hidden), rows):
-            some, wanted = hidden[start : start + rows].to(low), targets[start : start + rows, None]
-            logits = torch.addmm(bias.to(low), some, matrix.t()).float()
+            chunk = slice(start, start + rows)
+            hidden_chunk, target_chunk = hidden[chunk].to(compute_dtype), targets[chunk, None]
+            logits = torch.addmm(bias.to(compute_dtype), hidden_chunk, matrix.t()).float()
             # A word's loss: log sum exp - (1 - s) its logit - s times the mean logit.
-            loss -= (1 - smoothing) * logits.gather(1, wanted).sum() + smoothing * logits.mean(
-                1
-            ).sum()
+            target_logits, mean_logits = logits.gather(1, target_chunk), logits.mean(1)
+            loss -= (1 - smoothing) * target_logits.sum() + smoothing * mean_logits.sum()
             largest = logits.amax(1, keepdim=True)
-            share = logits.sub_(largest).exp_()
-            total = share.sum(1, keepdim=True)
+            probs = logits.sub_(largest).exp_()
+            total = probs.sum(1, keepdim=True)
             loss += (total.log() + largest).sum()
-            if not learns:
+            if not needs_grad:
                 continue
             # Its gradient: softmax - s / vocabulary, and less 1 - s where the word is.
-            share.div_(total).sub_(smoothing / vocabulary)
-            share.scatter_add_(1, wanted, torch.full_like(total, smoothing - 1))
-            gradients[2] += share.sum(0)
-            share = share.to(low)
-            gradients[0][start : start + rows] = share @ matrix
-            gradients[1] += share.t() @ some
-        ctx.save_for_backward(*gradients)
-        ctx.dtypes = [one.dtype for one in inputs]
+            grad_logits = probs.div_(total).sub_(smoothing / vocabulary)
+            grad_logits.scatter_add_(1, target_chunk, torch.full_like(total, smoothing - 1))
+            grads[2] += grad_logits.sum(0)
+            grad_logits = grad_logits.to(compute_dtype)
+            grads[0][chunk] = grad_logits @ matrix
+            grads[1] += grad_logits.t() @ hidden_chunk
+        ctx.save_for_backward(*grads)
+        ctx.dtypes = [tensor.dtype for tensor in inputs]
         return loss / len(hidden)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        scale = gradient / len(ctx.saved_tensors[0])
-        learnt = [
-            (one * scale).to(dtype)
-            for one, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        ]
-        return *learnt, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        scale = grad / len(ctx.saved_tensors[0])
+        saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return *((tensor * scale).to(dtype) for tensor, dtype in saved), None, None, None

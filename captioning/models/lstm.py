@@ -1,25 +1,23 @@
 """`model=lstm`: the Show-and-Tell decoder (Vinyals et al. 2015, arXiv 1411.4555).
 
-Pooled features enter the LSTM in one of the three ways of Tanti et al. 2018, arXiv 1703.09137,
-of which the first state (init-inject) was their best; next-word logits leave.
+The image enters the LSTM in one of the three ways of Tanti et al. 2018, arXiv 1703.09137, of which
+the initial state (init-inject) was their best.
 """
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from captioning import UserError
-from captioning.models.batch_norm import BatchNorm
-from captioning.models.decoder import Decoder, State
-from captioning.models.dropout import Dropout
+from captioning.models.decoder import Decoder, Features, HiddenStates, State, Tokens
+from captioning.models.layers import BatchNorm, Dropout
 
 
 class LSTMDecoder(Decoder):
     """Embedding → LSTM → logits.
 
-    The picture is the LSTM's first state (`inject="init"`), its first word ("pre", as Show and Tell
-    had it), or beside every word ("par"). `tied=True` shares the embedding with the output layer
-    (Press and Wolf 2017, arXiv 1608.05859). Raises UserError for another `inject`.
+    The image is the LSTM's initial state (`inject="init"`), its first word ("pre", as in Show and
+    Tell), or an input beside every word ("par"). `tied=True` shares the embedding with the output
+    layer (Press and Wolf 2017, arXiv 1608.05859). Raises UserError for another `inject`.
     """
 
     def __init__(
@@ -35,14 +33,14 @@ class LSTMDecoder(Decoder):
     ):
         super().__init__()
         if inject not in ("init", "pre", "par"):
-            raise UserError(f"model.inject={inject}: the picture enters by init, pre or par")
+            raise UserError(f"model.inject={inject}: the image enters by init, pre or par")
         self.inject = inject
         self.embedding = nn.Embedding(vocabulary_size, embed_dim)
-        self.image = nn.Sequential(
+        self.image_proj = nn.Sequential(
             BatchNorm(feature_dim, affine=False),  # the next layer has weights enough
             Dropout(dropout),
             nn.Linear(feature_dim, 2 * num_layers * hidden_dim if inject == "init" else embed_dim),
-            # Among words, smaller than a first state, a picture is soon forgotten.
+            # As an input, smaller than a state, an image is soon forgotten without.
             nn.Identity() if inject == "init" else BatchNorm(embed_dim),
         )
         self.lstm = nn.LSTM(
@@ -53,36 +51,35 @@ class LSTMDecoder(Decoder):
             dropout=dropout if num_layers > 1 else 0.0,
         )
         self.dropout = Dropout(dropout)
-        self.narrow = nn.Linear(hidden_dim, embed_dim) if tied else nn.Identity()
+        self.output_proj = nn.Linear(hidden_dim, embed_dim) if tied else nn.Identity()
         self.output = nn.Linear(embed_dim if tied else hidden_dim, vocabulary_size)
         if tied:
             self.output.weight = self.embedding.weight
         nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
 
-    def begin(self, features: Float[Tensor, "batch *region feature"]) -> State:
-        """Return the state before the first word: hidden and cell, each `[batch layer hidden]`.
+    def begin(self, features: Features) -> State:
+        """Return hidden and cell, each `[batch layer hidden]`, and for "par" image `[batch embed]`.
 
-        Where the picture is beside every word, it is part of the state, `[batch embed]`.
+        Regions are read as their mean.
         """
-        image = self.image(features if features.dim() == 2 else features.mean(dim=1))
+        image = self.image_proj(features if features.dim() == 2 else features.mean(dim=1))
         layers, size = self.lstm.num_layers, self.lstm.hidden_size
         if self.inject == "init":
-            state = image.unflatten(1, (2, layers, size))
-            return state[:, 0].tanh(), state[:, 1]
+            hidden, cell = image.unflatten(1, (2, layers, size)).unbind(1)
+            return hidden.tanh(), cell
         if self.inject == "pre":
             _, state = self.lstm(image[:, None])
             return tuple(part.transpose(0, 1) for part in state)
         zero = image.new_zeros(image.shape[0], layers, size)  # exported, len() is a constant
         return zero, zero, image
 
-    def decode(
-        self, tokens: Int[Tensor, "batch time"], state: State
-    ) -> tuple[Float[Tensor, "batch time hidden"], State]:
-        """Read words; return what the LSTM says and its new state."""
-        words, (hidden, cell, *image) = self.dropout(self.embedding(tokens)), state
+    def decode(self, tokens: Tokens, state: State) -> tuple[HiddenStates, State]:
+        """Return the LSTM's output after each token, and the new state."""
+        hidden, cell, *image = state
+        inputs = self.dropout(self.embedding(tokens))
         if image:
-            words = torch.cat([words, image[0][:, None].expand(-1, words.shape[1], -1)], -1)
-        first = tuple(part.transpose(0, 1).contiguous() for part in (hidden, cell))
-        said, last = self.lstm(words, first)
-        state = *(part.transpose(0, 1) for part in last), *image
-        return self.narrow(self.dropout(said)), state
+            inputs = torch.cat([inputs, image[0][:, None].expand(-1, inputs.shape[1], -1)], -1)
+        initial = tuple(part.transpose(0, 1).contiguous() for part in (hidden, cell))
+        lstm_out, final = self.lstm(inputs, initial)
+        state = *(part.transpose(0, 1) for part in final), *image
+        return self.output_proj(self.dropout(lstm_out)), state

@@ -1,8 +1,8 @@
-"""`model=transformer`: words look back at words and at the regions of the picture, without an LSTM.
+"""`model=transformer`: a small transformer decoder over words and image regions, without an LSTM.
 
 Vaswani et al. 2017, arXiv 1706.03762, with the norms first (Xiong et al. 2020, arXiv 2002.04745).
-The regions are projected once, as keys and values of all layers alike: so the state holds them
-once. The rest of it is what each layer keeps of the words, and grows by one place a word.
+Regions are projected once and are the keys and values of every layer, so that the state holds them
+once. The rest of the state is each layer's key-value cache, which grows by one position a word.
 """
 
 import math
@@ -12,13 +12,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from captioning import UserError
-from captioning.models.batch_norm import BatchNorm
-from captioning.models.decoder import Decoder, State
-from captioning.models.dropout import Dropout
+from captioning.models.decoder import Decoder, Features, HiddenStates, State, Tokens
+from captioning.models.layers import Dropout, RegionProjection
 
 
 class TransformerDecoder(Decoder):
-    """Embedding + place → layers of self-attention, attention over regions, dense → logits.
+    """Embedding + position → blocks of self-attention, cross-attention, feed-forward → logits.
 
     Pooled features are a single region. Raises UserError where `heads` do not divide `hidden_dim`.
     """
@@ -40,92 +39,95 @@ class TransformerDecoder(Decoder):
                 f"model.hidden_dim={hidden_dim} must be a multiple of twice model.heads={heads}"
             )
         self.embedding = nn.Embedding(vocabulary_size, hidden_dim)
-        self.norm = BatchNorm(feature_dim, affine=False)  # the next layer has weights enough
-        self.regions = nn.Sequential(
-            Dropout(dropout), nn.Linear(feature_dim, hidden_dim), nn.ReLU(), Dropout(dropout)
-        )
+        self.region_proj = RegionProjection(feature_dim, hidden_dim, dropout)
         self.dropout = Dropout(dropout)
-        self.layers = nn.ModuleList(Layer(hidden_dim, heads, dropout) for _ in range(num_layers))
-        self.last = nn.LayerNorm(hidden_dim)
+        self.layers = nn.ModuleList(
+            TransformerBlock(hidden_dim, heads, dropout) for _ in range(num_layers)
+        )
+        self.final_norm = nn.LayerNorm(hidden_dim)
         self.output = nn.Linear(hidden_dim, vocabulary_size)
 
-    def begin(self, features: Float[Tensor, "batch *region feature"]) -> State:
+    def begin(self, features: Features) -> State:
         """Return regions `[batch region hidden]` and for each layer `[batch past 2*hidden]`.
 
-        The latter are the keys and values of the words read so far: none yet.
+        The latter are the keys and values of the words so far: none yet.
         """
-        grid = features if features.dim() == 3 else features[:, None]
-        regions = self.regions(self.norm(grid.flatten(0, 1)).view_as(grid))
-        none = regions.new_zeros(regions.shape[0], 0, 2 * regions.shape[-1])
-        return regions, *(none for _ in self.layers)
+        regions = self.region_proj(features if features.dim() == 3 else features[:, None])
+        empty = regions.new_zeros(regions.shape[0], 0, 2 * regions.shape[-1])
+        return regions, *(empty for _ in self.layers)
 
-    def decode(
-        self, tokens: Int[Tensor, "batch time"], state: State
-    ) -> tuple[Float[Tensor, "batch time hidden"], State]:
-        """Read words; return what the last layer makes of them, and the new state."""
-        regions, *pasts = state
-        before, time = pasts[0].shape[1], tokens.shape[1]
-        places = torch.arange(before + time, device=tokens.device)
-        known = places <= places[before:, None]  # a word looks at those before it and at itself
-        words = self.embedding(tokens)
-        words = self.dropout(words + waves(places[before:], words.shape[-1]))
+    def decode(self, tokens: Tokens, state: State) -> tuple[HiddenStates, State]:
+        """Return the last layer's output after each token, and the new state."""
+        regions, *caches = state
+        past, time = caches[0].shape[1], tokens.shape[1]
+        positions = torch.arange(past + time, device=tokens.device)
+        causal_mask = positions <= positions[past:, None]
+        embedded = self.embedding(tokens)
+        hidden = embedded + sinusoidal_positions(positions[past:], embedded.shape[-1])
+        hidden = self.dropout(hidden)
         for number, layer in enumerate(self.layers):
-            words, pasts[number] = layer(words, pasts[number], regions, known)
-        return self.last(words), (regions, *pasts)
+            hidden, caches[number] = layer(hidden, caches[number], regions, causal_mask)
+        return self.final_norm(hidden), (regions, *caches)
 
 
-class Layer(nn.Module):
-    """What a word says after a look back, a look at the picture and a thought; each is added."""
+class TransformerBlock(nn.Module):
+    """Pre-norm block: masked self-attention, cross-attention to regions, feed-forward.
+
+    A residual connection goes around each.
+    """
 
     def __init__(self, hidden_dim: int, heads: int, dropout: float):
         super().__init__()
         self.heads = heads
         self.norms = nn.ModuleList(nn.LayerNorm(hidden_dim) for _ in range(3))
-        self.word = nn.Linear(hidden_dim, 3 * hidden_dim)  # query, key and value
-        self.told = nn.Linear(hidden_dim, hidden_dim)
-        self.query = nn.Linear(hidden_dim, hidden_dim)
-        self.seen = nn.Linear(hidden_dim, hidden_dim)
-        self.think = nn.Sequential(
+        self.qkv = nn.Linear(hidden_dim, 3 * hidden_dim)
+        self.self_attn_out = nn.Linear(hidden_dim, hidden_dim)
+        self.cross_query = nn.Linear(hidden_dim, hidden_dim)
+        self.cross_attn_out = nn.Linear(hidden_dim, hidden_dim)
+        self.mlp = nn.Sequential(
             nn.Linear(hidden_dim, 4 * hidden_dim), nn.ReLU(), nn.Linear(4 * hidden_dim, hidden_dim)
         )
         self.dropout = Dropout(dropout)
 
     def forward(
         self,
-        words: Float[Tensor, "batch time hidden"],
-        past: Float[Tensor, "batch past keyvalue"],
+        hidden: Float[Tensor, "batch time hidden"],
+        cache: Float[Tensor, "batch past keyvalue"],
         regions: Float[Tensor, "image region hidden"],
-        known: Bool[Tensor, "time all"],
+        causal_mask: Bool[Tensor, "time all"],
     ) -> tuple[Float[Tensor, "batch time hidden"], Float[Tensor, "batch all keyvalue"]]:
-        """Return the words after this layer, and its keys and values of all words so far."""
-        query, key, value = self.word(self.norms[0](words)).chunk(3, -1)
-        past = torch.cat([past, torch.cat([key, value], -1)], 1)
-        key, value = past.chunk(2, -1)
-        words = words + self.dropout(self.told(self._attend(query, key, value, known)))
-        query = self.query(self.norms[1](words))
-        asking = query.reshape(regions.shape[0], -1, query.shape[-1])  # all sentences of an image
-        seen = self._attend(asking, regions, regions).reshape(query.shape)
-        words = words + self.dropout(self.seen(seen))
-        return words + self.dropout(self.think(self.norms[2](words))), past
+        """Return the block's output, and the keys and values of all words so far."""
+        query, key, value = self.qkv(self.norms[0](hidden)).chunk(3, -1)
+        cache = torch.cat([cache, torch.cat([key, value], -1)], 1)
+        key, value = cache.chunk(2, -1)
+        context = self._attend(query, key, value, causal_mask)
+        hidden = hidden + self.dropout(self.self_attn_out(context))
+
+        query = self.cross_query(self.norms[1](hidden))
+        queries = query.reshape(regions.shape[0], -1, query.shape[-1])  # all hypotheses of an image
+        context = self._attend(queries, regions, regions).reshape(query.shape)
+        hidden = hidden + self.dropout(self.cross_attn_out(context))
+        return hidden + self.dropout(self.mlp(self.norms[2](hidden))), cache
 
     def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, known: Tensor | None = None
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     ) -> Float[Tensor, "batch time hidden"]:
-        """Every head's mean of the values, by how well its query matches their keys.
+        """Scaled dot-product attention with several heads.
 
         Written out: for so few words torch's fused one is slower in bfloat16 on a CPU.
         """
         query, key, value = (
-            one.unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in (query, key, value)
+            sequence.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for sequence in (query, key, value)
         )
-        match = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-        if known is not None:
-            match = match.masked_fill(~known, -torch.inf)
-        return (match.softmax(-1) @ value).transpose(1, 2).flatten(2)
+        scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
 
 
-def waves(places: Int[Tensor, " time"], size: int) -> Float[Tensor, "time size"]:
-    """Return what tells places apart: sines, then cosines, of waves from 2 pi to 20,000 pi long."""
-    steps = torch.arange(size // 2, device=places.device) * (-math.log(10_000) / (size // 2))
-    angles = places[:, None] * steps.exp()
+def sinusoidal_positions(positions: Int[Tensor, " time"], size: int) -> Float[Tensor, "time size"]:
+    """Return position encodings: sines, then cosines, of waves 2 pi to 20,000 pi long."""
+    steps = torch.arange(size // 2, device=positions.device) * (-math.log(10_000) / (size // 2))
+    angles = positions[:, None] * steps.exp()
     return torch.cat([angles.sin(), angles.cos()], -1)

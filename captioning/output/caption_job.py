@@ -17,7 +17,7 @@ from captioning.config.cli import check_device
 from captioning.data.records import Record
 from captioning.features.hashes import hash_images
 from captioning.features.images import read_ahead
-from captioning.features.weights import weights_sha256
+from captioning.models.old_names import decoder_sha256
 from captioning.output.caption_tables import CaptionTable, Row, Sidecars
 
 BATCH = 32
@@ -40,7 +40,7 @@ def load_captioner(ckpt: str, weights: str = "", device: str = "cpu") -> Caption
 def job_of(captioner: Captioner, search: dict[str, Any]) -> dict[str, Any]:
     """Return what decides the captions, wherever the checkpoint lies; plain types."""
     return {
-        "decoder": weights_sha256(captioner.decoder),
+        "decoder": decoder_sha256(captioner.decoder),
         "encoder": captioner.encoder.identity,
         "vocabulary": captioner.vocabulary.sha256,
         "search": search,

@@ -13,8 +13,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from captioning.checkpoint import read_history
 from captioning.metrics.score_table import factor_of, mode_of
-from captioning.training.resume import read_history
 
 Contents = Mapping[str, Any]
 

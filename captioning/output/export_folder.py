@@ -12,10 +12,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from captioning import UserError
-from captioning.captioner import Captioner, read_checkpoint
-from captioning.features.weights import weights_sha256
+from captioning.captioner import Captioner
+from captioning.checkpoint import describe_model, read_checkpoint
 from captioning.output.card import model_card
-from captioning.output.safetensors_folder import config_of, write_config, write_pretrained
+from captioning.output.safetensors_folder import write_config, write_pretrained
 
 
 def export_captioner(ckpt: str, format: str, out: str, scores: str, weights: str) -> Path:
@@ -58,7 +58,7 @@ def _write_onnx(folder: Path, checkpoint: Mapping[str, Any], captioner: Captione
     print("exporting, which takes half a minute", flush=True)
     model = graph.greedy_graph(captioner.encoder, captioner.decoder)
     ir.save(model, folder / "caption.onnx")
-    write_config(folder, config_of(checkpoint, captioner.encoder.feature_shape[-1]))
+    write_config(folder, checkpoint, captioner.encoder.feature_shape[-1])
     shutil.copy(tokenizer.__file__, folder / "tokenizer.py")
     shutil.copy(Path(graph.__file__).with_name("onnx_script.py"), folder / "caption.py")
 
@@ -87,15 +87,7 @@ def read_evaluation(
 
     Raises UserError where it has nothing of it.
     """
-    contents = checkpoint["captioning"]
-    identity = {
-        "decoder": weights_sha256(captioner.decoder),
-        "epoch": checkpoint["epoch"],
-        "vocabulary_sha256": captioner.vocabulary.sha256,
-        "model": contents["config"]["model"],
-        "seed": contents["config"]["seed"],
-        "encoder": contents["encoder"],
-    }
+    identity = describe_model(checkpoint, captioner.decoder)
     try:
         content = json.loads(Path(scores).read_text(encoding="utf-8"))
         systems = content["systems"]

@@ -1,7 +1,7 @@
-"""The whole captioner as one ONNX graph: pixels in, token ids out.
+"""The whole captioner as one ONNX graph: from pixels to token ids, with greedy search inside.
 
-An encoder and a decoder enter; a file that ONNX Runtime alone runs leaves. Greedy search is a loop
-inside the graph, which ends when every sentence has. Next: caption.py, which is shipped beside it.
+Greedy search is a loop within the graph, which ends when every caption has. ONNX Runtime alone runs
+it; onnx_script.py, shipped beside it, shows how.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from captioning.models.decoder import Decoder, State
 
 
 class EncodeStep(nn.Module):
-    """The pictures, before the first word."""
+    """What comes before the first word: normalization, encoder and the decoder's initial state."""
 
     def __init__(self, encoder: Encoder, decoder: Decoder):
         super().__init__()
@@ -30,92 +30,91 @@ class EncodeStep(nn.Module):
     def forward(
         self, pixels: UInt8[Tensor, "batch height width 3"]
     ) -> tuple[Int[Tensor, " batch"], *State]:
-        """Return `<bos>` for each picture, and the decoder's first state."""
+        """Return `<bos>` for each image, and the decoder's initial state."""
         images = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
         state = self.decoder.begin(self.encoder.to_features(self.encoder.body(images)))
         return torch.full_like(pixels[:, 0, 0, 0], BOS, dtype=torch.int64), *state
 
 
 class DecodeStep(nn.Module):
-    """One word of greedy search, in operations that ONNX has; `next_words` says what may come."""
+    """One word of greedy search; `search.constraints` says which words it never chooses."""
 
     def __init__(self, decoder: Decoder):
         super().__init__()
         self.decoder = decoder
 
     def forward(
-        self, time: Int[Tensor, ""], word: Int[Tensor, " batch"], *state: Tensor
+        self, time: Int[Tensor, ""], token: Int[Tensor, " batch"], *state: Tensor
     ) -> tuple[Bool[Tensor, ""], Int[Tensor, " batch"], *State]:
-        """Return whether a sentence goes on, the likeliest words and the state after them.
+        """Return whether a caption is unfinished, the next tokens and the new state.
 
-        After a sentence's `<eos>` comes `<pad>`.
+        After a caption's `<eos>` comes `<pad>`.
         """
-        logits, state = self.decoder.step(word, state)
+        logits, state = self.decoder.step(token, state)
         ids = torch.arange(logits.shape[-1])
         never = (ids == PAD) | (ids == BOS) | (ids == UNK) | ((ids == EOS) & (time == 0))
         likeliest = logits.masked_fill(never, -torch.inf).argmax(-1)
-        ended = (word == EOS) | (word == PAD)
-        word = likeliest.masked_fill(ended, PAD)
-        return (word > EOS).any(), word, *state
+        finished = (token == EOS) | (token == PAD)
+        token = likeliest.masked_fill(finished, PAD)
+        return (token > EOS).any(), token, *state
 
 
 def greedy_graph(encoder: Encoder, decoder: Decoder, max_length: int = 20) -> ir.Model:
-    """Return `pixels`, uint8 `[batch height width 3]`, → `tokens`, int64 `[batch time]`.
+    """Return the graph: `pixels`, uint8 `[batch height width 3]` → `tokens`, int64 `[batch time]`.
 
-    `time` ends with the longest sentence, or after `max_length` words without an `<eos>`.
+    `time` ends with the longest caption, or after `max_length` words without an `<eos>`.
     """
     decoder = decoder.eval().requires_grad_(False)
     size = encoder.preprocess.image_size
     pixels = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    look = EncodeStep(encoder, decoder)
-    time, say = torch.zeros((), dtype=torch.int64), DecodeStep(decoder)
+    time = torch.zeros((), dtype=torch.int64)
+    encode, decode = EncodeStep(encoder, decoder), DecodeStep(decoder)
     with torch.no_grad():
-        word, *first = look(pixels)
-        # Two words on, for a length of 0 or 1 would become part of the graph.
-        _, word, *state = say(time, *say(time, word, *first)[1:])
+        token, *initial = encode(pixels)
+        # Two steps, for a length of 0 or 1 would become a constant of the graph.
+        _, token, *state = decode(time, *decode(time, token, *initial)[1:])
     batch = {0: Dim("batch")}
-    grows = batch | {1: Dim("past")}
     shapes = tuple(
-        batch if part.shape == before.shape else grows
-        for part, before in zip(state, first, strict=True)
+        batch if part.shape == before.shape else batch | {1: Dim("past")}
+        for part, before in zip(state, initial, strict=True)
     )
-    outer = _graph(look, (pixels,), (batch,))
+    graph = _export(encode, (pixels,), (batch,))
     state = tuple(part.contiguous() for part in state)
-    body = _graph(say, (time, word, *state), (None, batch, shapes))
-    return _loop(outer, body, max_length)
+    body = _export(decode, (time, token, *state), (None, batch, shapes))
+    return _append_loop(graph, body, max_length)
 
 
-def _graph(module: nn.Module, arguments: tuple, shapes: tuple) -> ir.Model:
+def _export(module: nn.Module, arguments: tuple, shapes: tuple) -> ir.Model:
     with silence_exporter(), torch.no_grad():
         return torch.onnx.export(module, arguments, dynamic_shapes=shapes, verbose=False).model
 
 
-def _loop(outer: ir.Model, body: ir.Model, max_length: int) -> ir.Model:
-    """Put `body` into a loop after `outer`; its words, one under the other, are what comes out."""
-    graph, inner = outer.graph, body.graph
-    # https://onnx.ai/onnx/operators/onnx__Loop.html: a body is given the round, whether to go on
-    # and what it carries; it returns whether to go on, what it carries, and what is collected.
-    inner.inputs.insert(1, ir.val("going", ir.DataType.BOOL, []))
-    spoken = ir.node("Identity", [inner.outputs[1]])
-    inner.append(spoken)
-    inner.outputs.append(spoken.outputs[0])
+def _append_loop(model: ir.Model, body: ir.Model, max_length: int) -> ir.Model:
+    """Append a loop of `body` to `model`, whose output are then the tokens of all rounds."""
+    graph, inner = model.graph, body.graph
+    # https://onnx.ai/onnx/operators/onnx__Loop.html: a body takes the round, whether to go on and
+    # what it carries; it returns whether to go on, what it carries, and what is collected.
+    inner.inputs.insert(1, ir.val("unfinished", ir.DataType.BOOL, []))
+    collected = ir.node("Identity", [inner.outputs[1]])
+    inner.append(collected)
+    inner.outputs.append(collected.outputs[0])
     rounds = ir.node("Constant", [], {"value_int": max_length})
-    yes = ir.node("Constant", [], {"value": ir.tensor(True)})
+    true = ir.node("Constant", [], {"value": ir.tensor(True)})
     loop = ir.node(
         "Loop",
-        [rounds.outputs[0], yes.outputs[0], *graph.outputs],
+        [rounds.outputs[0], true.outputs[0], *graph.outputs],
         {"body": inner},
         num_outputs=len(graph.outputs) + 1,
     )
-    tokens = ir.node("Transpose", [loop.outputs[-1]], {"perm": [1, 0]})
-    graph.extend([rounds, yes, loop, tokens])
-    tokens.outputs[0].name = "tokens"
-    tokens.outputs[0].dtype = ir.DataType.INT64
-    tokens.outputs[0].shape = ir.Shape([graph.inputs[0].shape[0], "time"])
-    graph.outputs[:] = [tokens.outputs[0]]
+    transpose = ir.node("Transpose", [loop.outputs[-1]], {"perm": [1, 0]})
+    graph.extend([rounds, true, loop, transpose])
+    tokens = transpose.outputs[0]
+    tokens.name, tokens.dtype = "tokens", ir.DataType.INT64
+    tokens.shape = ir.Shape([graph.inputs[0].shape[0], "time"])
+    graph.outputs[:] = [tokens]
     ir.passes.Sequential(
         ir.passes.common.LiftSubgraphInitializersToMainGraphPass(),
         ir.passes.common.NameFixPass(),
         ir.passes.common.ClearMetadataAndDocStringPass(),
-    )(outer)
-    return outer
+    )(model)
+    return model

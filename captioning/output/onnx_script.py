@@ -1,7 +1,7 @@
-"""Caption pictures with nothing but numpy, Pillow and ONNX Runtime: python caption.py PICTURE ...
+"""Caption images with nothing but numpy, Pillow and ONNX Runtime: python caption.py IMAGE ...
 
-`captioning.export` puts this file beside caption.onnx, config.json and tokenizer.py; as it stands,
-it is also the way to do it in another language.
+`captioning.export` puts this file beside caption.onnx, config.json and tokenizer.py; it also shows
+how to do it in another language.
 """
 
 import io
@@ -22,7 +22,7 @@ SESSION = onnxruntime.InferenceSession(FOLDER / "caption.onnx", providers=["CPUE
 
 
 def pixels(path: str | Path) -> np.ndarray:
-    """Return a picture as the network sees it: upright, RGB, uint8 `[height width 3]`."""
+    """Return an image as the graph takes it: upright, RGB, uint8 `[height width 3]`."""
     encoder = CONFIG["encoder"]
     size, resize = encoder["image_size"], encoder["resize"]
     image = Image.open(path)
@@ -44,7 +44,7 @@ def pixels(path: str | Path) -> np.ndarray:
             image = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
     image = image.convert("RGB")
     method = Image.Resampling[encoder["interpolation"].upper()]
-    if resize is None:  # the whole picture, its aspect ratio not kept
+    if resize is None:  # the whole image, its aspect ratio not kept
         return np.asarray(image.resize((size, size), method))
     shorter = min(image.size)
     spare = [max(0, side - 8 * shorter) // 2 for side in image.size]  # or memory fills up
@@ -55,7 +55,7 @@ def pixels(path: str | Path) -> np.ndarray:
 
 
 def captions(paths: Sequence[str | Path]) -> list[str]:
-    """Return one caption a picture; all are held in memory at once."""
+    """Return one caption an image; all images are in memory at once."""
     batch = np.stack([pixels(path) for path in paths])
     (tokens,) = SESSION.run(["tokens"], {"pixels": batch})
     words = [[CONFIG["vocabulary"][token] for token in row if token > 2] for row in tokens]

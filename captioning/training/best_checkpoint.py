@@ -10,7 +10,6 @@ import logging
 import math
 import os
 import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from captioning import UserError
+from captioning.checkpoint import read_history, read_intact
 from captioning.data.atomic import atomic_write
 from captioning.metrics.score_table import mode_of
-from captioning.training.resume import read_history
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +130,7 @@ class BestCheckpoint(PortableCheckpoint):
         at_hand = {}  # (score, epoch) by path
         beside = source.absolute().parent.resolve() / self.path.name
         for path in dict.fromkeys([self.path, beside]):
-            if (other := read(path)) is None:
+            if (other := read_intact(path)) is None:
                 continue
             scores, epoch = self._scores_in(other), other["epoch"]
             is_same_run = epoch in scores and all(
@@ -173,15 +172,3 @@ class BestCheckpoint(PortableCheckpoint):
         history = read_history(checkpoint).items()
         scores = {epoch: row.get(self.monitor, math.nan) for epoch, row in history}
         return {epoch: score for epoch, score in scores.items() if not math.isnan(score)}
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """Return what an intact checkpoint holds; None for anything else, or nothing."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip():  # checksums, which torch.load does not look at
-                return None
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # what a foreign file makes of the reader has no common class
-        return None
-    return checkpoint if isinstance(checkpoint, dict) and "epoch" in checkpoint else None

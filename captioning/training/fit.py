@@ -6,7 +6,6 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
@@ -123,10 +122,3 @@ def report(trainer: pl.Trainer, best: str | None) -> None:
     gallery = Path(trainer.default_root_dir, "gallery.html")
     if gallery.exists():
         print(f"gallery:    {gallery}")
-
-
-def is_over(checkpoint: dict[str, Any], max_epochs: int | None) -> bool:
-    """Say whether a checkpoint is of the end of the last epoch."""
-    if max_epochs is None or max_epochs < 0 or checkpoint["epoch"] + 1 < max_epochs:
-        return False
-    return checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]

@@ -1,8 +1,7 @@
-"""`training=risk`: after cross entropy, the decoder learns which of its own captions are better.
+"""`training=risk`: minimum risk training on the beam's captions, after cross entropy.
 
-Minimum risk training (Shen et al. 2016, arXiv 1512.02433, eq. 7-10) over what the beam finds, with
-CIDEr-D as the gain; compare SCST (Rennie et al. 2017, arXiv 1612.00563), which samples. Search and
-reward come from outside, as they are later stages. Next: search/.
+Shen et al. 2016, arXiv 1512.02433, eq. 7-10, over the captions that beam search finds, with CIDEr-D
+as the gain; compare SCST (Rennie et al. 2017, arXiv 1612.00563), which samples.
 """
 
 from __future__ import annotations
@@ -20,16 +19,17 @@ from captioning import UserError
 from captioning.data.vocabulary import BOS, PAD
 from captioning.features.batches import Batch
 from captioning.models.decoder import Decoder
-from captioning.training.module import CaptioningModule
+from captioning.training.module import CaptioningModule, scale_by_word_share
 
 
 class RiskModule(CaptioningModule):
     """Cross entropy, and in the last `risk_epochs` the expected reward of the beam's captions.
 
-    `search(decoder, features)` returns the captions, `reward(rows, references)` what scores them:
-    a function of the pictures' rows and tokens. `risk_learning_rate` falls in a line to zero.
-    `sharpness` is the paper's alpha: the captions' probabilities to that power, made to sum to 1,
-    are what a caption counts. Raises UserError where no epoch is left for cross entropy.
+    `search(decoder, features)` returns hypotheses; `reward(rows, references)` returns the function
+    of the images' rows and tokens that scores them. `risk_learning_rate` falls linearly to zero.
+    `sharpness` is the paper's alpha: captions are weighted by their probabilities to that power,
+    normalized. The rest is as for `CaptioningModule`. Raises UserError where no epoch is left for
+    cross entropy.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RiskModule(CaptioningModule):
         self.sharpness = sharpness
 
     def on_fit_start(self) -> None:
-        """Refuse epochs that leave none for cross entropy."""
+        """Refuse `risk_epochs` that leave no epoch for cross entropy."""
         super().on_fit_start()
         if not 0 < self.risk_epochs < self.trainer.max_epochs:
             raise UserError(
@@ -68,79 +68,74 @@ class RiskModule(CaptioningModule):
             )
 
     def on_train_start(self) -> None:
-        """Take the training captions, which the loader has read, as references."""
+        """Make the reward, with the training captions as references."""
         dataset = self.trainer.train_dataloader.dataset
-        references = np.split(dataset.tokens, dataset.starts[1:])
-        self.images = dataset.store_rows.max() + 1
-        self.reward = self.make_reward(dataset.store_rows, [one[1:].tolist() for one in references])
+        captions = np.split(dataset.tokens, dataset.starts[1:])
+        references = [caption[1:].tolist() for caption in captions]
+        self.num_images = dataset.store_rows.max() + 1
+        self.reward = self.make_reward(dataset.store_rows, references)
 
     def on_train_epoch_start(self) -> None:
-        """Let Lightning forget the loss of the epochs before, which is logged no more."""
-        if self._is_for_reward():
+        """Remove the last epoch's cross entropy from the metrics: it is logged no more."""
+        if self._is_risk_epoch():
             self.trainer.callback_metrics.pop("train/loss", None)
 
-    def _weigh(self, rows: Int[Tensor, " picture"]) -> Float[Tensor, " picture"]:
-        """Return what each image counts: 1 over the processes that have captions of it."""
+    def _is_risk_epoch(self) -> bool:
+        return self.trainer.current_epoch >= self.trainer.max_epochs - self.risk_epochs
+
+    def factor(self, step: int, total: int) -> float:
+        """Return the factor on the learning rate: each part has its own schedule."""
+        risk_steps = total * self.risk_epochs // self.trainer.max_epochs
+        if step < total - risk_steps:
+            return super().factor(step, total - risk_steps)
+        return self.risk_learning_rate / self.learning_rate * max(0, total - step) / risk_steps
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """Return cross entropy, or in the last epochs less the expected reward, 0 to 10."""
+        if not self._is_risk_epoch():
+            return super().training_step(batch)
+        self.decoder.eval()
+        tokens = self.search(self.decoder, batch.features).tokens.clone()  # of inference mode
+        self.decoder.train()
+        rows = batch.store_rows.repeat_interleave(tokens.shape[1]).cpu().numpy()
+        rewards = self.reward(rows, tokens.flatten(0, 1).cpu().numpy())
+        rewards = torch.from_numpy(rewards).to(tokens.device, torch.float32).view(tokens.shape[:2])
+        weights = self._image_weights(batch.store_rows)
+        count = float(weights.sum())
+        self._log_epoch_mean("train/reward", (weights * rewards[:, 0]).sum() / count, count)
+        expected = expected_reward(self.decoder, batch.features, tokens, rewards, self.sharpness)
+        return -scale_by_word_share((weights * expected).sum() / count, count)
+
+    def _image_weights(self, rows: Int[Tensor, " image"]) -> Float[Tensor, " image"]:
+        """Return 1 over the number of processes that have captions of an image in this step."""
         if not torch.distributed.is_initialized():
             return torch.ones(rows.shape, device=rows.device)
-        processes = torch.zeros(self.images, device=rows.device)
+        processes = torch.zeros(self.num_images, device=rows.device)
         processes[rows] = 1
         torch.distributed.all_reduce(processes)
         return 1 / processes[rows]
 
-    def _is_for_reward(self) -> bool:
-        return self.trainer.current_epoch >= self.trainer.max_epochs - self.risk_epochs
-
-    def factor(self, step: int, total: int) -> float:
-        """Return the factor on the learning rate: each part has a schedule of its own."""
-        risk = total * self.risk_epochs // self.trainer.max_epochs
-        if step < total - risk:
-            return super().factor(step, total - risk)
-        return self.risk_learning_rate / self.learning_rate * max(0, total - step) / risk
-
-    def training_step(self, batch: Batch) -> Tensor:
-        """Return cross entropy, or in the last epochs less the expected reward, 0 to 10."""
-        if not self._is_for_reward():
-            return super().training_step(batch)
-        self.decoder.eval()
-        found = self.search(self.decoder, batch.features).tokens.clone()  # of inference mode
-        self.decoder.train()
-        rows = batch.store_rows.repeat_interleave(found.shape[1]).cpu().numpy()
-        reward = self.reward(rows, found.flatten(0, 1).cpu().numpy())
-        worth = torch.from_numpy(reward).to(found.device, torch.float32).view(found.shape[:2])
-        weights = self._weigh(batch.store_rows)
-        count = float(weights.sum())
-        self.log(
-            "train/reward",
-            (weights * worth[:, 0]).sum() / count,
-            on_step=False,
-            on_epoch=True,
-            prog_bar=True,
-            batch_size=count,
-            sync_dist=True,
-        )
-        expected = expected_reward(self.decoder, batch.features, found, worth, self.sharpness)
-        return -self._for_the_mean((weights * expected).sum() / count, count)
-
 
 def expected_reward(
     decoder: Decoder,
-    features: Float[Tensor, "picture *region feature"],
-    tokens: Int[Tensor, "picture caption time"],
-    worth: Float[Tensor, "picture caption"],
+    features: Float[Tensor, "image *region feature"],
+    tokens: Int[Tensor, "image caption time"],
+    rewards: Float[Tensor, "image caption"],
     sharpness: float,
-) -> Float[Tensor, " picture"]:
-    """Return what a caption of each picture is worth on average, by the captions' probabilities.
+) -> Float[Tensor, " image"]:
+    """Return the mean reward of each image's captions, weighted by their probabilities.
 
-    They are the decoder's, to the power `sharpness`, and sum to 1 a picture. Captions end with
-    `<eos>`, then `<pad>`.
+    These are the decoder's, to the power `sharpness`, normalized over an image's captions, which
+    end with `<eos>`, then `<pad>`.
     """
-    captions, rows = tokens.shape[1], tokens.flatten(0, 1)
-    state = decoder.repeat(decoder.begin(features), captions)
-    hidden, _ = decoder.decode(F.pad(rows, (1, 0), value=BOS)[:, :-1], state)
-    real = (rows != PAD).flatten().nonzero()[:, 0]
-    logits = decoder.output(hidden.flatten(0, 1)[real]).float()
-    said = -F.cross_entropy(logits, rows.flatten()[real], reduction="none")
-    total = said.new_zeros(len(rows)).index_add(0, real // rows.shape[1], said)
-    share = (sharpness * total).view(worth.shape).softmax(1)
-    return (share * worth).sum(1)
+    num_captions, captions = tokens.shape[1], tokens.flatten(0, 1)
+    state = decoder.repeat(decoder.begin(features), num_captions)
+    hidden, _ = decoder.decode(F.pad(captions, (1, 0), value=BOS)[:, :-1], state)
+    positions = (captions != PAD).flatten().nonzero()[:, 0]
+    logits = decoder.output(hidden.flatten(0, 1)[positions]).float()
+    word_log_probs = -F.cross_entropy(logits, captions.flatten()[positions], reduction="none")
+    log_probs = word_log_probs.new_zeros(len(captions)).index_add(
+        0, positions // captions.shape[1], word_log_probs
+    )
+    probs = (sharpness * log_probs).view(rewards.shape).softmax(1)
+    return (probs * rewards).sum(1)

@@ -8,7 +8,7 @@ logger deletes the metrics.csv that it finds, and rewrites it in place for a new
 import csv
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities import rank_zero_only
 
+from captioning.checkpoint import read_history
 from captioning.data.atomic import atomic_write
 
 log = logging.getLogger(__name__)
@@ -174,11 +175,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if (row["step"] or "").isdigit()]
-
-
-def read_history(checkpoint: Mapping[str, Any]) -> Mapping[int, Mapping[str, float]]:
-    """Return the metrics by epoch that RunFolder left in a checkpoint; {} where it did not."""
-    return checkpoint.get("callbacks", {}).get("RunFolder", {}).get("history", {})
 
 
 def history_rows(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:

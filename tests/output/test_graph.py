@@ -1,4 +1,4 @@
-"""The graph, against greedy search by torch; a real ResNet18 with random weights sees."""
+"""The graph, against greedy search by torch; the encoder is a real ResNet18 with random weights."""
 
 import numpy as np
 import onnxruntime
@@ -16,6 +16,8 @@ from captioning.models.updown import UpDownDecoder
 from captioning.output.graph import greedy_graph
 from captioning.search.beam import greedy_search
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64
 WORDS = 40
 MODELS = {
@@ -32,29 +34,28 @@ MODELS = {
 
 @pytest.fixture(scope="module", params=MODELS)
 def captioner(request):
-    """An encoder, a decoder that says much, and a session of ONNX Runtime."""
+    """An encoder, a decoder whose captions vary, and a session of ONNX Runtime."""
     grid = request.param in ("attention", "updown", "transformer")
-    features = "grid" if grid else "pooled"
-    encoder = Encoder("resnet18", None, features, image_size=SIZE)
+    encoder = Encoder("resnet18", None, "grid" if grid else "pooled", image_size=SIZE)
     torch.manual_seed(1)
-    decoder = MODELS[request.param](encoder.feature_shape[-1])
+    decoder = MODELS[request.param](encoder.feature_shape[-1]).eval()
     for weight in decoder.parameters():
         torch.nn.init.normal_(weight)
-    end_at_different_times(encoder, decoder.eval())
+    end_at_different_times(encoder, decoder)
     return encoder, decoder, session_of(encoder, decoder)
 
 
 def end_at_different_times(encoder, decoder):
-    """Make <eos> likelier until some sentences end early and others do not, if ever they do."""
-    output = decoder.output if hasattr(decoder.output, "bias") else decoder.output[-1]
-    before = output.bias.detach().clone()
+    """Make <eos> likelier until some captions end early and others do not, if ever they do."""
+    bias = decoder.output.bias
+    before = bias.detach().clone()
     with torch.no_grad():
         for _ in range(40):
-            ends = (expected(encoder, decoder, pictures(9)) > EOS).sum(1)
-            if len(set(ends.tolist())) > 1:
+            lengths = (expected(encoder, decoder, make_pixels(9)) > EOS).sum(1)
+            if len(set(lengths.tolist())) > 1:
                 return
-            output.bias[EOS] += 0.25
-        output.bias.copy_(before)
+            bias[EOS] += 0.25
+        bias.copy_(before)
 
 
 def session_of(encoder, decoder):
@@ -62,51 +63,43 @@ def session_of(encoder, decoder):
     return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
 
-def pictures(number):
-    """Pictures of colours that differ, with some noise."""
-    random = np.random.default_rng(number)
-    pixels = random.integers(0, 256, (number, 1, 1, 3)) + random.integers(
-        -9, 10, (number, SIZE, SIZE, 3)
-    )
-    return pixels.clip(0, 255).astype(np.uint8)
+def make_pixels(number):
+    """Images of different colours, with some noise."""
+    rng = np.random.default_rng(number)
+    colours = rng.integers(0, 256, (number, 1, 1, 3))
+    noise = rng.integers(-9, 10, (number, SIZE, SIZE, 3))
+    return (colours + noise).clip(0, 255).astype(np.uint8)
 
 
 def expected(encoder, decoder, pixels):
-    mean, std = (
-        torch.tensor(values)[:, None, None]
-        for values in (encoder.preprocess.mean, encoder.preprocess.std)
-    )
+    values = encoder.preprocess.mean, encoder.preprocess.std
+    mean, std = (torch.tensor(value)[:, None, None] for value in values)
     images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
     return greedy_search(decoder, encoder(images)).tokens[:, 0].numpy()
 
 
-@pytest.mark.slow
-def test_it_says_what_greedy_search_says(captioner):
+def test_its_tokens_are_those_of_greedy_search(captioner):
     encoder, decoder, session = captioner
     for number in (1, 2, 9):
-        pixels = pictures(number)
+        pixels = make_pixels(number)
         (tokens,) = session.run(["tokens"], {"pixels": pixels})
-        wanted = expected(encoder, decoder, pixels)[:, :20]
         assert tokens.dtype == np.int64
-        assert tokens.tolist() == wanted.tolist()
+        assert tokens.tolist() == expected(encoder, decoder, pixels)[:, :20].tolist()
 
 
-@pytest.mark.slow
-def test_it_stops_with_the_longest_sentence():
+def test_it_stops_with_the_longest_caption():
     encoder = Encoder("resnet18", None, image_size=SIZE)
     decoder = MergeDecoder(WORDS, encoder.feature_shape[-1], 8)
     with torch.no_grad():
         decoder.output.bias[EOS] = 1000
-    (tokens,) = session_of(encoder, decoder).run(["tokens"], {"pixels": pictures(3)})
+    (tokens,) = session_of(encoder, decoder).run(["tokens"], {"pixels": make_pixels(3)})
     assert tokens.shape == (3, 2)
     assert (tokens[:, 0] > EOS).all()
     assert (tokens[:, 1] == EOS).all()
 
 
-@pytest.mark.slow
-def test_what_it_reads_and_writes_has_names_and_sizes(captioner):
-    session = captioner[2]
-    (pixels,), (tokens,) = session.get_inputs(), session.get_outputs()
+def test_its_input_and_output_have_names_and_sizes(captioner):
+    (pixels,), (tokens,) = captioner[2].get_inputs(), captioner[2].get_outputs()
     assert (pixels.name, pixels.type) == ("pixels", "tensor(uint8)")
     assert pixels.shape == ["batch", SIZE, SIZE, 3]
     assert (tokens.name, tokens.type) == ("tokens", "tensor(int64)")

@@ -1,4 +1,4 @@
-"""The script beside an exported graph reads images as training does."""
+"""The script beside an exported graph preprocesses images as training does."""
 
 import importlib.util
 import json

@@ -15,7 +15,7 @@ from captioning.search.beam import beam_search
 from captioning.training.minimum_risk import RiskModule, expected_reward
 
 TOKENS = torch.tensor([[[5, 6, EOS], [7, EOS, PAD]], [[8, EOS, PAD], [5, EOS, PAD]]])
-WORTH = torch.tensor([[1.0, 3.0], [0.0, 2.0]])
+REWARDS = torch.tensor([[1.0, 3.0], [0.0, 2.0]])
 
 
 @pytest.fixture
@@ -25,57 +25,49 @@ def decoder():
 
 
 def log_probability(decoder, features, caption):
-    """The plain way: word by word."""
-    (state, word), total = (decoder.begin(features[None]), torch.tensor([1])), 0.0
-    for following in caption:
-        logits, state = decoder.step(word, state)
-        total += logits.log_softmax(-1)[0, following]
-        word = following[None]
-        if following == EOS:
+    """Word by word."""
+    (state, token), total = (decoder.begin(features[None]), torch.tensor([BOS])), 0.0
+    for target in caption:
+        logits, state = decoder.step(token, state)
+        total += logits.log_softmax(-1)[0, target]
+        token = target[None]
+        if target == EOS:
             return total
 
 
 @pytest.mark.parametrize("sharpness", [0.0, 0.5, 1.0])
-def test_captions_count_by_their_probability(decoder, sharpness):
-    features = torch.randn(2, 4)
-    expected = 0.0
-    for picture, captions, worth in zip(features, TOKENS, WORTH, strict=True):
-        said = torch.stack([log_probability(decoder, picture, caption) for caption in captions])
-        expected += ((sharpness * said).softmax(0) * worth).sum() / 2
-    torch.testing.assert_close(
-        expected_reward(decoder, features, TOKENS, WORTH, sharpness).mean(),
-        expected,
-        atol=1e-5,
-        rtol=0,
-    )
+def test_captions_are_weighted_by_their_probability(decoder, sharpness):
+    features, expected = torch.randn(2, 4), []
+    for image, captions, rewards in zip(features, TOKENS, REWARDS, strict=True):
+        log_probs = torch.stack([log_probability(decoder, image, caption) for caption in captions])
+        expected.append(((sharpness * log_probs).softmax(0) * rewards).sum())
+    ours = expected_reward(decoder, features, TOKENS, REWARDS, sharpness)
+    torch.testing.assert_close(ours, torch.stack(expected), atol=1e-5, rtol=0)
 
 
-def test_what_is_worth_more_becomes_more_probable(decoder):
+def test_captions_of_higher_reward_become_more_probable(decoder):
     features = torch.randn(2, 4)
     optimizer = torch.optim.SGD(decoder.parameters(), lr=0.5)
-    before = expected_reward(decoder, features, TOKENS, WORTH, 0.5).mean()
-    for _ in range(20):
+    rewards = []
+    for _ in range(21):
+        rewards.append(expected_reward(decoder, features, TOKENS, REWARDS, 0.5).mean())
         optimizer.zero_grad()
-        (-expected_reward(decoder, features, TOKENS, WORTH, 0.5).mean()).backward()
+        (-rewards[-1]).backward()
         optimizer.step()
-    assert expected_reward(decoder, features, TOKENS, WORTH, 0.5).mean() > before + 0.3
+    assert rewards[-1] > rewards[0] + 0.3
 
 
-def risk_module(decoder, **options):
+def make_module(decoder, reward=CiderReward, **options):
+    """Make a module in the last of four epochs."""
     options = {"risk_epochs": 2, "warmup": 0.0} | options
     search = partial(beam_search, width=2)
-    return RiskModule(decoder, {"vocabulary": ["a"]}, search, CiderReward, **options)
+    module = RiskModule(decoder, {"vocabulary": ["a"]}, search, reward, **options)
+    module._trainer = SimpleNamespace(max_epochs=4, current_epoch=3, global_rank=0)
+    return module
 
 
-class FourEpochs:
-    max_epochs = 4
-    current_epoch = 3
-    global_rank = 0
-
-
-def test_each_part_has_a_learning_rate_of_its_own(decoder, monkeypatch):
-    module = risk_module(decoder, learning_rate=1e-2, risk_learning_rate=1e-3)
-    monkeypatch.setattr(module, "_trainer", FourEpochs, raising=False)
+def test_each_part_has_its_own_learning_rate(decoder):
+    module = make_module(decoder, learning_rate=1e-2, risk_learning_rate=1e-3)
     rates = [module.factor(step, 40) for step in range(41)]
     assert rates[0] == 1.0
     assert rates[19] < 0.01
@@ -85,33 +77,31 @@ def test_each_part_has_a_learning_rate_of_its_own(decoder, monkeypatch):
 
 
 @pytest.mark.parametrize("epochs", [0, 4])
-def test_both_parts_need_an_epoch(decoder, monkeypatch, epochs):
-    module = risk_module(decoder, risk_epochs=epochs)
-    monkeypatch.setattr(module, "_trainer", FourEpochs, raising=False)
+def test_both_parts_need_an_epoch(decoder, epochs):
     with pytest.raises(UserError, match=r"training\.risk_epochs"):
-        module.on_fit_start()
+        make_module(decoder, risk_epochs=epochs).on_fit_start()
 
 
 def reward_of_ids(rows, references):
-    """As good as any: it differs by caption and image."""
+    """Any reward does that differs by caption and image."""
     return lambda rows, tokens: np.sin(tokens.sum(-1) * (2.0 + rows))
 
 
 def risk_step(captions):
     """Return gradients, logged reward and its weight of one step on these of seven captions."""
     torch.manual_seed(0)
-    module = risk_module(MergeDecoder(9, 4, hidden_dim=8, dropout=0.0))
-    module.make_reward, features = reward_of_ids, torch.randn(4, 4)
+    module = make_module(MergeDecoder(9, 4, hidden_dim=8, dropout=0.0), reward_of_ids)
+    features = torch.randn(4, 4)
     images = [0, 0, 1, 1, 2, 3, 3]
     dataset = CaptionDataset(None, images, [[BOS, 5, EOS]] * len(images))
-    module._trainer, logged = FourEpochs(), []
     module._trainer.train_dataloader = SimpleNamespace(dataset=dataset)
+    logged = []
     module.log = lambda key, value, batch_size, **_: logged.extend((value, batch_size))
     module.on_train_start()
     batch = dataset[np.array(captions)]
     module.training_step(batch._replace(features=features[batch.store_rows])).backward()
-    gradients = [weight.grad for weight in module.parameters() if weight.grad is not None]
-    return gradients, *logged
+    grads = [weight.grad for weight in module.parameters() if weight.grad is not None]
+    return grads, *logged
 
 
 def one_of_two(rank, folder):
@@ -124,9 +114,9 @@ def one_of_two(rank, folder):
 def test_processes_learn_from_each_image_as_one_process_does(tmp_path):
     """Where three of the four images are in both, and the processes have unlike numbers of them."""
     torch.multiprocessing.spawn(one_of_two, (tmp_path,), nprocs=2)
-    gradients, reward, images = risk_step(range(7))
-    both = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    assert images == sum(count for _, _, count in both) == 4
-    torch.testing.assert_close(sum(value * count for _, value, count in both) / 4, reward)
-    for expected, *parts in zip(gradients, *(part for part, _, _ in both), strict=True):
+    grads, reward, images = risk_step(range(7))
+    results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert images == sum(count for _, _, count in results) == 4
+    torch.testing.assert_close(sum(value * count for _, value, count in results) / 4, reward)
+    for expected, *parts in zip(grads, *(part for part, _, _ in results), strict=True):
         torch.testing.assert_close(sum(parts) / 2, expected)

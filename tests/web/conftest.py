@@ -22,7 +22,7 @@ def save_checkpoint(path, name, decoder):
     for weight in decoder.parameters():
         torch.nn.init.normal_(weight, std=0.4)  # far from uniform, so that captions differ
     contents = {
-        "format_version": 1,
+        "format_version": 2,
         "vocabulary": WORDS,
         "encoder": encoder.identity,
         "config": {"encoder": options, "model": model, "name": name, "seed": 5},

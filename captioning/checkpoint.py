@@ -1,0 +1,232 @@
+"""Checkpoints and exported folders: read, check and convert them, and load their models.
+
+A checkpoint is Lightning's dictionary with a `captioning` entry beside `state_dict`: format
+version, vocabulary, resolved config, and the encoder's identity, which is all that decides its
+features. Files may be a stranger's: nothing in them is run, and what does not add up is refused by
+a UserError, before memory is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from captioning import UserError
+from captioning.config.build import build_decoder, build_stored
+from captioning.data.vocabulary import Vocabulary
+from captioning.features.encoder import Encoder
+from captioning.models.decoder import Decoder
+from captioning.models.old_names import decoder_sha256, from_version_1
+
+FORMAT_VERSION = 2  # in version 1, weights had other names
+LARGEST_CONFIG = 16 << 20  # bytes; a vocabulary of a million words
+LARGEST_IMAGE = 1024  # pixels a side; torchvision's largest is 600
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of this project: plain types and tensors, no code.
+
+    Raises UserError where the file is missing, unsafe, damaged, or not one of ours.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"there is no checkpoint {path}; a run leaves best.ckpt in its folder")
+    try:
+        checkpoint = _load(path)
+    except Exception:  # a foreign file can raise anything
+        why = "is not a checkpoint of captioning.train, or is damaged"
+        if zipfile.is_zipfile(path):
+            why = "holds more than numbers and plain types, or is damaged: it is not loaded safely"
+        raise UserError(f"{path} {why}; a run leaves best.ckpt in its folder") from None
+    return _validated(path, checkpoint)
+
+
+def read_intact(path: Path) -> dict[str, Any] | None:
+    """Return what an intact checkpoint of Lightning holds; None for anything else, or nothing."""
+    try:
+        checkpoint = _load(path)
+    except Exception:  # a foreign file can raise anything
+        return None
+    return checkpoint if isinstance(checkpoint, dict) and "epoch" in checkpoint else None
+
+
+def _load(path: str | Path) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        compressed = any(member.compress_type for member in archive.infolist())  # torch's are not
+        if compressed or archive.testzip():  # checksums, which torch.load does not look at
+            raise zipfile.BadZipFile
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def read_pretrained(folder: str | Path) -> dict[str, Any]:
+    """Read a folder of `captioning.export format=safetensors` as what a checkpoint would hold.
+
+    Raises UserError where a file is missing, too large, damaged, or not what
+    `output.safetensors_folder` writes.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder} is not a folder of captioning.export format=safetensors: it lacks {name}"
+            )
+    try:
+        if (folder / "config.json").stat().st_size > LARGEST_CONFIG:
+            raise ValueError(f"config.json is larger than {LARGEST_CONFIG >> 20} MB")
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        contents = {key: config[key] for key in ("format_version", "vocabulary", "encoder")}
+        options = {
+            key: config["encoder"][key] for key in ("name", "features", "image_size", "crop")
+        }
+        file = config["encoder_weights"]
+        options["weights"] = str(folder / Path(file).name) if file else None
+        contents["config"] = {"model": config["model"], "encoder": options}
+        if not isinstance(feature_dim := config["feature_dim"], int):
+            raise TypeError("feature_dim is not a whole number")
+        weights = load_file(folder / "model.safetensors")
+    except Exception as error:  # a foreign file can raise anything
+        why = " ".join(f"{type(error).__name__} {error}".split())[:300]
+        raise UserError(f"{folder} is not a folder of captioning.export: {why}") from None
+    state_dict = {f"decoder.{key}": value for key, value in weights.items()}
+    checkpoint = _validated(folder, {"captioning": contents, "state_dict": state_dict})
+    load_decoder(folder, checkpoint, feature_dim)
+    return checkpoint
+
+
+def _validated(path: str | Path, checkpoint: Any) -> dict[str, Any]:
+    """Return a checkpoint in today's format. Raises UserError for one that is not sound."""
+    if why := validate_contents(checkpoint):
+        raise UserError(f"{path} cannot be read: {why}")
+    upgrade(checkpoint)
+    return checkpoint
+
+
+def validate_contents(checkpoint: Any) -> str:
+    """Say what in a checkpoint is not as training stores it, "" for nothing."""
+    contents = checkpoint.get("captioning") if isinstance(checkpoint, dict) else None
+    if not isinstance(contents, dict):
+        return "it is not a checkpoint of captioning.train"
+    version, vocabulary = contents.get("format_version"), contents.get("vocabulary")
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        return f"its format version is {version}, this release reads 1 to {FORMAT_VERSION}"
+    if not isinstance(vocabulary, list) or not all(isinstance(word, str) for word in vocabulary):
+        return "its vocabulary is not a list of words"
+    config, weights = contents.get("config"), checkpoint.get("state_dict")
+    nodes = [config.get("encoder"), config.get("model")] if isinstance(config, dict) else [None]
+    if not all(isinstance(node, dict) for node in nodes):
+        return "it has no config of encoder and model"
+    if not isinstance(contents.get("encoder"), dict):
+        return "it has no identity of its encoder"
+    if not isinstance(weights, dict) or not all(isinstance(key, str) for key in weights):
+        return "its weights have no names"
+    for value in weights.values():
+        if type(value) is not Tensor or value.layout is not torch.strided or value.is_quantized:
+            return "its weights are not plain tensors"
+    return ""
+
+
+def upgrade(checkpoint: dict[str, Any]) -> None:
+    """Convert a checkpoint of format version 1 in place; optimizer states are by weights' order."""
+    contents = checkpoint["captioning"]
+    if contents["format_version"] == FORMAT_VERSION:
+        return
+    contents["format_version"] = FORMAT_VERSION
+    if str(contents["config"]["model"].get("_target_")).startswith("captioning.models."):
+        checkpoint["state_dict"] = from_version_1(checkpoint["state_dict"])
+    if isinstance(batch := checkpoint.get("batch"), dict):  # that captioning.replay reads
+        names = {"rows": "store_rows", "pictures": "image_index", "words": "target_positions"}
+        checkpoint["batch"] = {names.get(key, key): value for key, value in batch.items()}
+
+
+def load_encoder(
+    path: str | Path, checkpoint: Mapping[str, Any], weights: str | None = None
+) -> Encoder:
+    """Make the encoder that a checkpoint was trained with.
+
+    `weights` is where its weights are on this machine, if not where they were in training. Raises
+    UserError where the features would be others.
+    """
+    contents = checkpoint["captioning"]
+    options = {"_target_": "captioning.features.encoder.Encoder"} | contents["config"]["encoder"]
+    if weights:
+        options["weights"] = weights
+    size = options.get("image_size")
+    if isinstance(size, int) and size > LARGEST_IMAGE:
+        raise UserError(f"{path}: encoder.image_size={size}: it is 1 to {LARGEST_IMAGE}")
+    encoder = build_stored(options, "features")
+    if not isinstance(encoder, Encoder):
+        raise UserError(f"{path}: {options['_target_']} is not an encoder")
+    if encoder.identity != contents["encoder"]:
+        raise UserError(
+            f"{path} was trained on features of {contents['encoder']}, but the encoder here "
+            f"is {encoder.identity}; name the file of the weights that it was trained with"
+        )
+    return encoder
+
+
+def load_decoder(path: str | Path, checkpoint: Mapping[str, Any], feature_dim: int) -> Decoder:
+    """Make a checkpoint's decoder with its weights, in eval mode.
+
+    It is first made without memory, and no number in its config may be larger than its weights have
+    room for: a stranger's would fill this machine. Raises UserError where they do not fit.
+    """
+    contents = checkpoint["captioning"]
+    model, words = contents["config"]["model"], len(contents["vocabulary"])
+    weights = {
+        key.removeprefix("decoder."): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith("decoder.")
+    }
+    try:
+        room = max((size for value in weights.values() for size in value.shape), default=0)
+        for key, value in {**model, "feature_dim": feature_dim}.items():
+            if isinstance(value, int) and not 0 <= value <= room:
+                raise ValueError(f"{key}={value} is more than its weights have")
+            hydras = str(key).startswith("_") and key != "_target_"
+            if hydras or isinstance(value, dict) or "$" in str(value):
+                raise ValueError(f"model.{key} is not a plain value")
+        with torch.device("meta"):
+            expected = build_decoder(model, words, feature_dim).state_dict()
+        if differ := sorted(set(shapes(expected).items()) ^ set(shapes(weights).items())):
+            raise ValueError(f"{differ[0][0]} is not of the size that its config says")
+        decoder = build_decoder(model, words, feature_dim)
+        decoder.load_state_dict(weights)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: its model cannot be made: {error}") from None
+    return decoder.eval()
+
+
+def shapes(state_dict: Mapping[str, Tensor], prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor by its name."""
+    return {f"{prefix}{key}": tuple(value.shape) for key, value in state_dict.items()}
+
+
+def describe_model(checkpoint: Mapping[str, Any], decoder: Decoder) -> dict[str, Any]:
+    """Return the entry of a checkpoint in scores.json, without its path."""
+    contents = checkpoint["captioning"]
+    return {
+        "decoder": decoder_sha256(decoder),
+        "epoch": checkpoint["epoch"],
+        "vocabulary_sha256": Vocabulary(contents["vocabulary"]).sha256,
+        "model": contents["config"]["model"],
+        "seed": contents["config"]["seed"],
+        "encoder": contents["encoder"],
+    }
+
+
+def read_history(checkpoint: Mapping[str, Any]) -> Mapping[int, Mapping[str, float]]:
+    """Return the metrics by epoch that RunFolder stored in a checkpoint; {} where it did not."""
+    return checkpoint.get("callbacks", {}).get("RunFolder", {}).get("history", {})
+
+
+def is_finished(checkpoint: Mapping[str, Any], max_epochs: int | None) -> bool:
+    """Tell whether a checkpoint is of the end of the last epoch."""
+    if max_epochs is None or max_epochs < 0 or checkpoint["epoch"] + 1 < max_epochs:
+        return False
+    return checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]

@@ -1,0 +1,113 @@
+import pytest
+import torch
+from torch import nn
+
+from captioning.models.layers import BatchNorm, Dropout
+from captioning.models.lstm import LSTMDecoder
+from captioning.models.transformer import TransformerDecoder
+
+WORDS, FEATURE = 9, 4
+DECODERS = {
+    "init": lambda: LSTMDecoder(WORDS, FEATURE, 8, 8),
+    "pre": lambda: LSTMDecoder(WORDS, FEATURE, 8, 8, inject="pre"),
+    "par": lambda: LSTMDecoder(WORDS, FEATURE, 8, 8, inject="par"),
+    "transformer": lambda: TransformerDecoder(WORDS, FEATURE, 8, heads=2),
+}
+
+
+@pytest.mark.parametrize("make", DECODERS.values(), ids=DECODERS)
+def test_decoders_learn_from_the_captions_of_a_single_pooled_image(make):
+    decoder = make().train()
+    state = tuple(part.repeat_interleave(3, 0) for part in decoder.begin(torch.randn(1, FEATURE)))
+    hidden, _ = decoder.decode(torch.randint(4, WORDS, (3, 5)), state)
+    decoder.output(hidden).logsumexp(-1).sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in decoder.parameters())
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_batches_of_more_rows_are_normalized_as_by_torch(affine):
+    ours, torchs = BatchNorm(3, affine=affine), nn.BatchNorm1d(3, affine=affine)
+    for rows in torch.randn(5, 4, 3):
+        assert torch.equal(ours(rows), torchs(rows))
+    assert torch.equal(ours.eval()(rows), torchs.eval()(rows))
+    assert ours.state_dict().keys() == torchs.state_dict().keys()
+    for key, value in torchs.state_dict().items():
+        assert torch.equal(ours.state_dict()[key], value), key
+
+
+def test_single_rows_update_the_running_statistics():
+    torch.manual_seed(0)
+    norm = BatchNorm(64, momentum=0.01)
+    for row in 5 + 2 * torch.randn(2000, 1, 64):
+        norm(row)
+    assert norm.running_mean.mean() == pytest.approx(5, abs=0.1)
+    assert norm.running_var.mean() == pytest.approx(4, rel=0.1)
+    assert norm.num_batches_tracked == 2000
+
+
+def test_a_single_row_is_normalized_by_the_statistics_before_it():
+    norm, row = BatchNorm(3), torch.randn(1, 3)
+    norm(torch.randn(8, 3))
+    expected = norm.eval()(row)
+    assert torch.equal(norm.train()(row), expected)
+
+
+def test_two_single_rows_may_be_in_one_graph():
+    """The update by the second leaves the gradient of the first as it is."""
+    norm, rows = BatchNorm(3), torch.randn(2, 3, requires_grad=True)
+    (norm(rows[:1]) + norm(rows[1:])).sum().backward()
+    assert rows.grad.isfinite().all()
+
+
+def test_lightning_may_convert_it_to_sync_batch_norm():
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(BatchNorm(3, affine=False)))
+    assert isinstance(converted[0], nn.SyncBatchNorm)
+
+
+@pytest.mark.parametrize(
+    "p", [1e-6, 0.0005, 0.001, 1 / 512, 0.0020, 0.003, 0.01, 0.4, 0.9, 0.99, 0.997, 0.999]
+)
+def test_the_share_is_dropped_and_the_mean_preserved(p):
+    torch.manual_seed(0)
+    dropped = Dropout(p)(torch.ones(1000, 1001))
+    by_chance = 5 * (p * (1 - p) / dropped.numel()) ** 0.5
+    # A byte decides: p is a 256th or so.
+    rounding = 1 / 512 if 1 / 512 < p < 511 / 512 else 1e-6
+    assert (dropped == 0).double().mean().item() == pytest.approx(p, abs=rounding + by_chance)
+    assert dropped.double().mean().item() == pytest.approx(1.0, abs=5 * (p / (1 - p) / 1e6) ** 0.5)
+
+
+def test_neighbours_are_dropped_independently():
+    """The eight bytes of one draw are not correlated."""
+    torch.manual_seed(0)
+    retained = (Dropout(0.5)(torch.ones(100_000, 8)) > 0).float()
+    torch.testing.assert_close(retained.T.corrcoef(), torch.eye(8), atol=0.02, rtol=0)
+
+
+def test_each_call_drops_others_and_a_seed_the_same():
+    dropout, ones = Dropout(0.3), torch.ones(1000)
+    torch.manual_seed(1)
+    first, second = dropout(ones), dropout(ones)
+    torch.manual_seed(1)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, dropout(ones))
+
+
+def test_the_gradient_is_dropped_and_scaled_alike():
+    ones = torch.ones(1000, requires_grad=True)
+    dropped = Dropout(0.5)(ones)
+    dropped.sum().backward()
+    assert set(dropped.tolist()) == {0.0, 2.0}
+    assert torch.equal(ones.grad, dropped.detach())
+
+
+@pytest.mark.parametrize("dropout", [Dropout(0.0), Dropout(0.9).eval()])
+def test_nothing_is_dropped_at_p_0_or_in_eval_mode(dropout):
+    numbers = torch.randn(3, 5)
+    assert dropout(numbers) is numbers
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0])
+def test_a_share_out_of_range_is_refused(p):
+    with pytest.raises(ValueError, match="dropout"):
+        Dropout(p)

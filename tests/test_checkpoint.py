@@ -1,0 +1,124 @@
+"""Checkpoints of today's format, and of version 1 as commit 339ca8a wrote them.
+
+tests/checkpoints/version_1 also holds what that commit answered: answers.json.
+"""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from verbs import run
+
+from captioning import UserError
+from captioning.captioner import Captioner
+from captioning.checkpoint import load_decoder, read_checkpoint, read_pretrained
+from captioning.models.old_names import decoder_sha256
+from captioning.search.beam import beam_search
+
+VERSION_1 = Path(__file__).parent / "checkpoints" / "version_1"
+ANSWERS = json.loads((VERSION_1 / "answers.json").read_text())
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+@torch.inference_mode()
+def test_a_version_1_checkpoint_answers_as_it_did(name):
+    path, answers = VERSION_1 / f"{name}.ckpt", ANSWERS[name]
+    checkpoint = read_checkpoint(path)
+    decoder = load_decoder(path, checkpoint, 512)
+    assert checkpoint["captioning"]["format_version"] == 2
+    assert decoder_sha256(decoder) == answers["sha256"]
+
+    features = torch.linspace(-1, 3, 2 * 4 * 512).sin().abs().view(2, 4, 512)
+    features = features.mean(1) if name in ("lstm", "lstm-tied", "merge") else features
+    logits = decoder(features, torch.tensor([[1, 5, 6], [1, 7, 4]]))[:, -1]
+    torch.testing.assert_close(logits, torch.tensor(answers["logits"]), atol=2e-5, rtol=0)
+    hypotheses = beam_search(decoder, features, width=3, max_length=5)
+    assert hypotheses.tokens[:, 0].tolist() == answers["tokens"]
+
+
+def test_a_version_1_folder_holds_what_its_checkpoint_does():
+    exported = read_pretrained(VERSION_1 / "folder")
+    checkpoint = read_checkpoint(VERSION_1 / "attention.ckpt")
+    assert exported["captioning"]["format_version"] == 2
+    assert exported["state_dict"].keys() == checkpoint["state_dict"].keys()
+    for key, value in exported["state_dict"].items():
+        assert torch.equal(value, checkpoint["state_dict"][key])
+    Captioner.from_pretrained(VERSION_1 / "folder")
+
+
+@pytest.mark.slow
+def test_a_version_1_run_goes_on_as_it_did(folder, tmp_path):
+    """Weights, optimizer, schedule and random states are restored: the losses are those of then."""
+    shutil.copy(VERSION_1 / "attention.ckpt", tmp_path / "last.ckpt")
+    options = "data=scenes data.images=24 model=attention model.embed_dim=4 model.hidden_dim=4"
+    options += " encoder.name=resnet18 encoder.weights=none encoder.image_size=64 trainer.gpus=0"
+    options += " datamodule.min_count=1 datamodule.batch_size=16 text_encoder=minilm"
+    options += f" trainer.max_epochs=2 ckpt_path={tmp_path}/last.ckpt hydra.run.dir=version_1"
+    done = run(folder, *options.split())
+    assert done.returncode == 0, done.stderr
+    with (folder / "version_1" / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["epoch"] == "1"]
+    for key, loss in ANSWERS["attention"]["resumed"].items():
+        assert [float(row[key]) for row in rows if row[key]] == [pytest.approx(loss, rel=1e-5)]
+    assert torch.load(folder / "version_1" / "last.ckpt")["captioning"]["format_version"] == 2
+
+
+def spoiled(tmp_path, change):
+    """Save a version 1 checkpoint after a change; return its path."""
+    checkpoint = torch.load(VERSION_1 / "merge.ckpt", weights_only=True)
+    change(checkpoint, checkpoint["captioning"])
+    torch.save(checkpoint, tmp_path / "spoiled.ckpt")
+    return tmp_path / "spoiled.ckpt"
+
+
+@pytest.mark.parametrize("version", [0, 3, "1", None, torch.ones(2)])
+def test_another_format_version_is_refused(tmp_path, version):
+    path = spoiled(tmp_path, lambda _, contents: contents.update(format_version=version))
+    with pytest.raises(UserError, match=r"format version is .*, this release reads 1 to 2"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda checkpoint, _: checkpoint.pop("captioning"), "is not a checkpoint of captioning"),
+        (lambda _, contents: contents.pop("vocabulary"), "vocabulary is not a list of words"),
+        (lambda _, contents: contents["vocabulary"].append(3), "vocabulary is not a list of words"),
+        (lambda _, contents: contents.update(config=[]), "no config of encoder and model"),
+        (lambda _, contents: contents["config"].update(model=1), "no config of encoder and model"),
+        (lambda _, contents: contents.update(encoder="x"), "no identity of its encoder"),
+        (lambda checkpoint, _: checkpoint["state_dict"].update({3: 4}), "weights have no names"),
+        (lambda checkpoint, _: checkpoint["state_dict"].update(x=4), "not plain tensors"),
+        (
+            lambda checkpoint, _: checkpoint["state_dict"].update(x=torch.nn.Parameter()),
+            "not plain tensors",
+        ),
+    ],
+)
+def test_contents_that_training_does_not_store_are_named(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        read_checkpoint(spoiled(tmp_path, change))
+
+
+def test_nothing_that_a_stored_model_names_is_made(tmp_path):
+    nested = {"_target_": "captioning.data.scenes.Scenes", "root": "x"}
+    for options in ({"hidden_dim": nested}, {"_recursive_": True}, {"dropout": "${oc.env:HOME}"}):
+        path = spoiled(tmp_path, lambda _, new: new["config"]["model"].update(options))  # noqa: B023
+        with pytest.raises(UserError, match=f"model.{next(iter(options))} is not a plain value"):
+            load_decoder(path, read_checkpoint(path), 512)
+
+
+def test_weights_of_ones_own_model_and_a_batch_are_converted_too(tmp_path):
+    """A model outside of the package has its own names; captioning.replay reads the batch."""
+
+    def change(checkpoint, contents):
+        contents["config"]["model"]["_target_"] = "mine.Model"
+        checkpoint["batch"] = {"rows": 1, "pictures": 2, "words": 3}
+
+    old = torch.load(VERSION_1 / "merge.ckpt", weights_only=True)["state_dict"]
+    checkpoint = read_checkpoint(spoiled(tmp_path, change))
+    assert checkpoint["state_dict"].keys() == old.keys()
+    assert checkpoint["batch"] == {"store_rows": 1, "image_index": 2, "target_positions": 3}
