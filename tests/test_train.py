@@ -202,7 +202,7 @@ def test_a_truncated_picture_is_named_and_can_be_left_out(folder):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["model.inject=last"], "the picture enters by init, pre or par"),
+        (["model.inject=last"], "by init, pre or par"),
         (["model=attention", "encoder.features=pooled"], "type encoder.features=grid"),
     ],
 )
