@@ -1,6 +1,6 @@
 """The page and the batch command under load: memory over time, requests, failures.
 
-    python -m benchmarks.load --seconds 300 --pictures 20000 --out docs/results/load.json
+    python -m benchmarks.load --seconds 300 --images 20000 --out docs/results/load.json
 
 Eight clients use the page of a small model, among them one that sends slowly, one that vanishes in
 the middle, one that sends too much and one that sends no image. Then `captioning.caption` goes
@@ -292,14 +292,14 @@ def main() -> None:
     """Run both, and write what came of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--out", default="outputs/load.json")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         ckpt = saved(Path(name, "best.ckpt"))
         content = provenance(torch.device("cpu"))
         content["page"] = load_page(ckpt, arguments.seconds)
-        content["batch"] = load_batch(ckpt, Path(name, "pictures"), arguments.pictures)
+        content["batch"] = load_batch(ckpt, Path(name, "pictures"), arguments.images)
     text = json.dumps(content, indent=1)
     Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     Path(arguments.out).write_text(text + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
     python -m benchmarks.million --images 1000000 --processes 2 --folder /tmp/million
 
 Features are random numbers and no image is decoded, so that only the store's own cost shows; the
-files are of 5 kB, hard links to one for each 50,000. With `--pictures FOLDER`, also how fast one
+files are of 5 kB, hard links to one for each 50,000. With `--decode FOLDER`, also how fast one
 thread reads and resizes the JPEGs there. Prints JSON.
 """
 
@@ -134,12 +134,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--folder", required=True)
-    parser.add_argument("--pictures")
+    parser.add_argument("--decode", metavar="FOLDER")
     options = parser.parse_args()
     torch.set_num_threads(1)
     result: dict = {"images": options.images, "processes": options.processes}
-    if options.pictures:
-        result["pictures a second a thread"] = decoding(options.pictures)
+    if options.decode:
+        result["pictures a second a thread"] = decoding(options.decode)
     write_images(options.folder, options.images)
     time.sleep(3)  # what has only just been written would be hashed again
     with measured(result, "hash all files, s"):

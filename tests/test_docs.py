@@ -255,7 +255,7 @@ def test_a_target_does_its_work(tmp_path):
         "python -m captioning.train -m model=lstm,perceptron",
         "python -m captioning.evaluate ckpt=a beam=3",
         "python -m captioning.verify --fast FOLDER",
-        "python -m captioning.caption ckpt=a image=b",
+        "python -m captioning.caption ckpt=an image=b",
         "python -m captioning.predict ckpt=a",
         "make all",
         "pip install 'captioning[gpu]'",

@@ -1,6 +1,7 @@
 """The architecture, as tests: data never flows back up, and a name says one thing."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -77,3 +78,19 @@ def test_no_two_modules_have_one_name():
 def test_no_name_says_nothing():
     empty = {"utils", "common", "core", "base", "components", "helpers", "misc"}
     assert not [path for path in PACKAGE.rglob("*") if path.stem in empty]
+
+
+def test_the_tour_is_an_afternoons_reading():
+    tour = (PACKAGE.parent / "docs" / "tour.md").read_text(encoding="utf-8")
+    files = [
+        PACKAGE.parent / name for name in re.findall(r"^\d+\. \[(captioning/\S+\.py)\]", tour, re.M)
+    ]
+    assert 1 < len(files) <= 12
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 2500
+    named = set(re.findall(r"`(?:captioning/)?((?:\w+/)?\w+\.py)`", tour))
+    paths = {path.relative_to(PACKAGE).as_posix() for path in MODULES}
+    assert not {
+        name
+        for name in named
+        if name not in paths and name not in {p.split("/")[-1] for p in paths}
+    }

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 def test_no_client_harms_another_and_memory_stays(tmp_path):
     pytest.importorskip("gradio")
     out = tmp_path / "load.json"
-    sizes = ["--seconds", "8", "--pictures", "200"]
+    sizes = ["--seconds", "8", "--images", "200"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.load", *sizes, "--out", str(out)],
         cwd=tmp_path,
