@@ -39,40 +39,19 @@ FUNCTIONS = ("captioning.search", "captioning.metrics.consensus")
 METHOD = "hydra.utils.get_method"  # whose `path` is one of FUNCTIONS
 MOVED = ("captioning.callbacks", "captioning.models.module", "captioning.models.risk")  # in 0.2
 
-POSITIVE, NOT_NEGATIVE, SIZE, FRACTION = (1, math.inf), (0, math.inf), (1, 1 << 16), (0, 1)
-RANGES: dict[str, tuple[float, float]] = {  # a key means the same wherever it is
-    "batch_size": POSITIVE,
-    "min_count": POSITIVE,
-    "image_size": POSITIVE,
-    "images": POSITIVE,
-    "samples": POSITIVE,
-    "risk_epochs": POSITIVE,
-    "width": (1, 1000),
-    "groups": (1, 1000),
-    "max_length": (1, 1000),
-    "embed_dim": SIZE,
-    "hidden_dim": SIZE,
-    "num_layers": SIZE,
-    "heads": SIZE,
-    "min_length": NOT_NEGATIVE,
-    "no_repeat_ngram": NOT_NEGATIVE,
-    "weight_decay": NOT_NEGATIVE,
-    "diversity": NOT_NEGATIVE,
-    "sharpness": NOT_NEGATIVE,
-    "n_startup_trials": NOT_NEGATIVE,
-    "n_warmup_steps": NOT_NEGATIVE,
-    "learning_rate": (1e-12, math.inf),
-    "risk_learning_rate": (1e-12, math.inf),
-    "temperature": (1e-12, math.inf),
-    "likelihood": (0, 1000),
-    "max_images": (2, math.inf),
-    "ridge": (1e-2, 1000),  # less is lost among float32's digits
-    "warmup": FRACTION,
-    "dropout": FRACTION,
-    "label_smoothing": FRACTION,
-    "top_p": FRACTION,
-    "seed": (0, 2**32 - 1),
+LIMITS: dict[tuple[float, float], list[str]] = {  # a key means the same wherever it is
+    (1, math.inf): ["batch_size", "min_count", "image_size", "images", "samples", "risk_epochs"],
+    (1, 1000): ["width", "groups", "max_length"],
+    (1, 1 << 16): ["embed_dim", "hidden_dim", "num_layers", "heads"],
+    (0, math.inf): ["min_length", "no_repeat_ngram", "weight_decay", "diversity", "sharpness"],
+    (0, 2**32 - 1): ["seed", "n_startup_trials", "n_warmup_steps"],
+    (1e-12, math.inf): ["learning_rate", "risk_learning_rate", "temperature"],
+    (0, 1): ["warmup", "dropout", "label_smoothing", "top_p"],
+    (2, math.inf): ["max_images"],
+    (0, 1000): ["likelihood"],
+    (1e-2, 1000): ["ridge"],  # less is lost among float32's digits
 }
+RANGES = {key: limits for limits, keys in LIMITS.items() for key in keys}
 
 TYPE_NAMES = {
     int: "a whole number",
