@@ -26,8 +26,8 @@ pytestmark = pytest.mark.slow
 
 def test_a_run_prints_scores_captions_and_where_everything_is(trained):
     done, _ = trained
-    for told in ("bert_similarity", "cider", "val-red.png", "best.ckpt", "gallery.html"):
-        assert told in done.stdout
+    for message in ("bert_similarity", "cider", "val-red.png", "best.ckpt", "gallery.html"):
+        assert message in done.stdout
 
 
 def test_a_run_is_quiet_about_what_a_user_cannot_change(trained):
@@ -95,8 +95,8 @@ def test_metrics_of_the_epochs_before_come_from_the_checkpoint_where_it_is_alone
     with open(trained[1] / "metrics.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["val/cider"]]
     keys = ("epoch", "step", "val/cider", "val/loss")
-    told = [{key: row[key] for key in keys} for row in logger.experiment.rows]
-    assert told == [{key: row[key] for key in keys} for row in rows]
+    message = [{key: row[key] for key in keys} for row in logger.experiment.rows]
+    assert message == [{key: row[key] for key in keys} for row in rows]
 
 
 def test_a_second_run_in_a_folder_is_refused_before_it_writes_there(trained, folder):
@@ -137,7 +137,7 @@ def test_neighbours_may_choose_the_captions_of_validation(folder):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["trainer.gpus=64", "text_encoder=bert_base"], "type trainer.gpus="),
         (["data.root=nowhere"], "python -m captioning.download flickr8k"),
@@ -160,26 +160,26 @@ def test_neighbours_may_choose_the_captions_of_validation(folder):
     ],
 )
 @pytest.mark.usefixtures("trained")
-def test_what_is_wrong_is_said_before_training(folder, monkeypatch, tmp_path, options, told):
+def test_what_is_wrong_is_said_before_training(folder, monkeypatch, tmp_path, options, message):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=re.escape(told)):
+    with pytest.raises(UserError, match=re.escape(message)):
         train(resolve_config(composed(*TINY, "data.root=data", f"run_dir={tmp_path}", *options)))
     assert not list(tmp_path.glob("*.ckpt"))
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [
         ("trainer.gpus=64", "type trainer.gpus="),
         ("trainer.weights_summary=top", "trainer.enable_model_summary"),
     ],
 )
-def test_an_error_is_a_sentence_and_exit_code_1(folder, option, told):
+def test_an_error_is_a_sentence_and_exit_code_1(folder, option, message):
     done = run(folder, *TINY, "data.root=data", "hydra.run.dir=failed", option)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -200,19 +200,19 @@ def test_a_truncated_picture_is_named_and_can_be_left_out(folder):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["model.inject=last"], "by init, pre or par"),
         (["model=attention", "encoder.features=pooled"], "type encoder.features=grid"),
     ],
 )
 def test_a_decoder_that_cannot_be_is_told_before_pictures_are_encoded(
-    folder, monkeypatch, tmp_path, options, told
+    folder, monkeypatch, tmp_path, options, message
 ):
     monkeypatch.chdir(folder)
     places = [f"datamodule.features_root={tmp_path}/features", f"run_dir={tmp_path}"]
     monkeypatch.setattr("captioning.training.run.check_places", lambda _: None)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         train(resolve_config(composed(*TINY, "data.root=data", *options, *places)))
     assert not (tmp_path / "features").exists()
 

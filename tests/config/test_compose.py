@@ -16,7 +16,7 @@ from captioning.config.trust import RefusedError
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "message"),
     [
         ("hidden_dim=64", "no key hidden_dim; did you mean model.hidden_dim?"),
         ("max_epochs=7", "no key max_epochs; did you mean trainer.max_epochs?"),
@@ -36,14 +36,14 @@ from captioning.config.trust import RefusedError
     ],
 )
 @pytest.mark.parametrize("plus", ["", "+"])
-def test_a_key_that_nothing_reads_is_refused_with_the_closest(typed, told, plus):
+def test_a_key_that_nothing_reads_is_refused_with_the_closest(typed, message, plus):
     with pytest.raises(RefusedError) as refused:
         composed(plus + typed.strip("'"))
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("config", "typed", "told"),
+    ("config", "typed", "message"),
     [
         ("evaluate", "data.rot=x", "did you mean data.root?"),
         ("evaluate", "+encoder.crop=true", "no key encoder.crop"),
@@ -54,10 +54,10 @@ def test_a_key_that_nothing_reads_is_refused_with_the_closest(typed, told, plus)
         ("tune", "tune.sampler.sed=9", "did you mean tune.sampler.seed?"),
     ],
 )
-def test_other_commands_refuse_it_too(config, typed, told):
+def test_other_commands_refuse_it_too(config, typed, message):
     with pytest.raises(RefusedError) as refused:
         composed(typed, config=config)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize("plus", ["", "+"])
@@ -84,7 +84,7 @@ def test_a_checkpoints_data_take_what_any_source_takes():
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("hidden_dim: 3", "did you mean model.hidden_dim?"),
         ("model: {hiden_dim: 3}", "did you mean model.hidden_dim?"),
@@ -93,16 +93,16 @@ def test_a_checkpoints_data_take_what_any_source_takes():
     ],
 )
 @pytest.mark.parametrize("group", ["experiment", "sweep"])
-def test_keys_of_a_file_are_known_too(tmp_path, group, content, told):
+def test_keys_of_a_file_are_known_too(tmp_path, group, content, message):
     (tmp_path / group).mkdir()
     (tmp_path / group / "mine.yaml").write_text(f"# @package _global_\n{content}\n")
     typed = [f"hydra.searchpath=[file://{tmp_path}]", f"{group}=mine"]
-    if told is None:
+    if message is None:
         composed(*typed)
         return
     with pytest.raises(RefusedError) as refused:
         composed(*typed)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
