@@ -34,10 +34,7 @@ def download_flickr8k(
     keep: bool = False,
     archives: Mapping[str, tuple[str, str]] = ARCHIVES,
 ) -> None:
-    """Download and unpack the archives below `url` that `folder` lacks; `keep` keeps the zip files.
-
-    Raises UserError where the network, the archives or the disk fail.
-    """
+    """Download and unpack the archives below `url` that `folder` lacks; `keep` keeps them."""
     print(NOTICE)
     try:
         for name, (md5, target) in archives.items():
@@ -58,10 +55,7 @@ def download_flickr8k(
 
 
 def download_classifier(name: str, weights: str) -> None:
-    """Download the `weights` of a torchvision classifier into torch's cache.
-
-    Raises UserError for an unknown name, and with the URL and the path where that fails.
-    """
+    """Download the `weights` of a torchvision classifier into torch's cache."""
     import torch.hub
     import torchvision
 
@@ -88,10 +82,7 @@ def download_classifier(name: str, weights: str) -> None:
 
 
 def download_text_encoder(name: str) -> None:
-    """Download configuration, tokenizer and weights of a text encoder into the hub's cache.
-
-    Raises UserError, with the ways to do without, where that fails.
-    """
+    """Download configuration, tokenizer and weights of a text encoder into the hub's cache."""
     from huggingface_hub import constants, snapshot_download
 
     model = TEXT_ENCODERS.get(name, name)

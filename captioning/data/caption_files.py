@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from captioning import UserError
 from captioning.data.caption_formats import READERS, SPLIT_NAMES, CaptionRow, read_split_list
-from captioning.data.records import SPLITS
 
 LAYOUTS = {  # names of their caption files, in lower case; the first that is there counts
     "flickr8k": ("flickr8k_text/flickr8k.token.txt", "flickr8k.token.txt"),
@@ -28,7 +27,6 @@ LAYOUTS_HELP = """A folder is read that holds images (in Flicker8k_Dataset/, Ima
   karpathy  dataset.json or dataset_NAME.json
   csv       captions.csv with the columns image,caption and, if wanted, split; or such a table
             a split: train.csv, val.csv and test.csv, or one in each of train/, val/ and test/"""
-WITH_LISTS = ("flickr8k", "kaggle")  # the layouts to which the official split lists belong
 SPLIT = "(train|val|dev|valid|validation|test)"
 SPLIT_WORD = re.compile(rf"(?<![a-z]){SPLIT}(?![a-z])", re.I)
 SPLIT_LIST = re.compile(rf"flickr_?8k\.{SPLIT}images\.txt", re.I)
@@ -39,7 +37,7 @@ Tables = dict[Path, str | None]  # files, each with the split that its name give
 
 
 class CaptionFiles(NamedTuple):
-    """The tables and split lists of a folder; `unread` says of other tables how to read them."""
+    """The tables and split lists of a folder; `unread` names the other tables."""
 
     root: Path
     layout: str
@@ -48,7 +46,7 @@ class CaptionFiles(NamedTuple):
     unread: list[str]
 
     def rows(self) -> Iterator[CaptionRow]:
-        """Yield the rows of all files. Raises UserError where a row contradicts its table."""
+        """Yield all rows. Raises UserError where a split contradicts the name of its table."""
         for path, split in self.tables.items():
             folder = path.parent.name if split and path.parent != self.root else ""
             for row in READERS[self.layout](path):
@@ -72,36 +70,32 @@ def find_captions(root: Path, layout: str) -> CaptionFiles:
     if layout not in ("auto", *LAYOUTS):
         raise UserError(f"no layout is called {layout!r}: type data.layout=auto")
     files = _list_tables(root)
-    by_layout = {name: tables for name in LAYOUTS if (tables := _match_tables(root, name, files))}
-    choices = [name for name in by_layout if layout in ("auto", name)]
-    choices = [name for name in choices if name != "csv"] or choices
-    if not choices:
+    layouts = LAYOUTS if layout == "auto" else [layout]
+    by_layout = {name: tables for name in layouts if (tables := _match_tables(root, name, files))}
+    if not by_layout:
         raise UserError(_explain_unknown(root, layout))
-    if len(choices) > 1:
-        names = " and ".join(f"{next(iter(by_layout[name])).name} ({name})" for name in choices)
-        how = f"data.layout={choices[0]} (verify: layout={choices[0]})"
+    if len(by_layout) > 1:
+        by_layout.pop("csv", None)  # whose names are the least telling
+    if len(by_layout) > 1:
+        names = " and ".join(f"{next(iter(group)).name} ({n})" for n, group in by_layout.items())
+        layout = next(iter(by_layout))
+        how = f"data.layout={layout} (verify: layout={layout})"
         raise UserError(f"{root} holds {names}: choose with {how}")
-    layout, tables = choices[0], by_layout[choices[0]]
+    ((layout, tables),) = by_layout.items()
     names = ", ".join(str(path.relative_to(root)) for path in tables)
     if len(tables) > 1 and None in tables.values():
         raise UserError(
             f"{root} holds {names}: rename the one to read {LAYOUTS[layout][0]}; as the others are "
             "not read then, first join what belongs together, or call it train.csv and val.csv"
         )
-    lists = _match_split_lists(root, files) if layout in WITH_LISTS else {}
-    unread = []
-    for path in sorted(set(files) - tables.keys() - lists.keys()):
-        other = next((name for name, group in by_layout.items() if path in group), layout)
-        how = f"; data.layout={other} (verify: layout={other}) reads it" * (other != layout)
-        unread.append(f"{path.relative_to(root)}: {names} is read instead{how}")
-    return CaptionFiles(root, layout, tables, lists, unread)
+    lists = _match_split_lists(root, files) if layout in ("flickr8k", "kaggle") else {}
+    unread = sorted(set(files) - tables.keys() - lists.keys())
+    notes = [f"{path.relative_to(root)}: {names} is read instead" for path in unread]
+    return CaptionFiles(root, layout, tables, lists, notes)
 
 
 def _list_tables(root: Path) -> list[Path]:
-    """Return the files of a folder and of those in it that may hold captions, by their names.
-
-    Not the texts beside images, of which there may be as many as images.
-    """
+    """Return the files of a folder and its subfolders whose names are those of tables."""
     folders = [root, *(path for path in root.iterdir() if path.is_dir())] if root.is_dir() else []
     return sorted(
         Path(folder, entry.name)
@@ -141,30 +135,26 @@ def _match_split_tables(names: dict[Path, str]) -> Tables:
 
 
 def _match_split_lists(root: Path, files: Sequence[Path]) -> Tables:
-    """Return the official split lists, those of train first."""
-    lists = {
+    """Return the official split lists."""
+    return {
         path: SPLIT_NAMES[match[1].lower()]
         for path in files
         if path.parent == root or path.parent.name == "Flickr8k_text"
         if (match := SPLIT_LIST.fullmatch(path.name))
     }
-    return dict(sorted(lists.items(), key=lambda item: SPLITS.index(item[1])))
 
 
 def _explain_unknown(root: Path, layout: str) -> str:
+    problem, target = f"{root} is not a folder", root
     if root.is_dir():
-        entries = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
-        shown = ", ".join(entries[:8]) or "nothing"
-        rest = f", … ({len(entries):,} in all)" if len(entries) > 8 else ""
+        entries = sorted(root.iterdir())
+        shown = ", ".join(path.name + "/" * path.is_dir() for path in entries[:8]) or "nothing"
         known = "any known layout" if layout == "auto" else f"the layout {layout}"
-        problem = f"{root} is not in {known}; it holds {shown}{rest}"
-        for path in sorted(path for path in root.iterdir() if path.is_dir()):
+        problem, target = f"{root} is not in {known}; it holds {shown}", "data/flickr8k"
+        for path in filter(Path.is_dir, entries):
             if any(_match_tables(path, name, _list_tables(path)) for name in LAYOUTS):
                 problem += f"; is it {path}?"
                 break
-    else:
-        problem = f"{root} is not a folder"
-    target = "data/flickr8k" if root.exists() else root
     return (
         f"{problem}\n{LAYOUTS_HELP}\nTo get Flickr8k: python -m captioning.download flickr8k "
         f"{target}\nTo need no files at all, train with data=scenes"

@@ -1,7 +1,7 @@
 """Download a file with a checksum, and unpack a zip archive.
 
-Both appear under their own name only when complete. By requests and not huggingface_hub's
-`http_get`, which gives up on a busy server (503) and never does on one that breaks off each time.
+Both appear under their own name only when complete. By requests, as huggingface_hub's `http_get`
+gives up on a busy server (503) and never on one that breaks off each time.
 """
 
 import hashlib
@@ -17,9 +17,8 @@ import requests
 from tqdm import tqdm
 
 from captioning import UserError
-from captioning.data.image_list import LITTER
 
-ATTEMPTS = 5  # in a row that bring no new byte
+ATTEMPTS = 5
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
 
 
@@ -46,20 +45,18 @@ def fetch(url: str, path: Path, md5: str) -> None:
 
 
 def unpack(archive: Path, folder: Path, limit: int) -> None:
-    """Unpack a zip archive into `folder`, without hidden files and a Mac's `__MACOSX/`.
+    """Unpack a zip archive into `folder`; of an archive with a folder of that name, only that one.
 
-    Where the archive holds a folder of the same name, that one becomes `folder`. Raises UserError,
-    before anything is written, for a member outside `folder`, a link, or more than `limit` bytes.
+    A Mac's `__MACOSX/` is left out. Raises UserError, before anything is written, for a member
+    outside `folder`, a link, or more than `limit` bytes.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with zipfile.ZipFile(archive) as file:
-            members = file.infolist()
-            _refuse_unsafe(archive, members, limit)
-            for member in tqdm(members, folder.name, unit=" files", disable=None):
-                if not any(map(LITTER.fullmatch, Path(member.filename).parts)):
-                    file.extract(member, partial)
+            _refuse_unsafe(archive, file.infolist(), limit)
+            names = [name for name in file.namelist() if not name.startswith("__MACOSX/")]
+            file.extractall(partial, names)
     except zipfile.BadZipFile as error:
         raise UserError(
             f"{archive} is a broken zip ({error}): delete it, run this again"
@@ -80,26 +77,23 @@ def short_reason(error: Exception) -> str:
 
 
 def _download(url: str, partial: Path) -> None:
-    """Complete `partial`; try again for as long as that brings new bytes."""
-    failures, longest = 0, _size(partial)
-    while True:
+    """Complete `partial`, in several attempts unless the server refuses."""
+    for attempt in range(ATTEMPTS):
         try:
             return _download_rest(url, partial)
         except requests.RequestException as error:
-            failures = 1 if _size(partial) > longest else failures + 1
-            longest = max(longest, _size(partial))
-            if failures == ATTEMPTS or _is_final(error):
+            if attempt == ATTEMPTS - 1 or _is_final(error):
                 raise UserError(
                     f"could not fetch {url} ({short_reason(error)}): run this again to go on, take "
                     f"another mirror with url=, or put the file at {partial.with_suffix('')}"
                 ) from error
-            pause = PAUSE * 2 ** (failures - 1)
+            pause = PAUSE * 2**attempt
             print(f"{short_reason(error)}: trying again in {pause:.0f} s", file=sys.stderr)
             time.sleep(pause)
 
 
 def _download_rest(url: str, partial: Path) -> None:
-    start = _size(partial)
+    start = partial.stat().st_size if partial.exists() else 0
     # Without `identity`, a server may compress: lengths and ranges would then count other bytes.
     headers = {"Range": f"bytes={start}-", "Accept-Encoding": "identity"}
     with requests.get(url, headers=headers, stream=True, timeout=60) as response:
@@ -149,7 +143,3 @@ def _refuse_unsafe(archive: Path, members: list[zipfile.ZipInfo], limit: int) ->
 def _md5(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

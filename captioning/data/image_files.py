@@ -25,10 +25,9 @@ LARGEST_PROFILE = 4 << 20  # bytes; those of printing presses have up to 3 milli
 def load_image(path: str | Path) -> Image.Image:
     """Read an image: upright, RGB, in the colours of sRGB, on white where it was transparent.
 
-    A JPEG of at least twice `DRAFT_SIDE` on both sides is decoded at 1/2, 1/4 or 1/8 of its size,
-    which takes a fraction of the time. HEIC, whatever it is called, takes the extra `heic`. Raises
-    UserError where the file is missing, damaged, no image, or larger than Pillow's limit against
-    decompression bombs.
+    A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, to `DRAFT_SIDE` or more, which takes a
+    fraction of the time. Raises UserError where the file is missing, damaged, no image, or larger
+    than Pillow's limit against decompression bombs.
     """
     try:
         with open(path, "rb") as file:

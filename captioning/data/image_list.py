@@ -31,8 +31,7 @@ HIDDEN = "left out: hidden files and folders, thumbnails and bins"
 UNKNOWN = "left out: files of unknown kind"
 LINKS = "left out: links that lead nowhere or upwards"
 CLOSED = "left out: folders that cannot be opened"
-FOLDERS = "left out: folders that the pattern names; end it with /** for their images"
-LEFT_OUT = (HIDDEN, UNKNOWN, LINKS, CLOSED, FOLDERS)
+LEFT_OUT = (HIDDEN, UNKNOWN, LINKS, CLOSED)
 LeftOut = dict[str, list[str]]  # the paths, by those of `LEFT_OUT` that occur
 
 
@@ -40,9 +39,8 @@ def find_images(images: str, listed: bytes = b"", key: str = "images") -> tuple[
     """Return the paths that `images` names, each once, in a fixed order, and what is left out.
 
     `images` is an image, a folder (its images at any depth), a pattern such as `trip/**/*.jpg`, or
-    `-` for the names in `listed`, one a line or separated by NUL as `find -print0` does. Names
-    that are not UTF-8 keep their bytes as `os.fsdecode` does. Raises UserError, which calls the
-    argument `key`, where there is no image, and for an address.
+    `-` for the names in `listed`, one a line or separated by NUL as `find -print0` does. Raises
+    UserError, which calls the argument `key`, where there is no image, and for an address.
     """
     if ADDRESS.match(images):
         raise UserError(
@@ -150,7 +148,8 @@ def _split_names(listed: bytes) -> list[str]:
     names: dict[str, str] = {}
     for line in listed.split(b"\0") if b"\0" in listed else listed.splitlines():
         if line.strip():
-            names.setdefault(os.path.normpath(name := os.fsdecode(line)), name)
+            name = os.fsdecode(line)
+            names.setdefault(os.path.normpath(name), name)
     return list(names.values())
 
 
@@ -164,11 +163,11 @@ def _expand_pattern(pattern: str) -> tuple[list[str], LeftOut]:
         roots = glob.glob(os.path.join("", *parts[:at], "")) if at else ["."]
         folders = [glob.escape(folder) for folder, _ in _walk_folders(sorted(roots), left_out)]
         pattern = os.path.join("", *parts[at + 1 :]) or "*"
-    paths = [
-        path for folder in folders for path in sorted(glob.glob(os.path.join(folder, pattern)))
+    files = [
+        str(Path(path))
+        for folder in folders
+        for path in sorted(glob.glob(os.path.join(folder, pattern)))
+        if not os.path.isdir(path)
     ]
-    files = [str(Path(path)) for path in paths if not os.path.isdir(path)]
-    if "**" not in parts and len(files) < len(paths):
-        left_out[FOLDERS] = [path for path in paths if os.path.isdir(path)]
     suffixes = image_suffixes() | ({ending} if ending and not glob.has_magic(ending) else set())
     return _select_images(files, parts, suffixes, left_out), left_out

@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import html
 import logging
-import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from captioning import UserError
@@ -30,8 +29,8 @@ NO_CAPTION = "images of a split without caption"
 ERRORS = {  # what no run goes on with, and the way out
     NEAR: "write the name of the file, or go on without with data.skip_unreadable=true",
     NO_BLANKS: "put blanks between the words first, with a segmenter (jieba, MeCab, PyThaiNLP, …)",
-    NO_TRAIN: "name images that are there, in a train list or with the split train",
     TWO_SPLITS: "leave each in one",
+    NO_TRAIN: "name images that are there, in a train list or with the split train",
     EMPTY: "write them or delete their lines",
     NO_CAPTION: "give them captions or take them out of the split",
     NO_FILE: "add them, or go on without with data.skip_unreadable=true",
@@ -41,9 +40,8 @@ MATCHED = "image names that differ from the name of their file"
 DRAWN = "images whose split is drawn, 80/10/10 by a hash of the name, as no file names any"
 NO_SPLIT = "images in no split, which are not used"
 NO_IMAGE = "ids that name no image"
-NO_IMAGE_CAPTIONS = "captions of such ids"
 UNCAPTIONED = "images without caption"
-NOTES = (UNREAD, MATCHED, DRAWN, NO_SPLIT, NO_IMAGE, NO_IMAGE_CAPTIONS, UNCAPTIONED)
+NOTES = (UNREAD, MATCHED, DRAWN, NO_SPLIT, NO_IMAGE, UNCAPTIONED)
 SYLLABLES = {"CJK": 1.0, "HIRAGANA": 1.0} | dict.fromkeys(  # a letter, by script without blanks
     ("KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"), 0.5
 )
@@ -90,10 +88,7 @@ class CaptionFolder:
         return records
 
     def read(self) -> tuple[list[Record], Findings]:
-        """Return the records, and what was found of each kind of `ERRORS` and `NOTES`.
-
-        Of `LEFT_OUT`, which is no error, only the kinds that occur.
-        """
+        """Return the records, and the findings by kind."""
         files = find_captions(self.root, self.layout)
         paths, left_out = list_images(self.root)
         # Karpathy's file paths are those of its author's disk.
@@ -105,10 +100,7 @@ class CaptionFolder:
 def gather_records(
     rows: Iterable[CaptionRow], images: ImageFinder, seed: int
 ) -> tuple[list[Record], Findings]:
-    """Gather rows into one record an image, and what is wrong with them into findings.
-
-    Rows are of one image where their names mean one file. Its id is the first of these names.
-    """
+    """Gather rows whose names mean one file into one record, whose id is the first of the names."""
     by_name: dict[str, list[CaptionRow]] = {}
     for row in rows:
         by_name.setdefault(row.image, []).append(row)
@@ -123,36 +115,30 @@ def gather_records(
     records = []
     for group in by_image.values():
         image_id = group[0].image
-        path, reason = matches[image_id]
-        captioned = [row for row in group if row.caption is not None]
+        path, note = matches[image_id]
+        captions = tuple(row.caption for row in group if row.caption is not None)
         splits = {row.split: row.where for row in group if row.split}
         wheres = ", ".join(f"{split}: {where}" for split, where in splits.items())
         named = f"{image_id} ({wheres or group[0].where})"
         if len(splits) > 1:
             findings[TWO_SPLITS].append(named)
-        if path is None and reason and (splits or is_drawn):
-            findings[NEAR].append(f"{named}: {reason}")
-        elif path is None and (splits or is_drawn):
-            findings[NO_FILE].append(named)
+        if path is None and not splits and not is_drawn:
+            findings[NO_IMAGE].append(named)
+        elif path is None and note:
+            findings[NEAR].append(f"{named}: {note}")
         elif path is None:
-            findings[NO_IMAGE].append(image_id)
-            findings[NO_IMAGE_CAPTIONS] += [row.where for row in captioned]
-        elif captioned:
+            findings[NO_FILE].append(named)
+        elif captions:
             split = draw_split(image_id, seed) if is_drawn else next(iter(splits), None)
-            captions = tuple(row.caption for row in captioned)
             records.append(Record(image_id, path, captions, split))
         elif splits:
             findings[NO_CAPTION].append(named)
-        else:
-            findings[UNCAPTIONED].append(path)
     findings[MATCHED] = [
-        f"{name} is {os.path.relpath(path, images.root)} ({reason})"
-        for name, (path, reason) in matches.items()
-        if path and reason
+        f"{name} {note}" for name, (path, note) in matches.items() if path and note
     ]
     findings[DRAWN] = [record.image_id for record in records] if is_drawn else []
     findings[NO_SPLIT] = [record.image_id for record in records if not record.split]
-    findings[UNCAPTIONED] += sorted(images.paths - by_image.keys())
+    findings[UNCAPTIONED] = sorted(images.paths - {record.path for record in records})
     if not any(record.split == "train" for record in records):
         folders = " and ".join(map(str, images.folders))
         findings[NO_TRAIN] = [f"{len(by_image):,} named, {len(records):,} found in {folders}"]
@@ -166,7 +152,7 @@ def draw_split(image_id: str, seed: int) -> str:
     return "train" if share < 0.8 else "val" if share < 0.9 else "test"
 
 
-def check_captions(rows: Sequence[CaptionRow]) -> Findings:
+def check_captions(rows: list[CaptionRow]) -> Findings:
     """Return the captions without a word, and those whose words are not separated."""
     empty = [row for row in rows if not has_word(row.caption)]
     joined = [row for row in rows if lacks_blanks(row.caption)]

@@ -37,10 +37,7 @@ TINTS = np.array([[(188, 228, 255), (255, 212, 192)], [(188, 228, 162), (190, 16
 
 
 def regular_polygon(corners: int, radius: float, turn: float = 0.0) -> np.ndarray:
-    """Return the corners around 0, the first one on top, as complex numbers x + iy.
-
-    y points down; `turn` is in whole turns.
-    """
+    """Return the corners around 0 as x + iy (y points down), the first on top but for `turn`."""
     return radius * np.exp(2j * np.pi * (np.arange(corners) / corners + turn - 0.25))
 
 

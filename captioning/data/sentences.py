@@ -88,8 +88,8 @@ def draw_scene(kind: str, rng: random.Random) -> Scene:
         return scene | {"place": rng.choice(("left", "right", "top", "bottom"))}
     if kind == "count":
         return scene | {"count": rng.choice(("two", "three", "four"))}
-    other = {"other_colour": other_colour, "other_shape": other_shape}
-    return scene | {"relation": rng.choice(("left", "above"))} | other
+    scene |= {"other_colour": other_colour, "other_shape": other_shape}
+    return scene | {"relation": rng.choice(("left", "above"))}
 
 
 def caption_scene(scene: Scene, rng: random.Random, number: int = 5) -> list[str]:
@@ -106,10 +106,7 @@ def caption_scene(scene: Scene, rng: random.Random, number: int = 5) -> list[str
 
 
 def parse_caption(caption: str) -> Scene | None:
-    """Return the scene of which a caption is true, or None where it is none of `SENTENCES`.
-
-    Case and punctuation do not matter.
-    """
+    """Return the scene of which a caption is true, or None where it is none of `SENTENCES`."""
     text = " ".join(tokenize(caption))
     for kind, pattern in PATTERNS:
         if match := pattern.fullmatch(text):

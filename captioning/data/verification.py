@@ -1,7 +1,4 @@
-"""Check a folder of images and captions, and report all that is wrong with it.
-
-Nothing is repaired and nothing is written.
-"""
+"""Check a folder of images and captions, and report all that is wrong with it."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 from captioning import UserError
@@ -32,15 +28,11 @@ QUANTILES = {"shortest": 0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0
 
 
 class Report(NamedTuple):
-    """What is in a folder, and what is wrong with it; `str()` is the text to print.
-
-    `counts` are images and captions by split (None: in no split), `words` the sorted lengths of
-    captions in words, `findings` all that is wrong, by kind.
-    """
+    """What is in a folder, and what is wrong with it; `str()` is the text to print."""
 
     root: str
-    counts: dict[str | None, tuple[int, int]]
-    words: list[int]
+    counts: dict[str | None, tuple[int, int]]  # images and captions by split; None: in no split
+    words: list[int]  # the sorted lengths of the captions
     findings: Findings
 
     @property
@@ -58,27 +50,23 @@ class Report(NamedTuple):
             lines += ["", f"words in a caption: {', '.join(quantiles)}"]
         lines.append("")
         for kind in KINDS:
-            if kind in self.findings:
-                lines += _format_finding(kind, self.findings[kind])
+            if kind not in self.findings:
+                continue
+            examples = self.findings[kind]
+            mark = "ok" if not examples else "ERROR" if kind in ADVICE else "note"
+            advice = f": {ADVICE[kind]}" if mark == "ERROR" else ""
+            lines.append(f"{mark:6}{len(examples):7,}  {kind}{advice}")
+            lines += [f"{'':15}{line}" for line in examples[:5] + ["…"] * (len(examples) > 5)]
         if UNREADABLE not in self.findings:
             lines.append("the images were not opened: broken and equal ones are not looked for")
         return "\n".join(lines)
 
 
-def _format_finding(kind: str, examples: Sequence[str]) -> list[str]:
-    mark, advice = "note" if examples else "ok", ""
-    if examples and kind in ADVICE:
-        mark, advice = "ERROR", f": {ADVICE[kind]}"
-    shown = [*examples[:5], "…"] if len(examples) > 5 else examples
-    return [f"{mark:6}{len(examples):7,}  {kind}{advice}", *(f"{'':15}{line}" for line in shown)]
-
-
-def verify(source: CaptionFolder | str | Path, images: bool = True) -> Report:
+def verify(folder: CaptionFolder, images: bool = True) -> Report:
     """Report all that is wrong with a folder; `images` decodes every image, to be sure.
 
     Raises UserError where the folder is in no known layout or a caption file is malformed.
     """
-    folder = source if isinstance(source, CaptionFolder) else CaptionFolder(str(source))
     records, findings = folder.read()
     counts = {}
     for split in (*SPLITS, None):

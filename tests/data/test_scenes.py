@@ -1,7 +1,7 @@
 """Drawn scenes: the images, their captions, and which captions are true."""
 
 import random
-from itertools import combinations, permutations
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,7 @@ from PIL import Image
 from captioning import UserError
 from captioning.data import scenes
 from captioning.data.scenes import KINDS, PALETTE, Scenes, place_objects
-from captioning.data.sentences import (
-    COLOURS,
-    SENTENCES,
-    WORDS,
-    caption_scene,
-    draw_scene,
-    parse_caption,
-)
+from captioning.data.sentences import SENTENCES, WORDS, caption_scene, draw_scene, parse_caption
 
 SYNONYMS = [{"big", "large", "huge"}, {"small", "little", "tiny"}, {"middle", "center"}]
 SYNONYMS += [{"above", "over"}, {"below", "under"}]
@@ -49,12 +42,9 @@ def drawn(number: int) -> list[tuple[dict[str, str], list[str]]]:
     return pairs
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
 def test_captions_are_true_of_their_own_scene_and_false_of_every_other(source):
     for record in source.records():
+        assert len(set(record.captions)) == 5
         assert all(source.is_true(record.image_id, caption) for caption in record.captions)
         for other in source.records():
             is_same = source.scenes[record.image_id] == source.scenes[other.image_id]
@@ -79,12 +69,6 @@ def test_a_word_less_or_twice_makes_a_caption_false():
                 shorter = " ".join(words[:i] + words[i + 1 :])
                 assert parse_caption(shorter) != scene or word == "side", shorter
                 assert parse_caption(" ".join([*words[:i], word, *words[i:]])) != scene
-
-
-def test_another_order_of_the_words_makes_a_caption_false():
-    words = ("a", "red", "circle", "at", "the", "top")
-    for order in permutations(words):
-        assert (parse_caption(" ".join(order)) == TOP) == (order == words)
 
 
 @pytest.mark.parametrize(
@@ -112,32 +96,25 @@ def test_true(scene, caption):
         (LEFT, "a red circle above a blue square"),
         (LEFT, "a red circle"),
         (LEFT, "a red circle and a blue square"),
-        (LEFT, "a red circle on the left"),
         (LEFT, "a big red circle left of a blue square"),
         (LEFT, "a red circle left of a blue square left of a green triangle"),
         (BIG, "a red circle"),
-        (BIG, "a red circle in the middle"),
         (BIG, "a big circle"),
         (BIG, "a big red circle on the left"),
         (BIG, "a big small red circle"),
         (TOP, "a red circle"),
         (TOP, "a big red circle at the top"),
-        (TOP, "a red circle at the top on the left"),
+        (TOP, "at the top a red circle"),
         (TWO, "red circles"),
         (TWO, "two red circle"),
         (TWO, "there is two red circles"),
-        (TWO, "two red circles in the middle"),
         (TWO, "three red circles"),
         (TWO, ""),
-        (TWO, "circles circles red two"),
+        (TWO, "red two circles"),
     ],
 )
 def test_false(scene, caption):
     assert parse_caption(caption) != scene
-
-
-def test_the_captions_of_an_image_differ():
-    assert all(len(set(captions)) == 5 for _, captions in drawn(100))
 
 
 def test_every_sentence_and_every_phrase_is_used():
@@ -148,24 +125,14 @@ def test_every_sentence_and_every_phrase_is_used():
     assert all(any(caption.startswith(start) for caption in captions) for start in starts)
 
 
-def test_all_sentences_say_all_there_is_to_say():
-    for scene, _ in drawn(5):
-        needed = set(scene) - {"kind"} - ({"place"} if scene["kind"] == "size" else set())
-        for sentence in SENTENCES[scene["kind"]]:
-            assert all(f"{{{slot}}}" in sentence for slot in needed)
-
-
-def test_the_same_seed_draws_the_same_bytes(source, tmp_path):
-    again = Scenes(str(tmp_path), images=50)
+def test_the_same_seed_draws_the_same_bytes_and_another_seed_others(source, tmp_path):
+    again, other = Scenes(str(tmp_path), images=50), Scenes(str(tmp_path), images=50, seed=1)
     again.prepare()
-    assert again.folder.name == source.folder.name
-    assert contents(again.folder) == contents(source.folder)
-
-
-def test_another_seed_draws_other_images(source, tmp_path):
-    other = Scenes(str(tmp_path), images=10, seed=1)
     other.prepare()
-    assert not {*contents(source.folder).values()} & {*contents(other.folder).values()}
+    for path in source.folder.iterdir():
+        content = path.read_bytes()
+        assert (again.folder / path.name).read_bytes() == content
+        assert (other.folder / path.name).read_bytes() != content
 
 
 def test_splits_have_every_kind_and_share_no_image(source):
@@ -209,11 +176,6 @@ def test_sizes_do_not_overlap():
     assert max(radii["neither"]) < min(radii["big"])
 
 
-def test_prepare_is_done_once(source, monkeypatch):
-    monkeypatch.setattr(scenes, "paint_scene", None)
-    source.prepare()
-
-
 def test_interrupted_drawing_starts_again(tmp_path, monkeypatch):
     source = Scenes(str(tmp_path), images=10)
     with monkeypatch.context() as broken:
@@ -222,6 +184,8 @@ def test_interrupted_drawing_starts_again(tmp_path, monkeypatch):
             source.prepare()
     assert not source.folder.exists()
     source.prepare()
+    monkeypatch.setattr(scenes, "paint_scene", None)
+    source.prepare()  # once only
     assert len(source.records()) == 10
     assert not list(tmp_path.glob("*.partial"))
 
@@ -229,8 +193,3 @@ def test_interrupted_drawing_starts_again(tmp_path, monkeypatch):
 def test_too_few_images_for_three_splits(tmp_path):
     with pytest.raises(UserError, match=r"data\.images=9"):
         Scenes(str(tmp_path), images=9)
-
-
-def test_every_colour_and_shape_can_be_drawn():
-    assert set(COLOURS) == set(PALETTE)
-    assert set(WORDS["shape"]) == set(scenes.OUTLINES)
