@@ -1,7 +1,4 @@
-"""The command `judge`: correlate each metric with Flickr8k's human judgements of captions.
-
-python -m captioning.judge FOLDER also=[meteor] out=judge.json
-"""
+"""The command `judge`: correlate each metric with Flickr8k's human judgements of captions."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ taken out of the references. CLIPScore and Polos read the image; Polos is traine
 
 @dataclass
 class JudgeOptions:
-    """Say how far each metric agrees with humans who judged captions of Flickr8k.
+    """Correlate each metric with humans who judged captions of Flickr8k.
 
     python -m captioning.judge data/flickr8k
     python -m captioning.judge data/flickr8k also=[meteor,spice] out=judge.json
@@ -68,10 +65,7 @@ def main(options: JudgeOptions) -> None:
 
 
 def judge(root: Path, text_encoder: str, also: Sequence[str] = ()) -> Table:
-    """Return tau-c on `expert` and tau-b on `crowd`, -1 to 1, for each metric.
-
-    Raises UserError where a file is missing or damaged, and as the metrics do.
-    """
+    """Return tau-c on `expert` and tau-b on `crowd`, -1 to 1, for each metric."""
     from captioning.evaluation.judgement import agreement, read_crowd, read_expert
     from captioning.metrics.bert_similarity import TextEncoder
     from captioning.metrics.score_table import JAVA, keys_from
@@ -91,7 +85,7 @@ def judge(root: Path, text_encoder: str, also: Sequence[str] = ()) -> Table:
 def compute_scores(
     judged: Judged, encoder: TextEncoder, also: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Return each score of the table for each caption, those in `also` too; higher is better."""
+    """Return each score of each caption, higher is better."""
     from captioning.metrics.compute import aggregate_scores, compute_statistics, text_inputs
     from captioning.metrics.score_table import BERT, TABLE, TOKENS
     from captioning.metrics.semantic import Corpus
@@ -101,8 +95,8 @@ def compute_scores(
     texts = list(dict.fromkeys([*hypotheses, *(text for of_image in images for text in of_image)]))
     tokens = dict(zip(texts, encoder.tokens(texts), strict=True))
     corpus = Corpus.of([[tokens[text] for text in of_image] for of_image in images])
-    inputs = text_inputs(hypotheses, references)
     weighted = {text: corpus.weigh(of_text) for text, of_text in tokens.items()}
+    inputs = text_inputs(hypotheses, references)
     for source, by_text in ((BERT, weighted), (TOKENS, tokens)):
         of_images = [[by_text[text] for text in of_image] for of_image in references]
         inputs[source] = ([by_text[text] for text in hypotheses], of_images)
@@ -117,7 +111,7 @@ def compute_scores(
 
 
 def format_agreement(table: Table) -> str:
-    """Return the table, x100, beside what was published of the same metrics and of others."""
+    """Return the table as Markdown, x100, beside published values."""
     lines = ["| metric | Expert | CrowdFlower | published |", "|---|---|---|---|"]
     for metric in dict.fromkeys([*table, *PUBLISHED]):
         measured = [f"{100 * tau:.1f}" for tau in table.get(metric, {}).values()] or ["", ""]

@@ -46,7 +46,8 @@ LIMITS: dict[tuple[float, float], list[str]] = {  # a key means the same whereve
     (0, math.inf): ["min_length", "no_repeat_ngram", "weight_decay", "diversity", "sharpness"],
     (0, 2**32 - 1): ["seed", "n_startup_trials", "n_warmup_steps"],
     (1e-12, math.inf): ["learning_rate", "risk_learning_rate", "temperature"],
-    (0, 1): ["warmup", "dropout", "label_smoothing", "top_p"],
+    (0, 1): ["warmup", "dropout", "label_smoothing"],
+    (1e-12, 1): ["top_p"],
     (2, math.inf): ["max_images"],
     (0, 1000): ["likelihood"],
     (1e-2, 1000): ["ridge"],  # less is lost among float32's digits

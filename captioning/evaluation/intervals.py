@@ -1,8 +1,7 @@
 """The paired bootstrap: confidence intervals of scores, and p-values of differences.
 
-Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation"; Efron and
-Tibshirani 1993, "An Introduction to the Bootstrap". It measures the noise of which images were
-scored, not that of the training's seed.
+Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation". It measures the
+noise of which images were scored, not that of the training's seed.
 """
 
 import numpy as np
@@ -15,10 +14,7 @@ LEVEL = 0.95  # of confidence
 
 
 def resample(images: int, samples: int = 5000, seed: int = 0) -> Float[np.ndarray, "sample image"]:
-    """Return how often each resample draws each image: `images` draws with replacement.
-
-    Systems scored with the same draws are compared image by image, which is what pairs them.
-    """
+    """Return how often each resample draws each image; equal for all systems, to pair them."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(images, np.full(images, 1 / images), samples).astype(float)
 
@@ -38,9 +34,6 @@ def interval(sampled: Samples) -> tuple[float, float]:
 
 
 def p_value(differences: Samples) -> float:
-    """Return the two-sided p-value of no difference, from the resampled differences.
-
-    It is below 0.05 where the 95 % interval leaves out 0, and never below 2 / (samples + 1).
-    """
+    """Return the two-sided p-value of no difference, from the resampled differences."""
     contrary = min((differences <= 0).sum(), (differences >= 0).sum())
     return float(min(1.0, 2 * (contrary + 1) / (len(differences) + 1)))

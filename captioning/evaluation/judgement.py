@@ -4,6 +4,7 @@ Hodosh, Young and Hockenmaier 2013 had humans judge whether captions fit images 
 written for. What is compared with what follows CLIPScore (Hessel et al. 2021, appendix and code).
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,15 +21,10 @@ except ImportError:  # before anything is scored
     raise UserError("Kendall's tau needs scipy; type pip install 'captioning[judge]'") from None
 
 CAPTIONS = "Flickr8k.token.txt"
-EXPERT = "ExpertAnnotations.txt"
-CROWD = "CrowdFlowerAnnotations.txt"
 
 
 class Judged(NamedTuple):
-    """Captions, the references of the image each was judged against, and its judgements.
-
-    Captions of one image share one list of references.
-    """
+    """Captions, the references of the image each was judged against, and its judgements."""
 
     hypotheses: list[str]
     references: list[list[str]]
@@ -40,7 +36,7 @@ def read_expert(root: Path) -> Judged:
 
     A caption that is also a reference of the image is left out: of 5,822 rows 5,664 stay.
     """
-    return _read_judgements(root, EXPERT, slice(0, 3), (1, 4), keeps_references=False)
+    return _read_judgements(root, "ExpertAnnotations.txt", slice(0, 3), keeps_references=False)
 
 
 def read_crowd(root: Path) -> Judged:
@@ -49,7 +45,7 @@ def read_crowd(root: Path) -> Judged:
     A caption that is also a reference of the image (721 of 47,830) stays, and is no reference
     for any caption of that image.
     """
-    return _read_judgements(root, CROWD, slice(0, 1), (0, 1), keeps_references=True)
+    return _read_judgements(root, "CrowdFlowerAnnotations.txt", slice(0, 1), keeps_references=True)
 
 
 def agreement(scores: Sequence[float] | np.ndarray, judged: Judged, variant: str) -> float:
@@ -64,58 +60,44 @@ def agreement(scores: Sequence[float] | np.ndarray, judged: Judged, variant: str
     return float(tau)
 
 
-def find_file(root: Path, name: str) -> Path:
-    """Return the path of a file of the release, in `root` or in the Flickr8k_text/ below.
-
-    Raises UserError, with what the file is and where it comes from, where it is in neither.
-    """
-    for path in (root / name, root / "Flickr8k_text" / name):
-        if path.is_file():
-            return path
-    raise UserError(
-        f"{name} is neither in {root} nor in its Flickr8k_text/: Flickr8k's captions ({CAPTIONS}) "
-        f"and human judgements of them ({EXPERT}, {CROWD}) come together in Flickr8k_text.zip; "
-        "type `python -m captioning.download flickr8k DIR`, then `python -m captioning.judge DIR`"
-    )
-
-
-def _read_judgements(
-    root: Path, name: str, columns: slice, scale: tuple[int, int], keeps_references: bool
-) -> Judged:
-    captions = {key: caption for _, (key, caption) in _read_cells(find_file(root, CAPTIONS), 2)}
-    references: dict[str, list[str]] = {}
+def _read_judgements(root: Path, name: str, columns: slice, keeps_references: bool) -> Judged:
+    captions = {key: caption for _, (key, caption) in _read_cells(root, CAPTIONS, 2)}
+    references: dict[str, list[str]] = defaultdict(list)
     for key, caption in captions.items():  # of a key such as IMAGE.jpg#0
-        references.setdefault(_image_id(key), []).append(caption)
-    path = find_file(root, name)
-    judged = []
-    for where, (image, key, *cells) in _read_cells(path, 5):
-        of_image = references.get(_image_id(image))
-        if of_image is None or key not in captions:
-            missing = image if of_image is None else key
-            raise UserError(f"{where}: {CAPTIONS} has no caption of {missing}; is it cut short?")
-        try:
-            judgements = [float(cell) for cell in cells[columns]]
-        except ValueError:
-            judgements = [np.nan]
-        if not all(scale[0] <= judgement <= scale[1] for judgement in judgements):
-            raise UserError(f"{where}: {cells[columns]} is not from {scale[0]} to {scale[1]}")
+        references[_image_id(key)].append(caption)
+    hypotheses, of_images, judgements = [], [], []
+    for where, (image, key, *cells) in _read_cells(root, name, 5):
+        of_image = references[_image_id(image)]  # one list, shared by the captions of an image
+        if not of_image or key not in captions:
+            raise UserError(f"{where}: {CAPTIONS} has no caption of {image}, or no {key}")
         if captions[key] in of_image:
             if not keeps_references:
                 continue
-            of_image.remove(captions[key])  # for the other captions of the image too
-        judged.append((captions[key], of_image, judgements))
-    if not judged:
-        raise UserError(f"{path} holds no judgement")
-    hypotheses, of_images, judgements = zip(*judged, strict=True)
-    return Judged([*hypotheses], [*of_images], np.array(judgements))
+            of_image.remove(captions[key])
+        hypotheses.append(captions[key])
+        of_images.append(of_image)
+        try:
+            judgements.append([float(cell) for cell in cells[columns]])
+        except ValueError:
+            raise UserError(f"{where}: {cells[columns]} are not numbers") from None
+    if not judgements:
+        raise UserError(f"{name} holds no judgement")
+    return Judged(hypotheses, of_images, np.array(judgements))
 
 
 def _image_id(name: str) -> str:
     return name.partition(".")[0]  # the release has one image with captions of IMAGE.jpg.1
 
 
-def _read_cells(path: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
-    for where, line in read_lines(path):
+def _read_cells(root: Path, name: str, columns: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield the place and the cells of each line of a file in `root`, or its Flickr8k_text/."""
+    paths = [path for path in (root / name, root / "Flickr8k_text" / name) if path.is_file()]
+    if not paths:
+        raise UserError(
+            f"{name} is neither in {root} nor in its Flickr8k_text/; type "
+            "`python -m captioning.download flickr8k DIR`, then `python -m captioning.judge DIR`"
+        )
+    for where, line in read_lines(paths[0]):
         cells = [cell.strip() for cell in line.split("\t")]
         if len(cells) != columns:
             raise UserError(f"{where}: {len(cells)} columns and not {columns}: {line[:60]!r}")

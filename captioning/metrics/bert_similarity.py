@@ -1,7 +1,6 @@
-"""BERT similarity: the cosine of a frozen BERT's vectors of a caption and its references.
+"""A frozen BERT that embeds captions, and the scale of BERT similarity, the cosine of two.
 
-Plain cosines of a BERT are high for any two captions; `Scale` rescales them. semantic.py compares
-the same texts token by token.
+Plain cosines of a BERT are high for any two captions; `Scale` rescales them.
 """
 
 from __future__ import annotations
@@ -54,10 +53,6 @@ class TextEncoder:
         self.model.eval().requires_grad_(False)
         self.max_length = min(max_length, self.model.config.max_position_embeddings)
 
-    def __call__(self, texts: Sequence[str]) -> Vectors:
-        """Return one unit vector a text."""
-        return pool_tokens(self.tokens(texts))
-
     @torch.inference_mode()
     def tokens(self, texts: Sequence[str], batch_size: int = 128) -> list[Tokens]:
         """Return the tokens of each text, on the CPU; a text that occurs twice is embedded once."""
@@ -75,7 +70,7 @@ class TextEncoder:
 
 
 def pool_tokens(texts: Sequence[Tokens]) -> Vectors:
-    """Return one unit vector a text: the mean over its tokens."""
+    """Return the mean over each text's tokens, as a unit vector."""
     return torch.nn.functional.normalize(torch.stack([text.vectors.mean(0) for text in texts]))
 
 
@@ -100,16 +95,15 @@ def _find_folder(path: str) -> str:
     except (LocalEntryNotFoundError, HFValidationError):
         raise UserError(
             f"the text encoder {path} is neither a folder nor in the hub's cache; fetch it with "
-            f"`python -m captioning.download {path}`, name a folder with "
-            "text_encoder.path=FOLDER, or use the packaged one with text_encoder=minilm"
+            f"`python -m captioning.download {path}`, or type text_encoder=minilm"
         ) from None
 
 
 class Scale(NamedTuple):
-    """The scores of random captions and of human captions, to be rescaled to 0 and 1."""
+    """`RESCALED` of random images' captions and of human captions, to become 0 and 1."""
 
-    random: dict[str, Float[Tensor, ""]]
-    human: dict[str, Float[Tensor, ""]]
+    random: Float[Tensor, " score"]
+    human: Float[Tensor, " score"]
 
     @classmethod
     def of(cls, references: Sequence[Vectors]) -> Scale | None:
@@ -127,12 +121,11 @@ class Scale(NamedTuple):
             cross = vectors @ others[: held_out.shape[1]].T
             human.append(torch.stack([held_out.mean(), held_out.amax(1).mean()]))
             random.append(torch.stack([cross.mean(), cross.amax(1).mean()]))
-        ends = [torch.stack(rows).mean(0) for rows in (random, human)]
-        return cls(*(dict(zip(RESCALED, end, strict=True)) for end in ends))
+        return cls(torch.stack(random).mean(0), torch.stack(human).mean(0))
 
     def rescale(self, scores: Mapping[str, float]) -> dict[str, float]:
         """Return the corpus scores as `_rescaled`: 0 is a random image's caption, 1 a human's."""
         return {
-            f"{key}_rescaled": float((scores[key] - low) / (self.human[key] - low))
-            for key, low in self.random.items()
+            f"{key}_rescaled": float((scores[key] - low) / (high - low))
+            for key, low, high in zip(RESCALED, *self, strict=True)
         }

@@ -1,8 +1,7 @@
-"""BLEU-1 to BLEU-4, equal to coco-caption's.
+"""BLEU-1 to BLEU-4 (Papineni et al. 2002), equal to coco-caption's.
 
-Papineni et al. 2002, "BLEU: a Method for Automatic Evaluation of Machine Translation". torchmetrics
-has no equal: it takes the first of two equally close reference lengths (coco: the shorter), gives
-0 where coco's two small constants do not, and adds up in float32.
+torchmetrics' is another: of two equally close reference lengths it takes the first (coco: the
+shorter), it gives 0 where coco's two small constants do not, and adds up in float32.
 """
 
 from collections import Counter
@@ -20,17 +19,14 @@ def bleu_counts(
     """Return the counts of each image that BLEU adds up over images.
 
     They are the matching n-grams of each order, all n-grams of each order in the hypothesis, its
-    length, and the length of the reference closest to it, the shorter on a tie. Raises UserError as
-    `tokenize_captions`.
+    length, and the length of the reference closest to it, the shorter on a tie.
     """
-    counts = [
-        _count_matches(words, others) for words, others in tokenize_captions(hypotheses, references)
-    ]
-    return np.array(counts, float)
+    images = tokenize_captions(hypotheses, references)
+    return np.array([_count_matches(words, others) for words, others in images], float)
 
 
 def _count_matches(hypothesis: Words, references: list[Words]) -> list[int]:
-    most: Counter[Words] = Counter()  # how often one single reference has an n-gram
+    most: Counter[Words] = Counter()  # of an n-gram in a single reference
     for reference in references:
         most |= count_ngrams(reference)
     matches = [0] * MAX_NGRAM

@@ -1,7 +1,6 @@
-"""CIDEr-D, equal to what coco-caption prints as CIDEr.
+"""CIDEr-D (Vedantam et al. 2015), equal to what coco-caption prints as CIDEr.
 
-Vedantam et al. 2015, "CIDEr: Consensus-based Image Description Evaluation", in its D form: clipped
-n-gram weights, a Gaussian penalty on the difference in length, times 10.
+The D form clips n-gram weights, and has a Gaussian penalty on the difference in length.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class DocumentFrequencies(NamedTuple):
 
     @classmethod
     def of(cls, references: Sequence[Sequence[str]]) -> DocumentFrequencies:
-        """Count in the references of all images. Raises UserError for one image alone."""
+        """Count in the references of all images. Raises UserError for a single image."""
         if len(references) == 1:
             raise UserError("CIDEr-D weighs words across images; give two images or more, not one")
         images = tokenize_captions([""] * len(references), references)
@@ -50,11 +49,10 @@ def cider_d(
     references: Sequence[Sequence[str]],
     documents: DocumentFrequencies | None = None,
 ) -> Float[np.ndarray, " image"]:
-    """Return CIDEr-D of each image, 0 to 10; papers quote 0.52 as 0.52 or as 52.
+    """Return CIDEr-D of each image, 0 to 10.
 
     A word weighs less the more images have it in their references (or in the `documents` given),
-    so a value holds for one set of images. An empty hypothesis scores 0. Raises UserError as
-    `tokenize_captions`, and for one image without `documents`, where every weight is log(1) = 0.
+    so a value holds for one set of images.
     """
     images = tokenize_captions(hypotheses, references)
     documents = documents or DocumentFrequencies.of(references)

@@ -17,11 +17,7 @@ Statistics = Mapping[Callable[..., Any], np.ndarray]
 def caption_scores(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Return the corpus scores of one caption an image against the references of that image.
-
-    `bleu1` to `bleu4` and `rouge_l` run from 0 to 1, `cider` (CIDEr-D) from 0 to 10. Raises
-    UserError as `tokenize_captions` and `cider_d`.
-    """
+    """Return the corpus scores of words, of one caption an image."""
     statistics = compute_statistics(text_inputs(hypotheses, references))
     return corpus_scores(statistics) | caption_variety(hypotheses)
 
@@ -31,7 +27,7 @@ def text_inputs(
     references: Sequence[Sequence[str]],
     documents: DocumentFrequencies | None = None,
 ) -> dict[str, tuple[Any, ...]]:
-    """Return the inputs of the scores of words; `documents` are of the references of all images."""
+    """Return the inputs of the scores of words; `documents` are those of all images."""
     documents = documents or DocumentFrequencies.of(references)
     return {WORDS: (hypotheses, references), DOCUMENTS: (hypotheses, references, documents)}
 

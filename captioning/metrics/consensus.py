@@ -1,7 +1,6 @@
 """Utilities for minimum Bayes risk: the score of each caption with each other as its reference.
 
-`utility(captions)[i, a, b]` is the score of caption a of image i with caption b as its only
-reference, whatever the other images.
+`utility(captions)[i, a, b]` is that of caption a of image i with caption b as the only reference.
 """
 
 from collections import Counter

@@ -2,7 +2,6 @@
 
 Denkowski and Lavie 2014, "Meteor Universal"; Anderson et al. 2016, "SPICE: Semantic Propositional
 Image Caption Evaluation". What nltk calls METEOR is another algorithm and gives other numbers.
-The programs come with pycocoevalcap (the extra `java`); nothing here downloads.
 """
 
 import json
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event, Timer
+from threading import Timer
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +27,8 @@ METEOR += ["-", "-", "-stdio", "-l", "en", "-norm"]
 SPICE = ["-Xmx8G", "-jar", "spice-1.0.jar"]
 SPICE_NEEDS = (
     "; SPICE runs on Java 8 only (put its bin folder first on the PATH), and needs "
-    "stanford-corenlp-3.6.0.jar and stanford-corenlp-3.6.0-models.jar in {}: take them from "
-    "Stanford's CoreNLP 3.6.0 (stanford-corenlp-full-2015-12-09.zip, 384 MB), or leave SPICE out"
+    "stanford-corenlp-3.6.0.jar and stanford-corenlp-3.6.0-models.jar, from "
+    "stanford-corenlp-full-2015-12-09.zip, in its lib folder"
 )
 
 
@@ -45,15 +44,15 @@ def meteor(
 ) -> JavaScores:
     """Return METEOR 1.5, 0 to 1; that of the corpus adds up the counts of all images.
 
-    Raises UserError as `tokenize_captions`, and where Java or the extra is missing, or the program
-    fails or takes more than `timeout` seconds.
+    Raises UserError where Java or the extra `java` is missing, or the program fails or takes more
+    than `timeout` seconds.
     """
     # Tokenized, a caption holds no newline and no "|||", which would end its field early.
     images = [
         " ||| ".join(["SCORE", *(" ".join(words) for words in (*others, hypothesis))])
         for hypothesis, others in tokenize_captions(hypotheses, references)
     ]
-    with run_java("METEOR", METEOR, find_program("METEOR"), timeout) as process:
+    with run_java("METEOR", METEOR, timeout) as process:
 
         def send(line: str) -> str:
             process.stdin.write(f"{line}\n")
@@ -70,51 +69,40 @@ def spice(
 ) -> JavaScores:
     """Return SPICE's F-score, 0 to 1; that of the corpus is the mean over images.
 
-    Raises UserError as `meteor`. It needs Java 8 and CoreNLP 3.6.0, and fails with any other.
+    Raises UserError as `meteor`.
     """
-    images = tokenize_captions(hypotheses, references)
-    folder = find_program("SPICE")
     content = [
         {"image_id": at, "test": " ".join(words), "refs": list(map(" ".join, others))}
-        for at, (words, others) in enumerate(images)
+        for at, (words, others) in enumerate(tokenize_captions(hypotheses, references))
     ]
     with tempfile.TemporaryDirectory() as scratch:
         captions, results = Path(scratch, "captions.json"), Path(scratch, "results.json")
         captions.write_text(json.dumps(content), "utf-8")
         arguments = [*SPICE, str(captions), "-out", str(results), "-silent"]
-        hint = SPICE_NEEDS.format(folder / "lib")
-        with run_java("SPICE", arguments, folder, timeout, hint) as process:
+        with run_java("SPICE", arguments, timeout, SPICE_NEEDS) as process:
             process.stdout.read()
             rows = {row["image_id"]: row["scores"] for row in json.loads(results.read_text())}
-            scores = np.array([float(rows[at]["All"]["f"]) for at in range(len(images))])
+            scores = np.array([float(rows[at]["All"]["f"]) for at in range(len(content))])
     return JavaScores(float(scores.mean()), scores)
-
-
-def find_program(name: str) -> Path:
-    """Return its folder in pycocoevalcap. Raises UserError where that is not installed."""
-    spec = find_spec("pycocoevalcap")
-    if spec is None:
-        raise UserError(
-            f"{name} comes with pycocoevalcap, which is not installed; "
-            f"type `pip install 'captioning[java]'` or leave {name} out"
-        )
-    return Path(next(iter(spec.submodule_search_locations)), name.lower())
 
 
 @contextmanager
 def run_java(
-    name: str, arguments: list[str], folder: Path, timeout: int, hint: str = ""
+    name: str, arguments: list[str], timeout: int, hint: str = ""
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run Java in a process group of its own, which is killed when the block or the time ends.
+    """Run a program of pycocoevalcap in a process group of its own.
 
-    Raises UserError, with the `hint`, for errors in the block, as they come from a Java that died
-    or gave answers that cannot be read.
+    The group is killed when the block or the time ends. Raises UserError where the block finds no
+    answer that it can read.
     """
+    package = find_spec("pycocoevalcap")
+    if package is None:
+        raise UserError(f"{name} comes with an extra; type `pip install 'captioning[java]'`")
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as messages:
         try:
             process = subprocess.Popen(  # noqa: S603, arguments are ours
                 ["java", *arguments],  # noqa: S607, the user's PATH decides
-                cwd=folder,
+                cwd=Path(*package.submodule_search_locations, name.lower()),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=messages,
@@ -124,28 +112,20 @@ def run_java(
         except OSError as error:
             raise UserError(
                 f"{name} needs Java, and `java` does not start ({error.strerror}): install one "
-                "(Debian: apt-get install default-jre-headless), or leave this score out"
+                "(Debian: apt-get install default-jre-headless)"
             ) from None
-        timed_out = Event()
-        timer = Timer(timeout, lambda: (timed_out.set(), _kill_group(process)))
+        timer = Timer(timeout, _kill_group, [process])
         timer.start()
         try:
             yield process
         except (OSError, ValueError, KeyError):
-            if timed_out.is_set():
-                raise UserError(
-                    f"{name} had not answered after {timeout} seconds and was stopped; "
-                    "give it more time or leave this score out"
-                ) from None
             messages.seek(0)
-            raise UserError(f"{name} failed: {messages.read().strip()[-500:]}{hint}") from None
+            why = messages.read().strip()[-500:] or f"no answer, in {timeout} seconds at most"
+            raise UserError(f"{name} failed: {why}{hint}") from None
         finally:
             timer.cancel()
             _kill_group(process)
-            with suppress(OSError):  # what was not written before it died
-                process.stdin.close()
-            process.stdout.close()
-            process.wait()
+            process.communicate()
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:

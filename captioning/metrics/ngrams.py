@@ -24,17 +24,12 @@ def tokenize_captions(
     Raises UserError where the two differ in length, are empty, or an image has no reference.
     """
     if len(hypotheses) != len(references):
-        raise UserError(
-            f"{len(hypotheses)} hypotheses but references of {len(references)} images; "
-            "give one hypothesis an image"
-        )
+        raise UserError(f"{len(hypotheses)} hypotheses but references of {len(references)} images")
     if not hypotheses:
-        raise UserError("there is no caption to score; give at least one hypothesis")
+        raise UserError("there is no caption to score")
     for number, of_image in enumerate(references):
         if isinstance(of_image, str) or not of_image:
-            raise UserError(
-                f"references[{number}] is {of_image!r}; give a list of one caption or more"
-            )
+            raise UserError(f"references[{number}] is {of_image!r}; give a list of captions")
     return [
         (_split_words(hypothesis), [_split_words(reference) for reference in of_image])
         for hypothesis, of_image in zip(hypotheses, references, strict=True)

@@ -1,7 +1,4 @@
-"""CIDEr-D as a reward for training and reranking: vectorized, of captions as ids of words.
-
-Thousands of captions take a tenth of a second; cider.py scores text, one caption at a time.
-"""
+"""CIDEr-D as a reward for training and reranking: vectorized, of captions as ids of words."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -18,7 +15,7 @@ MIX = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9], dtype=np.uint64)
 
 
 class _NgramIndex(NamedTuple):
-    """The references' n-grams of one order, and the references that have each."""
+    """The references' n-grams of one order."""
 
     hashes: np.ndarray  # of each n-gram, sorted
     idf: np.ndarray  # of each n-gram
@@ -31,8 +28,8 @@ class CiderReward:
     """CIDEr-D, 0 to 10, of captions against the references of their image.
 
     Both are ids of words with `<eos>` at the end, which counts as a word: else a caption could stop
-    anywhere for nothing (Rennie et al. 2017, arXiv 1612.00563, 3.4). `<unk>` is one word.
-    `rows` says which image a reference is of; document frequencies are those of these images.
+    anywhere for nothing (Rennie et al. 2017, arXiv 1612.00563, 3.4). `rows` says which image a
+    reference is of.
     """
 
     def __init__(self, rows: Int[np.ndarray, " reference"], references: list[list[int]]):
@@ -103,8 +100,8 @@ class CiderReward:
         return 10 * total / MAX_NGRAM
 
     def _look_up(self, tokens: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[Any, ...]]:
-        """Yield, for each order, caption, n-gram and weight of each that any reference shares,
-        the norms of all captions, and the index."""
+        """Yield, for each order, the caption, number and weight of each n-gram that a reference
+        has, too, the norms of all captions, and the index."""
         ngrams = _hash_ngrams(tokens, lengths)
         for (caption, hashes), index in zip(ngrams, self.indexes, strict=False):
             if not len(index.hashes):  # no reference is so long

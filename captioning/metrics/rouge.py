@@ -1,7 +1,4 @@
-"""ROUGE-L, equal to coco-caption's.
-
-Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries".
-"""
+"""ROUGE-L (Lin 2004), equal to coco-caption's."""
 
 from collections.abc import Sequence
 
@@ -18,12 +15,10 @@ def rouge_l(
 ) -> Float[np.ndarray, " image"]:
     """Return ROUGE-L of each image, 0 to 1.
 
-    Precision and recall are the best over the references, not of one of them. An empty hypothesis
-    scores 0, or 1 where a reference is empty too. Raises UserError as `tokenize_captions`.
+    Precision and recall are each the best over the references, not of a single one.
     """
-    return np.array(
-        [_f_score(words, others) for words, others in tokenize_captions(hypotheses, references)]
-    )
+    images = tokenize_captions(hypotheses, references)
+    return np.array([_f_score(words, others) for words, others in images])
 
 
 def _f_score(hypothesis: Words, references: list[Words]) -> float:

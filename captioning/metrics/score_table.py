@@ -44,9 +44,9 @@ class Score(NamedTuple):
 
     `function` returns a number an image, `[image]`, or what adds up over images, `[image k]`, of
     which `aggregate(sums, images)` makes the score of sets of images, `[set k] -> [set]`. A row
-    depends on its own image (and the documents) alone, so that processes can share images. A score
-    without a function is one of the whole corpus. `rank` 1 is shown everywhere, 2 not in an epoch's
-    line in the log, 3 in full tables only. Where it is shown, a score is multiplied by `factor`.
+    depends on its own image (and the documents) alone, so that processes can share images.
+    `rank` 1 is shown everywhere, 2 not in an epoch's line in the log, 3 in full tables only, each
+    multiplied by `factor`.
     """
 
     label: str
@@ -91,10 +91,7 @@ def keys_from(*inputs: str) -> list[str]:
 
 
 def mode_of(monitor: str) -> str:
-    """Return "max" or "min", whichever is better of a logged metric such as `val/cider`.
-
-    Raises UserError, with the closest name, for a metric that no training logs.
-    """
+    """Return "max" or "min", whichever is better of a logged metric such as `val/cider`."""
     if re.fullmatch(r"(train|val)/(\w+_)?loss", monitor):
         return "min"
     logged = keys_from(WORDS, DOCUMENTS, BERT, TRUTH, TRAINING)
@@ -103,10 +100,7 @@ def mode_of(monitor: str) -> str:
     if monitor in modes:
         return modes[monitor]
     (closest,) = difflib.get_close_matches(monitor, modes, 1, cutoff=0)
-    raise UserError(
-        f"nothing logs monitor={monitor}; did you mean {closest}?; "
-        f"it can be one of {', '.join(modes)}"
-    )
+    raise UserError(f"nothing logs monitor={monitor}; did you mean {closest}?")
 
 
 def factor_of(key: str) -> int:

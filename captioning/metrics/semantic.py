@@ -1,8 +1,4 @@
-"""Semantic score, BERT similarity and BERTScore, from the tokens of a frozen BERT.
-
-The semantic score is built to follow human judgement with text alone; `python -m captioning.judge`
-measures how well each does.
-"""
+"""Semantic score, BERT similarity and BERTScore, from the tokens of a frozen BERT."""
 
 from __future__ import annotations
 
@@ -16,28 +12,23 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from captioning import UserError
 from captioning.metrics.bert_similarity import Tokens, pool_tokens
 
 
 class WeightedText(NamedTuple):
-    """A text's unit vectors and weights, which add up to 1, by a `Corpus`.
-
-    `sentence` is the unit vector of the weighted mean, `pooled` that of the plain one.
-    """
+    """A text's unit vectors and their weights, by a `Corpus`."""
 
     vectors: Float[Tensor, "time dim"]
-    weights: Float[Tensor, " time"]
-    sentence: Float[Tensor, " dim"]
-    pooled: Float[Tensor, " dim"]
+    weights: Float[Tensor, " time"]  # they add up to 1
+    sentence: Float[Tensor, " dim"]  # the unit vector of the weighted mean
+    pooled: Float[Tensor, " dim"]  # that of the plain mean, with nothing subtracted
 
 
 class Corpus(NamedTuple):
     """Document frequencies and the mean token vector of the references of a set of images.
 
-    All vectors of a BERT share a large part; with the `mean` taken off, cosines tell texts apart
-    (Mu and Viswanath 2018, "All-but-the-Top"; for captions Zhou et al. 2023, "Test-Time
-    Distribution Normalization").
+    All vectors of a BERT share a large part; with the `mean` subtracted, cosines tell texts apart
+    (Mu and Viswanath 2018, "All-but-the-Top").
     """
 
     images: int
@@ -47,9 +38,7 @@ class Corpus(NamedTuple):
 
     @classmethod
     def of(cls, references: Sequence[Sequence[Tokens]]) -> Corpus:
-        """Count in the references of all images. Raises UserError for one image alone."""
-        if len(references) < 2:
-            raise UserError("the semantic score compares images; give two or more, not one")
+        """Count in the references of all images."""
         frequency: Counter[int] = Counter()
         for texts in references:
             frequency.update({token for text in texts for token in text.ids.tolist()})
@@ -81,12 +70,11 @@ Texts = Sequence[WeightedText]
 def semantic(hypotheses: Texts, references: Sequence[Texts]) -> Float[Tensor, " image"]:
     """Return the semantic score of each hypothesis, -1 to 1: the mean of three cosines.
 
-    Precision: each token of the hypothesis with the closest token of any reference (Yi, Deng and Hu
-    2020 join references likewise). Recall: each token of a reference with the closest of the
-    hypothesis, the mean over references. Both weighted, and greedy as in BERTScore (Zhang et al.
-    2020). Sentence: the weighted mean vectors of hypothesis and reference (Arora et al. 2017), the
-    mean over references. A value holds for one set of references and one BERT: with
-    all-MiniLM-L6-v2 on Flickr8k humans reach 0.61, captions of a random image 0.13.
+    Precision: each token of the hypothesis with the closest token of any reference. Recall: each
+    token of a reference with the closest of the hypothesis, the mean over references. Both
+    weighted, and greedy as in BERTScore (Zhang et al. 2020). Sentence: the weighted mean vectors of
+    hypothesis and reference (Arora et al. 2017), the mean over references. A value holds for one
+    set of references and one BERT.
     """
     scores = []
     for hypothesis, of_image in zip(hypotheses, references, strict=True):
@@ -120,9 +108,8 @@ def _cosines(hypotheses: Texts, references: Sequence[Texts]) -> list[Float[Tenso
 def bert_score(
     hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 ) -> Float[Tensor, " image"]:
-    """Return BERTScore's F1 with the best reference, no idf, no baseline (Zhang et al. 2020).
+    """Return BERTScore's F1 with the best reference (Zhang et al. 2020); no idf, no baseline.
 
-    Of the last layer, where the paper chooses one for each model. An empty caption scores 0.
     torchmetrics 1.9 compares captions with another image's references (its issue 2728).
     """
     scores = []

@@ -1,7 +1,4 @@
-"""Beam search, greedy search and diverse beam search.
-
-They work on any `models.decoder.Decoder`, or Ensemble, as they only reorder the rows of its state.
-"""
+"""Beam search, greedy search and diverse beam search, with any `models.decoder.Decoder`."""
 
 from __future__ import annotations
 
@@ -45,10 +42,9 @@ def beam_search(
 ) -> Hypotheses:
     """Return the `width` most probable captions that a beam finds for each image.
 
-    A finished caption stays in the beam until `width` others beat its log-probability. Its score is
-    that divided by length ** `length_penalty` (Wu et al. 2016, arXiv 1609.08144, eq. 14 without the
-    constant), 0 for none. Where fewer than `width` captions exist, the rest are empty and score
-    -inf. `constrained_log_probs` explains `max_length`, `min_length` and `no_repeat_ngram`;
+    A caption's score is its log-probability / length ** `length_penalty` (Wu et al. 2016, arXiv
+    1609.08144, eq. 14 without the constant). Where fewer than `width` captions exist, the rest are
+    empty and score -inf. `constrained_log_probs` explains the lengths and `no_repeat_ngram`;
     `choose_extensions` explains `groups` and `diversity`, which no score contains.
     """
     if width % groups:
@@ -110,40 +106,30 @@ def likeliest_words(
     return log_probs, words.masked_fill(finished[..., None], PAD)
 
 
-class Extensions(NamedTuple):
-    """The one-word extensions that stay in the beam."""
-
-    total: Float[Tensor, "batch beam"]  # log-probability less all penalties
-    parent: Int[Tensor, "batch beam"]  # the beam that is extended
-    word: Int[Tensor, "batch beam"]
-    penalty: Float[Tensor, "batch beam"]  # of this step
-
-
 def choose_extensions(
     candidates: Float[Tensor, "batch beam choice"],
     words: Int[Tensor, "batch beam choice"],
     groups: int,
     diversity: float,
-) -> Extensions:
-    """Return the best extensions of each group of beams, by their totals `candidates`.
+) -> tuple[Tensor, ...]:
+    """Return the best one-word extensions of each group of beams, by their totals `candidates`.
 
     Diverse beam search with Hamming diversity (Vijayakumar et al. 2016, arXiv 1610.02424): a word
-    loses `diversity` nats for each beam of an earlier group that took it in this step. One group is
-    plain beam search; two may find the same caption.
+    loses `diversity` nats for each beam of an earlier group that took it in this step. The four
+    tensors, `[batch beam]`, are new totals, the beams that are extended, words, and penalties.
     """
     width, choices = candidates.shape[1:]
     size = width // groups
-    chosen: list[Extensions] = []
+    chosen: list[tuple[Tensor, ...]] = []
     for first in range(0, width, size):
         group = slice(first, first + size)
         penalties = torch.zeros_like(candidates[:, group])
-        for earlier in chosen:
+        for total, _, word, _ in chosen:
             # Neither a finished caption nor a beam that is not alive takes a word.
-            is_idle = (earlier.word == PAD) | earlier.total.isneginf()
-            taken = earlier.word.masked_fill(is_idle, -1)
+            taken = word.masked_fill((word == PAD) | total.isneginf(), -1)
             is_taken = words[:, group, :, None] == taken[:, None, None]
             penalties = penalties + diversity * is_taken.sum(-1)
         total, best = (candidates[:, group] - penalties).flatten(1).topk(size)
         word, penalty = (x.flatten(1).gather(1, best) for x in (words[:, group], penalties))
-        chosen.append(Extensions(total, first + best // choices, word, penalty))
-    return Extensions(*(torch.cat(parts, 1) for parts in zip(*chosen, strict=True)))
+        chosen.append((total, first + best // choices, word, penalty))
+    return tuple(torch.cat(parts, 1) for parts in zip(*chosen, strict=True))

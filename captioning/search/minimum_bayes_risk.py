@@ -31,20 +31,17 @@ def consensus_search(
 ) -> Hypotheses:
     """Sample captions of each image and order them by minimum Bayes risk.
 
-    All images share their draws, so that an image's caption does not depend on its batch. Raises
-    UserError as `sample`.
+    All images share their draws, so that an image's caption does not depend on its batch.
     """
     options = {"max_length": max_length, "seed": seed, "share_draws": True}
-    return minimum_bayes_risk(
-        sample(decoder, features, samples, temperature, top_p, **options), utility
-    )
+    hypotheses = sample(decoder, features, samples, temperature, top_p, **options)
+    return minimum_bayes_risk(hypotheses, utility)
 
 
 def minimum_bayes_risk(hypotheses: Hypotheses, utility: Utility) -> Hypotheses:
-    """Order samples by their mean utility against the others of the image, their new `scores`.
+    """Order samples by their new `scores`: the mean utility against the others of the image.
 
-    A caption drawn twice counts twice; a single one scores 0. Utilities read words as ids,
-    `"17 4 301"`, which n-gram scores can.
+    Utilities read words as ids, such as `"17 4 301"`. A single caption scores 0.
     """
     captions = [
         [" ".join(str(token) for token in tokens if token > UNK) for tokens in of_image]

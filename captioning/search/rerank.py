@@ -29,7 +29,7 @@ class NeighbourRerank:
 
     From a hypothesis' rewards against the captions of each training image (at most `max_images`,
     evenly spaced), `KernelRidge` predicts that for its own image; `likelihood` times the score of
-    the search is added. `reward(rows, references)` is a CiderReward, or the like.
+    the search is added. `reward` is the class CiderReward, or one like it.
     """
 
     reward: Callable[..., Any]
@@ -44,15 +44,11 @@ class NeighbourRerank:
         features_of: Callable[[Sequence[Record]], Tensor],
         vocabulary: Vocabulary,
     ) -> Rerank:
-        """Return the function that reranks; none of these training images should be scored.
-
-        Raises UserError for fewer than two images with captions.
-        """
+        """Return the function that reranks; none of these training images should be scored."""
         records = [record for record in records if record.captions]
         if len(records) < 2:
             raise UserError(
-                f"rerank=neighbours needs two training images with captions or more, and these "
-                f"data have {len(records)}; type rerank=null"
+                "rerank=neighbours needs two training images with captions; type rerank=null"
             )
         records = records[:: -(-len(records) // self.max_images)]
         starts = range(0, len(records), 250)
@@ -67,18 +63,15 @@ class NeighbourRerank:
             kernel_weights = regression.kernel_weights(root_pool(features.cpu())).double().numpy()
             tokens, scores = hypotheses.tokens.cpu().numpy(), hypotheses.scores
             rewards = np.stack([*map(reward.weighted_reward, tokens, kernel_weights)])
-            fit = torch.from_numpy(rewards).to(scores) + self.likelihood * scores
-            fit[scores == -torch.inf] = -torch.inf  # the beam's empty captions
-            return Hypotheses(hypotheses.tokens, fit).best_first()
+            predicted = torch.from_numpy(rewards).to(scores) + self.likelihood * scores
+            predicted[scores == -torch.inf] = -torch.inf  # the beam's empty captions
+            return Hypotheses(hypotheses.tokens, predicted).best_first()
 
         return rerank
 
 
 class KernelRidge:
-    """Kernel ridge regression on standardized image features.
-
-    The kernel is exp((cosine - 1) / `temperature`), with `ridge` on its diagonal.
-    """
+    """Kernel ridge regression with the kernel exp((cosine - 1) / `temperature`)."""
 
     def __init__(self, features: Float[Tensor, "image feature"], temperature: float, ridge: float):
         self.temperature = temperature

@@ -30,12 +30,10 @@ def sample(
     first, so that an image's captions do not depend on the batch. Raises UserError for a
     temperature or top_p out of range.
     """
-    if temperature <= 0:
+    if not (temperature > 0 and 0 < top_p <= 1):
         raise UserError(
-            f"temperature={temperature} must be above 0; type search=greedy for the limit"
+            f"temperature={temperature}, top_p={top_p}: both are above 0, top_p at most 1"
         )
-    if not 0 < top_p <= 1:
-        raise UserError(f"top_p={top_p} must be above 0 and at most 1; type search.top_p=0.9")
     rows, device = len(features) * samples, features.device
     # One number a word, drawn on the CPU and up front: neither device nor batch size matters.
     generator = torch.Generator().manual_seed(seed)

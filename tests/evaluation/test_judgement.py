@@ -56,10 +56,9 @@ def test_a_missing_file_says_what_it_is_and_where_it_comes_from(release, name):
     ("line", "message"),
     [
         ("dog.jpg\tcat.jpg.1#0\t1\t1", r"Annotations.txt:1: 4 columns and not 5"),
-        ("dog.jpg\tcat.jpg.1#0\t1\t1\t5", r":1: .* is not from 1 to 4"),
-        ("dog.jpg\tcat.jpg.1#0\t1\t1\tgood", r":1: .* is not from 1 to 4"),
-        ("dog.jpg\tcat.jpg.1#7\t1\t1\t1", r"no caption of cat.jpg.1#7; is it cut short"),
-        ("cow.jpg\tdog.jpg#0\t1\t1\t1", r"no caption of cow.jpg"),
+        ("dog.jpg\tcat.jpg.1#0\t1\t1\tgood", r":1: .* are not numbers"),
+        ("dog.jpg\tcat.jpg.1#7\t1\t1\t1", r":1: .* or no cat.jpg.1#7"),
+        ("cow.jpg\tdog.jpg#0\t1\t1\t1", r":1: .* no caption of cow.jpg"),
         ("dog.jpg\tdog.jpg#0\t1\t1\t1", "holds no judgement"),
         ("", "holds no judgement"),
     ],

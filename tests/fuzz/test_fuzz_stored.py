@@ -134,6 +134,6 @@ def test_text_encoders(bert, tmp_path, fuzz, file):
 
     def read(data):
         (folder / file).write_bytes(data)
-        TextEncoder(str(folder))(["a dog"])
+        TextEncoder(str(folder)).tokens(["a dog"])
 
     fuzz(f"text encoder's {file}", [seed], read, 60, megabytes=1000)

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from captioning import UserError
-from captioning.metrics.bert_similarity import Scale, TextEncoder
+from captioning.metrics.bert_similarity import Scale, TextEncoder, pool_tokens
 from captioning.metrics.semantic import WeightedText, best_cosine, mean_cosine
 
 
@@ -16,13 +16,14 @@ def test_vectors_are_those_of_the_reference_implementation(text_encoder):
     texts = ["a dog", "two children in red coats play with a ball on the beach", "snow"]
     reference = SentenceTransformer(text_encoder.model.name_or_path, device="cpu")
     expected = torch.from_numpy(reference.encode(texts))
-    torch.testing.assert_close(text_encoder(texts), expected, atol=1e-5, rtol=1e-4)
+    vectors = pool_tokens(text_encoder.tokens(texts))
+    torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_padding_changes_nothing(text_encoder):
-    alone = text_encoder(["a dog"])
-    padded = text_encoder(["a dog", "a " * 40])[:1]
-    torch.testing.assert_close(alone, padded, atol=1e-5, rtol=1e-4)
+    (alone,) = text_encoder.tokens(["a dog"])
+    padded, _ = text_encoder.tokens(["a dog", "a " * 40])
+    torch.testing.assert_close(alone.vectors, padded.vectors, atol=1e-5, rtol=1e-4)
 
 
 def test_a_text_that_occurs_twice_is_embedded_once(text_encoder, monkeypatch):
@@ -38,12 +39,6 @@ def test_a_text_that_occurs_twice_is_embedded_once(text_encoder, monkeypatch):
     assert batches == [2]
     assert again is first
     assert not torch.equal(first.ids, other.ids)
-
-
-def test_closer_meaning_scores_higher(text_encoder):
-    near, far, reference = text_encoder(["a puppy sprints", "a parked car", "a dog is running"])
-    assert reference @ reference == pytest.approx(1)
-    assert near @ reference > far @ reference + 0.3
 
 
 def weigh(vectors):

@@ -29,13 +29,6 @@ def test_cider_of_two_captions(hypotheses, references, expected):
     assert cider_d(hypotheses, references).tolist() == pytest.approx(expected)
 
 
-def test_repeated_word_gains_nothing():
-    references = [["dog runs"], ["two cats"]]
-    once = cider_d(["dog x y", "x"], references)[0]
-    twice = cider_d(["dog dog y", "x"], references)[0]
-    assert twice == pytest.approx(once * math.sqrt(3 / 5))  # unclipped, twice that
-
-
 def test_one_image_needs_document_frequencies():
     with pytest.raises(UserError, match="two images or more"):
         cider_d(["a dog"], [["a dog"]])

@@ -77,17 +77,6 @@ def test_of_too_many_training_images_evenly_spaced_ones_count():
     assert torch.equal(rerank(features(), max_images=3).scores, half.scores)
 
 
-def test_with_likelihood_alone_the_beam_stays_as_it_was():
-    hypotheses = rerank(features(), likelihood=1e6)
-    assert best_texts(hypotheses) == best_texts(search(features()))
-
-
-def test_the_order_of_the_training_images_does_not_matter():
-    reversed_, ordered = rerank(features(), records=RECORDS[::-1]), rerank(features())
-    assert torch.equal(ordered.tokens[:, 0], reversed_.tokens[:, 0])
-    torch.testing.assert_close(ordered.scores, reversed_.scores)
-
-
 def test_regions_are_averaged():
     signs = torch.tensor([[-1.0], [0], [1]])
     regions = TRAINING[:, None] + torch.randint(1, 9, (4, 1, 5)) * signs  # exactly 0 on average
@@ -112,6 +101,5 @@ def test_empty_captions_of_a_beam_stay_last():
     "records", [[], RECORDS[:1], [RECORDS[0], RECORDS[1]._replace(captions=())]]
 )
 def test_fewer_than_two_training_images_are_an_error(records):
-    message = f"these data have {min(len(records), 1)}; type rerank=null"
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match="two training images with captions"):
         rerank(features(), records=records)
