@@ -14,8 +14,8 @@ import time
 import hydra
 from omegaconf import DictConfig
 
-from captioning.config.cli import run_verb
-from captioning.config.compose import CONF, checked_configs
+from captioning.config.cli import check_device, run_verb
+from captioning.config.compose import CONF, checked_configs, resolve_config
 from captioning.config.hydra_arguments import hydra_arguments
 from captioning.config.trust import check_places
 
@@ -30,7 +30,6 @@ def main(cfg: DictConfig) -> None:
 def encode(cfg: DictConfig) -> None:
     """Encode what no other process has taken, wait for the others, print the store's folder."""
     from captioning.config.build import build
-    from captioning.config.compose import resolve_config
     from captioning.features.datamodule import load_records, open_store
     from captioning.features.store_building import PER_SHARD
 
@@ -63,16 +62,12 @@ def choose_device(name: str) -> str:
     """Return this process's device. Raises UserError for a GPU that torch does not find."""
     import torch
 
-    from captioning import UserError
-
     gpus = torch.cuda.device_count()
-    if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not gpus):
-        raise UserError(
-            f"device={name}: it is auto, cpu, or cuda where torch finds a GPU (it finds {gpus})"
-        )
-    if name == "cpu" or not gpus:
-        return "cpu"
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}"
+    if name == "auto":
+        name = "cuda" if gpus else "cpu"
+    if check_device(name) == "cuda":  # a GPU for each of this machine's processes
+        name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}"
+    return name
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ ELSEWHERE = {  # which commands: the test that runs them, or why none does
     "test_a_killed_workers_trial_is_run_again_and_none_counts_twice",
     r"gpus=4": "GPUs",
     r"devices=2": "tests/test_processes.py::test_two_processes_have_the_loss_curve_of_one",
-    r"torchrun.*encode": "tests/test_encode.py::test_processes_of_torchrun_divide_the_pictures",
+    r"torchrun.*encode": "tests/test_encode.py::test_torchrun_divides_the_images",
     r"torchrun": "tests/test_processes.py::test_torchrun_starts_the_processes_too",
     r"CAPTIONING_TRUST": "tests/test_hostile.py::test_a_package_of_ones_own_takes_one_word",
     r"captioning.summarize FOLDER": "tests/test_summarize.py::test_the_verb_writes_what_it_prints",

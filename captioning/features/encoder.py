@@ -18,7 +18,6 @@ from captioning.features.onnx import to_onnx_runtime
 from captioning.features.weights import find_weights, load_weights, weights_sha256
 
 ONNX_MIN_IMAGES = 1000  # from which the seconds of exporting to ONNX Runtime are won back
-FLOAT16_MAX = 65504  # the feature store holds half precision
 
 
 class Encoder(nn.Module):
@@ -31,8 +30,8 @@ class Encoder(nn.Module):
     such map: pooled is its class token. `image_size` is the published one unless given; `crop`
     takes the centre as the evaluation on ImageNet does, otherwise the whole image is encoded.
 
-    `identity` holds all that decides the numbers, in plain types; `feature_shape` is (d,) or
-    (r, d). Raises UserError for what cannot be built, and for weights that are not on this machine.
+    `identity` holds all that decides the numbers, in plain types. Raises UserError for what cannot
+    be built, and for weights that are not on this machine.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class Encoder(nn.Module):
         self.feature_shape = self._check_features()
 
     def train(self, mode: bool = True) -> Encoder:
-        """Stay in eval mode, whatever the module that holds it does."""
+        """Stay in eval mode, also within a module that trains."""
         return super().train(False)
 
     @torch.inference_mode()
@@ -91,10 +90,7 @@ class Encoder(nn.Module):
         return next(self.body.parameters()).device
 
     def prepare_for(self, images: int) -> None:
-        """Switch to ONNX Runtime on a CPU if there are many images to encode.
-
-        Its features differ by at most 1e-4 of the largest.
-        """
+        """Switch to ONNX Runtime on a CPU if there are many images to encode."""
         if self.device.type == "cpu" and images >= ONNX_MIN_IMAGES and not self._onnx_runtime:
             self._onnx_runtime = to_onnx_runtime(self.body, self._noise)
 
@@ -116,7 +112,7 @@ class Encoder(nn.Module):
             raise UserError(f"{name} has no map of regions; type encoder.features=pooled")
         features = self.to_features(maps)[0]
         largest = features.abs().max().item()
-        if not 1e-4 < largest < FLOAT16_MAX:
+        if not 1e-4 < largest < torch.finfo(torch.float16).max:  # as the feature store holds
             raise UserError(
                 f"{name} makes no usable features with these weights (at most {largest:.1e}); "
                 "random weights suit resnet18 and its like, not every network"
@@ -145,17 +141,14 @@ def cut_before_pooling(model: nn.Module) -> fx.GraphModule:
     """Return what comes before the last global pooling or, in a ViT, the last linear layer."""
     traced = fx.symbolic_trace(model)
     modules = dict(traced.named_modules())
-
-    def find_nodes(layer: type[nn.Module], *functions: object) -> list[fx.Node]:
-        return [
-            node
-            for node in traced.graph.nodes
-            if node.target in functions
-            or (node.op == "call_module" and isinstance(modules[node.target], layer))
-        ]
-
-    pooling = find_nodes(nn.AdaptiveAvgPool2d, adaptive_avg_pool2d, "mean")
-    head = (pooling or find_nodes(nn.Linear))[-1]
+    operations = [(node, modules.get(node.target, node.target)) for node in traced.graph.nodes]
+    pooling = [
+        node
+        for node, operation in operations
+        if isinstance(operation, nn.AdaptiveAvgPool2d) or operation in (adaptive_avg_pool2d, "mean")
+    ]
+    linear = [node for node, operation in operations if isinstance(operation, nn.Linear)]
+    head = (pooling or linear)[-1]
     traced.graph.output_node().args = (head.args[0],)
     traced.graph.eliminate_dead_code()
     traced.delete_all_unused_submodules()

@@ -38,8 +38,7 @@ def hash_images(paths: Sequence[str], root: str | Path) -> Shaped[np.ndarray, " 
     while the others wait. Raises UserError if a path does not exist.
     """
     start = time.time_ns()
-    ends = [min(paths, default=""), max(paths, default="")]
-    folder = os.path.dirname(os.path.commonprefix(ends))  # noqa: RUF071 - dirname cuts at a slash
+    folder = os.path.dirname(os.path.commonprefix(paths))  # noqa: RUF071 - dirname cuts at a slash
     fingerprints = np.array([fingerprint_file(path, len(folder)) for path in paths], dtype="S16")
     name = hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:16]
     cache = Path(root, f"hashes-{name}.npy")
@@ -61,8 +60,7 @@ def hash_images(paths: Sequence[str], root: str | Path) -> Shaped[np.ndarray, " 
 
     with suppress(OSError):  # a folder that cannot be written to costs time, not the run
         cache.parent.mkdir(parents=True, exist_ok=True)
-    is_writable = os.access(cache.parent, os.W_OK)
-    lock = FileLock(f"{cache}.lock") if is_writable else nullcontext()
+    lock = FileLock(f"{cache}.lock") if os.access(cache.parent, os.W_OK) else nullcontext()
     with lock, ThreadPool(os.cpu_count()) as pool:
         hashes = _look_up(fingerprints, _load(cache))  # another process may have hashed them
         missing = np.flatnonzero(hashes == b"")
@@ -117,13 +115,11 @@ def _look_up(fingerprints: np.ndarray, cached: np.ndarray) -> np.ndarray:
 
 
 def _load(cache: Path) -> np.ndarray:
-    try:
+    with suppress(Exception):  # NumPy's errors for a damaged file have no common class
         cached = np.load(cache)
         if cached.dtype == ENTRY and cached.ndim == 1:
             return cached
-    except Exception:  # noqa: S110 - NumPy's errors for a damaged file have no common class
-        pass
-    return np.zeros(0, dtype=ENTRY)  # missing or damaged: it is made anew
+    return np.zeros(0, dtype=ENTRY)
 
 
 def _save(cache: Path, new: np.ndarray) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -24,7 +24,7 @@ class Preprocess:
 
     The whole image is resized to a square, its aspect ratio not kept: captions speak of all of it.
     With `resize`, its shorter side is resized to that and the centre is cropped, as in the
-    evaluation on ImageNet. Plain values, so that they can be stored and sent to other processes.
+    evaluation on ImageNet.
     """
 
     image_size: int
@@ -43,10 +43,10 @@ class Preprocess:
             # A narrower image, resized by its shorter side, could fill the memory. The number of
             # pixels cut off is even, so that the centre stays where it is.
             limit = MAX_ASPECT_RATIO * min(image.size)
-            height, width = (
-                min(side, limit + (side - limit) % 2) for side in (image.height, image.width)
+            sides = (image.height, image.width)
+            image = functional.center_crop(
+                image, [min(side, limit + (side - limit) % 2) for side in sides]
             )
-            image = functional.center_crop(image, [height, width])
             image = functional.resize(image, [self.resize], mode)
             image = functional.center_crop(image, [self.image_size])
         return functional.normalize(functional.to_tensor(image), self.mean, self.std)
@@ -66,13 +66,10 @@ def read_ahead(
         except UserError as error:
             return str(error)
 
-    def submit(start: int) -> list[Future]:
-        return [pool.submit(read, path) for path in paths[start : start + batch_size]]
-
     # Under torchrun, LOCAL_WORLD_SIZE processes share this machine.
     threads = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        following = submit(0)
-        for start in range(0, len(paths), batch_size):
-            current, following = following, submit(start + batch_size)
-            yield [future.result() for future in current]
+        following = pool.map(read, paths[:batch_size])
+        for end in range(batch_size, len(paths) + batch_size, batch_size):
+            current, following = following, pool.map(read, paths[end : end + batch_size])
+            yield list(current)

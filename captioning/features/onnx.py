@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -26,9 +25,9 @@ def to_onnx_runtime(body: nn.Module, images: Tensor) -> Callable[[Tensor], Tenso
 
     name = type(body).__name__
     file = io.BytesIO()
+    shapes = ({0: torch.export.Dim("batch")},)
     try:
         with silence_exporter():
-            shapes = ({0: torch.export.Dim("batch")},)
             torch.onnx.export(
                 body, (images,), input_names=["images"], dynamic_shapes=shapes, verbose=False
             ).save(file)
@@ -55,17 +54,10 @@ def to_onnx_runtime(body: nn.Module, images: Tensor) -> Callable[[Tensor], Tenso
 
 @contextlib.contextmanager
 def silence_exporter() -> Iterator[None]:
-    """Suppress the exporter's progress reports, warnings and log."""
-    level = logging.root.manager.disable
-    with (
-        warnings.catch_warnings(),
-        open(os.devnull, "w") as devnull,
-        contextlib.redirect_stdout(devnull),
-        contextlib.redirect_stderr(devnull),
-    ):
-        warnings.simplefilter("ignore")
+    """Suppress the exporter's output, warnings and log."""
+    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(io.StringIO()):
         logging.disable(logging.WARNING)
         try:
             yield
         finally:
-            logging.disable(level)
+            logging.disable(logging.NOTSET)

@@ -1,13 +1,11 @@
 """The feature store: the features of a set of images in memory-mapped files.
 
-A store is a folder named by a hash of all that decides its numbers. In the order of writing:
+A store is a folder named by a hash of all that decides its numbers (store_building.py writes it):
 
     features-00000.npy …   a shard: float16 features of up to 65,536 images
     ids.npy                the image ids as UTF-8, sorted; the position of an id is its row
     checksums.npy          CRC-32 of each block of about a megabyte, shard by shard
     manifest.json          shape, encoder, unreadable images, and the checksums of the last two
-
-store_building.py writes a store, and encodes damaged shards again.
 """
 
 from __future__ import annotations
@@ -42,8 +40,8 @@ class FeatureStore:
     """Features of a set of images, opened read-only; memory does not grow with their number.
 
     `shape` is `(images, d)` or `(images, r, d)`. Raises DamagedError if the files are not what was
-    written, or not what `key` names. Checksums are compared on opening if the store is smaller
-    than `VERIFY_ON_OPEN`, otherwise when a block of rows is first read.
+    written, or not what `key` names; of a store larger than `VERIFY_ON_OPEN`, when a block of rows
+    is first read.
     """
 
     def __init__(self, folder: str | Path, key: str = ""):
@@ -52,13 +50,14 @@ class FeatureStore:
         if key and manifest.get("key", key) != key:
             raise DamagedError(self.folder, "manifest.json is of other images or another encoder")
         try:
-            self._open(manifest)
-        except DamagedError:
-            raise
+            self._open_tables(manifest)
         except Exception as error:  # a damaged file raises errors of no common class
             raise DamagedError(self.folder, str(error)) from None
+        self._open_shards()
+        if 2 * math.prod(self.shape) <= VERIFY_ON_OPEN:
+            self._verify(np.arange(self.shape[0]))
 
-    def _open(self, manifest: dict[str, Any]) -> None:
+    def _open_tables(self, manifest: dict[str, Any]) -> None:
         self.encoder: dict = manifest["encoder"]
         self.unreadable: dict[str, str] = manifest["unreadable"]
         self.shape: tuple[int, ...] = tuple(map(int, manifest["shape"]))
@@ -66,20 +65,17 @@ class FeatureStore:
         self.ids = self._open_array("ids.npy", manifest.get("ids_crc32"))
         has_ids = self.ids.shape == self.shape[:1] and self.ids.dtype.kind == "S"
         if not has_ids or self.per_shard < 1:
-            raise DamagedError(self.folder, "ids.npy is of another store")
+            raise ValueError("ids.npy is of another store")
         self.has_checksums = "checksums_crc32" in manifest  # older versions wrote none
         if self.has_checksums:
             self.checksums = self._open_array("checksums.npy", manifest["checksums_crc32"])
             self.is_verified = np.zeros(len(self.checksums), dtype=bool)
-        self._open_shards()
-        if 2 * math.prod(self.shape) <= VERIFY_ON_OPEN:
-            self._verify(np.arange(self.shape[0]))
 
     def _open_array(self, name: str, checksum: int | None) -> np.ndarray:
         array = np.load(self.folder / name, mmap_mode="r")
         is_checked = checksum is not None and array.nbytes <= VERIFY_ON_OPEN
         if is_checked and zlib.crc32(array) != checksum:
-            raise DamagedError(self.folder, f"{name} is not what was written")
+            raise ValueError(f"{name} is not what was written")
         return array
 
     def _open_shards(self) -> None:
@@ -95,7 +91,7 @@ class FeatureStore:
                 damaged.append(number)
             self.shards.append(shard)
         if damaged:
-            known = damaged if self.has_checksums else ()
+            known = damaged if self.has_checksums else ()  # without, all are encoded again
             raise DamagedError(self.folder, f"{len(damaged)} of its shards", known)
 
     def find_rows(self, image_ids: Sequence[str]) -> Int[np.ndarray, " image"]:
@@ -140,11 +136,11 @@ class FeatureStore:
         """
         if not self.has_checksums:
             return
-        damaged = set()
         rows_per_block = block_rows(self.shape)
         blocks_per_shard = math.ceil(self.per_shard / rows_per_block)
         shards, within = np.divmod(rows, self.per_shard)
         blocks = shards * blocks_per_shard + within // rows_per_block
+        damaged = set()
         for block in np.unique(blocks[~self.is_verified[blocks]]).tolist():
             number, position = divmod(block, blocks_per_shard)
             start = position * rows_per_block

@@ -1,9 +1,8 @@
 """Encode images into a feature store, by any number of processes on any number of machines.
 
 A process locks a shard, encodes its images and goes on with the next that is free. The shard of a
-process that was killed is taken by another, which continues after the last flushed batch. When all
-shards are encoded, manifest.json is written, and the store is complete. A damaged store loses its
-manifest and its damaged shards, and is then completed in the same way.
+process that was killed is continued by another after the last flushed batch. manifest.json is
+written when all shards are; a damaged store loses it and its damaged shards, and is built further.
 """
 
 from __future__ import annotations
@@ -74,13 +73,11 @@ def build_store(
             if is_second_try:
                 raise
             log.warning("%s, which it does now", error)
-        with FileLock(folder / "lock"):
+        with FileLock(folder / "lock"), suppress(FileNotFoundError):
             try:
                 FeatureStore(folder, key)  # it may have been repaired or invalidated meanwhile
             except DamagedError as error:
                 _invalidate_shards(folder, error.shards)
-            except FileNotFoundError:
-                pass
 
 
 def encode_shards(
@@ -93,8 +90,8 @@ def encode_shards(
 ) -> None:
     """Fill `folder` together with other processes; return when the store is complete.
 
-    The first process decides how many images a shard has. `get_key` is called at the end, so that
-    the key in the manifest differs from the folder's if an image has changed meanwhile.
+    The first process decides `per_shard`. `get_key` is called at the end, so that the manifest's
+    key differs from the folder's if an image has changed meanwhile.
     """
     with FileLock(folder / "lock"):
         if (folder / "manifest.json").exists():
@@ -139,8 +136,6 @@ def _encode_shard(
     partial, progress = folder / f"{shard_name(number)}.partial", folder / _progress_name(number)
     shape = (len(records), *encoder.feature_shape)
     features, done, unreadable = _open_partial(partial, progress, shape)
-    if done:
-        log.info("%s: going on at image %d of %d", partial, done, len(records))
     encoder.prepare_for(len(records) - done)
     label = f"encoding shard {number + 1}"
     bar = tqdm(total=len(records), initial=done, unit="img", desc=label, mininterval=1)
@@ -151,11 +146,12 @@ def _encode_shard(
         if any(is_readable):
             inputs = torch.stack([image for image in images if isinstance(image, Tensor)])
             encoded[is_readable] = encoder(inputs).float().cpu().numpy()
-        for position, (image, row) in enumerate(zip(images, encoded, strict=True), done):
-            features[position] = row
+        batch_end = done + len(images)
+        features[done:batch_end] = encoded
+        for record, image in zip(records[done:batch_end], images, strict=True):
             if isinstance(image, str):
-                unreadable[records[position].image_id] = image
-        done += len(images)
+                unreadable[record.image_id] = image
+        done = batch_end
         bar.update(len(images))
         if batch % FLUSH_EVERY == 0:
             features.flush()
@@ -218,10 +214,10 @@ def _write_manifest(
 
 
 def _invalidate_shards(folder: Path, damaged: Sequence[int]) -> None:
-    """Delete damaged shards (all if none is given) and, last, the manifest.
+    """Delete damaged shards (all if none is given), which the next build then encodes again.
 
-    The next build encodes them again. The caller holds the folder's lock. If killed before the
-    end, the store is still damaged, and the next build starts here again.
+    The caller holds the folder's lock. The manifest is deleted last: if killed before, the store
+    is still damaged, and the next build starts here again.
     """
     shards = {int(path.stem.removeprefix("features-")): path for path in folder.glob("feat*.npy")}
     if damaged:

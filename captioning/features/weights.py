@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,14 +100,11 @@ def load_weights(body: nn.Module, path: Path) -> None:
     state_dict = read_state_dict(path)
     # The published DenseNets still have the names of 2017: norm.1 for norm1.
     renamed = {re.sub(r"(norm|conv)\.([12])\.", r"\1\2.", k): v for k, v in state_dict.items()}
-    keys = {key for key in body.state_dict() if not key.endswith("num_batches_tracked")}
-    if missing := sorted(keys - set(renamed)):
-        raise UserError(
-            f"{path} does not fit the encoder: it lacks {len(missing)} of {len(keys)} tensors, "
-            f"such as {missing[0]}; its own are like {next(iter(renamed), 'nothing')}"
-        )
+    keys = [key for key in body.state_dict() if not key.endswith("num_batches_tracked")]
     try:
         body.load_state_dict({key: renamed[key] for key in keys}, strict=False)
+    except KeyError as error:
+        raise UserError(f"{path} does not fit the encoder: it lacks the tensor {error}") from None
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise UserError(f"{path} does not fit the encoder: {reason}") from None
@@ -124,24 +122,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         if not sha256.startswith(digits[1]):
             raise UserError(
-                f"{path} is damaged: its SHA-256 begins with {sha256[:8]}, not with {digits[1]} as "
-                "its name says; delete it and fetch it again, or rename it if it is your own"
+                f"{path} is damaged: its SHA-256 does not begin as its name says; delete it and "
+                "fetch it again, or rename it if it is your own"
             )
-    try:
+    with suppress(Exception):  # the errors for damaged and unsafe files have no common class
         if path.suffix == ".safetensors":
             return load_file(path)
         state_dict = torch.load(path, map_location="cpu", weights_only=True)
-        if not all(isinstance(value, Tensor) for value in state_dict.values()):
-            raise ValueError("it holds more than the tensors of one model")
-    except Exception as error:  # the errors for damaged and unsafe files have no common class
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        if reason.startswith("Weights only load failed"):  # torch goes on to say how to run it
-            reason = "it holds more than tensors, or is damaged"
-        raise UserError(
-            f"{path} is not a state dict that can be loaded safely ({reason}); make one with "
-            "torch.save(model.state_dict(), FILE)"
-        ) from None
-    return state_dict
+        if all(isinstance(value, Tensor) for value in state_dict.values()):
+            return state_dict
+    raise UserError(
+        f"{path} is not a state dict that can be loaded safely: it is damaged, or holds more than "
+        "the tensors of one model; make one with torch.save(model.state_dict(), FILE)"
+    )
 
 
 def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:

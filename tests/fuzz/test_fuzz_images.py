@@ -50,9 +50,8 @@ def make_seeds():
     Image.new("1", (9000, 9000)).save(file, "PNG")  # within the limit, large once it is RGB
     yield file.getvalue()
     small = draw("PNG", "1")
-    header = small[12:16] + struct.pack(">II", 30000, 30000) + small[24:29]
-    bomb = header + struct.pack(">I", zlib.crc32(header))
-    yield small[:12] + bomb + small[33:]
+    bomb = small[12:16] + struct.pack(">II", 30000, 30000) + small[24:29]
+    yield small[:12] + bomb + struct.pack(">I", zlib.crc32(bomb)) + small[33:]
 
 
 @pytest.mark.parametrize("reader", [load_image, open_image], ids=["load_image", "page"])
