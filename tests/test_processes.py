@@ -15,9 +15,6 @@ from glob import glob
 import pytest
 import torch
 from composing import composed
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import read_write
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 from verbs import TINY, TWO, run
@@ -74,6 +71,7 @@ def test_two_processes_learn_the_weights_of_one(both):
 def test_each_image_is_captioned_once_and_files_are_written_once(both):
     one, two = (rows(path, "captions.csv") for path in both)
     assert [row["caption"] for row in two] == [row["caption"] for row in one]
+    assert [row["cider"] for row in two] == [row["cider"] for row in one]
     assert len({row["image"] for row in two}) == len(two) == 4
     names = sorted(path.name for path in both[1].iterdir() if path.suffix in (".ckpt", ".json"))
     assert names == ["best.ckpt", "last.ckpt", "run.json"]
@@ -95,18 +93,10 @@ def start(folder, tmp_path, monkeypatch):
     """Return a function that starts a training of two processes in this one."""
     monkeypatch.chdir(folder)
 
-    def started(mode=RunMode.RUN):
-        cfg = composed(*TINY, *TWO, "data.root=data", f"run_dir={tmp_path}")
-        with read_write(HydraConfig.instance().cfg.hydra):
-            HydraConfig.instance().cfg.hydra.mode = mode
-        train(resolve_config(cfg))
+    def run():
+        train(resolve_config(composed(*TINY, *TWO, "data.root=data", f"run_dir={tmp_path}")))
 
-    return started
-
-
-def test_a_sweep_of_several_processes_a_job_is_refused(start):
-    with pytest.raises(UserError, match="leave out -m"):
-        start(RunMode.MULTIRUN)
+    return run
 
 
 def test_processes_without_a_common_folder_are_refused(start, monkeypatch):
@@ -187,3 +177,20 @@ def test_ctrl_c_in_a_sweep_is_a_sentence(folder):
     assert code == 130, errors
     assert "the same command goes on" in errors
     assert "Traceback" not in errors
+
+
+def test_a_killed_sweep_ends_as_an_undisturbed_one(folder):
+    """tests/faults/ kills training and a sweep's books at each of their writes."""
+    arguments = ["-m", *OPTIONS, "seed=1,2", "trainer.max_epochs=3"]
+    root = folder / "outputs" / "sweeps"
+    stop(folder, [*arguments, "name=killed"], signal.SIGKILL, root / "killed/*/last.ckpt")
+    for name in ("killed", "undisturbed"):
+        done = run(folder, *arguments, f"name={name}")
+        assert done.returncode == 0, done.stderr
+    for expected in (root / "undisturbed").glob("*/last.ckpt"):
+        killed = root / "killed" / expected.parent.name
+        weights = [read_checkpoint(path)["state_dict"] for path in (expected, killed / "last.ckpt")]
+        torch.testing.assert_close(*weights, rtol=0, atol=0)
+        assert rows(killed, "metrics.csv") == rows(expected.parent, "metrics.csv")
+    tables = [rows(root / name, "summary.csv") for name in ("killed", "undisturbed")]
+    assert [row["cider"] for row in tables[0]] == [row["cider"] for row in tables[1]]

@@ -3,14 +3,12 @@
 import csv
 import json
 import re
-import shutil
 
 import pytest
 import torch
 from composing import composed
 from filelock import FileLock
 from PIL import Image
-from pytorch_lightning.loggers import CSVLogger
 from verbs import TINY, run
 
 from captioning import UserError
@@ -18,7 +16,6 @@ from captioning.captioner import Captioner
 from captioning.checkpoint import read_checkpoint
 from captioning.config.compose import resolve_config
 from captioning.training.folder_lock import claim_folder
-from captioning.training.resume import keep_metrics
 from captioning.training.run import train
 
 pytestmark = pytest.mark.slow
@@ -85,18 +82,6 @@ def test_a_run_goes_on_from_its_last_checkpoint(trained, folder):
     assert best == summary["best_epoch"] == max(scores, key=scores.get)
     assert scores[best] == summary["best_score"] == summary["metrics"]["val/cider"]
     assert f"  cider                          {scores[best]:.4f}" in done.stdout
-
-
-def test_metrics_of_the_epochs_before_come_from_the_checkpoint_where_it_is_alone(trained, tmp_path):
-    shutil.copy(trained[1] / "last.ckpt", tmp_path)
-    logger = CSVLogger(tmp_path / "new", name="", version="")
-    last = str(tmp_path / "last.ckpt")
-    keep_metrics([logger], read_checkpoint(last), last)
-    with open(trained[1] / "metrics.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["val/cider"]]
-    keys = ("epoch", "step", "val/cider", "val/loss")
-    message = [{key: row[key] for key in keys} for row in logger.experiment.rows]
-    assert message == [{key: row[key] for key in keys} for row in rows]
 
 
 def test_a_second_run_in_a_folder_is_refused_before_it_writes_there(trained, folder):

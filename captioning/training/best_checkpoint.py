@@ -1,8 +1,8 @@
 """best.ckpt and last.ckpt: never half written, and of the same run in whatever folder it goes on.
 
 Lightning's checkpoint state holds absolute paths: a run that goes on in another folder loses its
-best score, and a worse epoch overwrites best.ckpt. And Lightning writes into the system's temporary
-folder and moves the file: on another file system, a kill leaves half of it under its final name.
+best score, and a worse epoch overwrites best.ckpt. And Lightning moves files from the system's
+temporary folder: on another file system, a kill leaves half of one under its final name.
 """
 
 import io
@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import shutil
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         torch.save(checkpoint, content)  # into a file on a full disk, it would abort the process
-        try:
-            with atomic_write(path) as temporary, temporary.open("wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            path.with_name(path.name + ".tmp").unlink(missing_ok=True)  # make room on a full disk
-            raise
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 class PortableCheckpoint(ModelCheckpoint):
@@ -63,8 +60,8 @@ class PortableCheckpoint(ModelCheckpoint):
 class BestCheckpoint(PortableCheckpoint):
     """Keeps best.ckpt in `dirpath`: the epoch with the best `monitor`, by the metric's own mode.
 
-    A resumed run looks for best.ckpt in `dirpath` and beside the checkpoint it resumes from, and
-    copies it from there. `best_epoch` and `best_score` are those of the file; None without one.
+    A resumed run copies the best.ckpt that lies beside the checkpoint it resumes from, if it is of
+    the same run. `best_epoch` and `best_score` are those of the file; None without one.
     """
 
     def __init__(self, dirpath: str, monitor: str):
@@ -109,9 +106,8 @@ class BestCheckpoint(PortableCheckpoint):
         if trainer.state.fn != TrainerFn.FITTING:
             return
         self.scores = self._scores_in(checkpoint)
-        best = None
-        if trainer.is_global_zero:
-            best = self._copy_best(Path(trainer.ckpt_path), checkpoint)
+        is_first, source = trainer.is_global_zero, Path(trainer.ckpt_path)
+        best = self._copy_best(source, checkpoint) if is_first else None
         best = trainer.strategy.broadcast(best)
         if best is None:
             return
@@ -123,12 +119,12 @@ class BestCheckpoint(PortableCheckpoint):
         self.best_k_models = {str(self.path): self.best_model_score}
 
     def _copy_best(self, source: Path, checkpoint: dict[str, Any]) -> tuple[float, int] | None:
-        """Copy the best checkpoint at hand to best.ckpt; return its score and epoch.
+        """Make best.ckpt the best of itself, the one beside `source`, and `source`.
 
-        At hand are best.ckpt in `dirpath`, the one beside `source`, and `source` itself.
+        Returns its score and epoch.
         """
-        at_hand = {}  # (score, epoch) by path
-        beside = source.absolute().parent.resolve() / self.path.name
+        candidates = []  # (score, epoch, path)
+        beside = source.parent.resolve() / self.path.name
         for path in dict.fromkeys([self.path, beside]):
             if (other := read_intact(path)) is None:
                 continue
@@ -143,24 +139,26 @@ class BestCheckpoint(PortableCheckpoint):
                 )
             # In the run's own folder it may be later than `source`: killed before last.ckpt.
             if is_same_run and (path == self.path or epoch in self.scores):
-                at_hand[path] = scores[epoch], epoch
+                candidates.append((scores[epoch], epoch, path))
         epoch, step = checkpoint["epoch"], checkpoint["global_step"]
         validated, score = self._state_in(checkpoint).get("last") or (step, self.scores.get(epoch))
         if score is not None and validated == step:
-            at_hand[source] = score, epoch
-        path = self._better(at_hand, key=lambda each: at_hand[each][0], default=None)
-        best = at_hand.get(path)
+            candidates.append((score, epoch, source))
+        best = self._better(candidates, key=itemgetter(0), default=None)
         top = self._better(self.scores, key=self.scores.get, default=None)
         if top is not None and (best is None or self._better(best[0], self.scores[top]) != best[0]):
             log.warning(
                 f"no best.ckpt beside {source} has the weights of epoch {top}, the best so far: "
                 f"{self.monitor} {self.scores[top]:.4f}"
             )
-        if path not in (None, self.path):
+        if best is None:
+            return None
+        score, epoch, path = best
+        if path != self.path:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.path) as temporary:
                 shutil.copyfile(path, temporary)
-        return best
+        return score, epoch
 
     def _state_in(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
         return checkpoint.get("callbacks", {}).get(self.state_key, {})

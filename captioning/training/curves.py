@@ -9,11 +9,7 @@ from captioning.metrics.score_table import BERT, TABLE, keys_from
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "axes.grid": True,
-    "axes.axisbelow": True,
     "grid.color": "0.92",
     "legend.frameon": False,
     "lines.marker": "o",
@@ -24,10 +20,7 @@ STYLE = {
 def draw_curves(
     path: Path, title: str, history: Mapping[int, Mapping[str, float]], best: int | None = None
 ) -> None:
-    """Draw each of `panels` that has values; a dotted line marks the `best` epoch.
-
-    `history` holds metrics by epoch; an epoch may lack some. Without any value, draws nothing.
-    """
+    """Draw each of `panels` that has values in `history`; a dotted line marks the `best` epoch."""
     import pandas as pd
     from matplotlib import rc_context
     from matplotlib.figure import Figure

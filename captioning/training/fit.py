@@ -15,9 +15,6 @@ from captioning import UserError
 from captioning.training.safety import EXIT_CODE, FiniteLoss, OutOfMemory, Preemption
 from captioning.training.validation import LastEpoch, ValidationCaptions, find_callback
 
-CHECKPOINTS = 3  # best.ckpt, last.ckpt and the one that is being written
-BYTES = 12  # a trained parameter: itself and AdamW's two moments, in float32
-
 WARNINGS = (  # of Lightning, which do not apply
     "The '.*dataloader' does not have many workers",  # batches are gathered, not loaded
     "The number of training batches .* is smaller than the logging interval",
@@ -29,7 +26,7 @@ WARNINGS = (  # of Lightning, which do not apply
 
 
 def default_callbacks(folder: str) -> list[pl.Callback]:
-    """Return the callbacks of every run, in addition to its config's."""
+    """Return the callbacks that every run has."""
     return [FiniteLoss(folder), OutOfMemory(), Preemption(folder), LastEpoch()]
 
 
@@ -46,14 +43,13 @@ def fit(
     SIGTERM (143) and Ctrl-C (130).
     """
     check_disk_space(Path(trainer.default_root_dir), module)
-    memory, preemption = (find_callback(trainer, kind) for kind in (OutOfMemory, Preemption))
     try:
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-        if preemption and preemption.stop_requested:  # in the last validation
+        if find_callback(trainer, Preemption).stop_requested:  # in the last validation
             raise SIGTERMException(EXIT_CODE)
     except (RuntimeError, MemoryError) as error:
-        if memory and memory.advice:
-            raise UserError(f"{memory.advice}; {resume_command} goes on") from error
+        if advice := find_callback(trainer, OutOfMemory).advice:
+            raise UserError(f"{advice}; {resume_command} goes on") from error
         if "DataLoader worker" in str(error):
             raise UserError(
                 f"a process that read data has died ({str(error).splitlines()[0]}), killed for its "
@@ -72,7 +68,8 @@ def check_disk_space(folder: Path, module: pl.LightningModule) -> None:
     """Raise UserError if the checkpoints of a run will not fit on its disk."""
     folder.mkdir(parents=True, exist_ok=True)
     parameters = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
-    needed, free = CHECKPOINTS * BYTES * parameters, shutil.disk_usage(folder).free
+    # best.ckpt, last.ckpt and one being written: a parameter and AdamW's two moments, in float32
+    needed, free = 3 * 12 * parameters, shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
             f"the checkpoints of {parameters:,} weights take {needed / 1e9:,.2f} GB, and {folder} "
@@ -99,10 +96,7 @@ def filter_lightning_warnings() -> None:
 
 
 def report(trainer: pl.Trainer, best: str | None) -> None:
-    """Print the validation scores, five captions, and the paths of checkpoint and gallery.
-
-    `best` is the checkpoint that was validated, None for the weights of the last epoch.
-    """
+    """Print the scores of `best`, or of the last epoch, five captions, and where files are."""
     has_captions = find_callback(trainer, ValidationCaptions)
     generated = ValidationCaptions.of(trainer) if has_captions else []
     if not trainer.is_global_zero:
@@ -115,10 +109,8 @@ def report(trainer: pl.Trainer, best: str | None) -> None:
         print("\ncaptions:")
     for record, caption, _ in generated[:: max(1, len(generated) // 5)][:5]:
         print(f"  {record.path}\n    {caption}")
-    checkpoint = best or next(
-        (each.best_model_path for each in trainer.checkpoint_callbacks), "none"
-    )
-    print(f"\ncheckpoint: {checkpoint}")
+    saved = [each.best_model_path for each in trainer.checkpoint_callbacks]
+    print(f"\ncheckpoint: {best or next(iter(saved), 'none')}")
     gallery = Path(trainer.default_root_dir, "gallery.html")
     if gallery.exists():
         print(f"gallery:    {gallery}")

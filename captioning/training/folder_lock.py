@@ -34,17 +34,15 @@ class ClaimFolder(Callback):
 def claim_folder(folder: Path, ckpt_path: str | None) -> AbstractContextManager:
     """Lock a run's folder in the first of its processes; do nothing in the others.
 
-    Raises UserError if another process trains there, or if a run that does not resume from a
-    checkpoint in the folder would overwrite another run's files.
+    Raises UserError if another process trains there, or if it holds another run's files.
     """
     if any(os.environ.get(key, "0") != "0" for key in RANKS):
         return nullcontext()
-    resumes_here = ckpt_path == "last" or (
-        ckpt_path and Path(ckpt_path).absolute().parent.resolve() == folder.resolve()
-    )
     # A run that was resumed from another folder has best.ckpt before its first epoch has ended.
     names = ("last.ckpt",) if ckpt_path else ("last.ckpt", "best.ckpt", "metrics.csv")
-    for name in () if resumes_here else names:
+    if ckpt_path == "last" or (ckpt_path and Path(ckpt_path).parent.resolve() == folder.resolve()):
+        names = ()
+    for name in names:
         if (folder / name).exists():
             raise UserError(
                 f"{folder} holds {name} of another run; type ckpt_path=last to go on with that "
@@ -54,10 +52,7 @@ def claim_folder(folder: Path, ckpt_path: str | None) -> AbstractContextManager:
 
 
 def lock_folder(folder: Path) -> AbstractContextManager:
-    """Create and lock a run's folder; reentrant, and released when the process dies.
-
-    Raises UserError if another process holds the lock.
-    """
+    """Create and lock a run's folder until this process ends; UserError if another holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return FileLock(folder / "lock", is_singleton=True).acquire(blocking=False)

@@ -18,11 +18,7 @@ PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")  # of a database's URL
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Describe this process in plain types, for run.json and benchmarks.
-
-    `commit` and `dirty` are None if this package is not in a git checkout; `seed` is that of
-    `seed_everything`, or None.
-    """
+    """Describe this process in plain types; `seed` is that of `seed_everything`, or None."""
     commit, dirty = git_state(Path(__file__).parent)
     seed = os.environ.get("PL_GLOBAL_SEED")
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
@@ -38,10 +34,10 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Return the commit of a folder's checkout and whether the tree differs from it.
+    """Return the commit of a folder's checkout and whether the tree differs, in new files too.
 
-    Untracked files count as a difference: a new model is one. Both are None for a folder that git
-    does not track, such as a package installed inside someone's checkout.
+    Both are None for a folder that git does not track, such as a package installed inside someone's
+    checkout.
     """
 
     def git(*arguments: str) -> str:
@@ -64,5 +60,5 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text("utf-8", errors="replace") if cpuinfo.exists() else ""
-    name = re.search(r"^model name\s*: *(.+)", text, re.MULTILINE) if device.type == "cpu" else None
+    name = re.search(r"^model name\s*: *(.+)", text, re.MULTILINE)
     return name[1] if name else platform.processor() or platform.machine()

@@ -1,8 +1,7 @@
-"""What Lightning does not restore, so that a resumed run is the same run to the last bit.
+"""Restore what Lightning does not, so that a resumed run is the same run to the last bit.
 
-Its checkpoints hold weights, optimizer, schedule and progress, but no generator's state, nor the
-mean loss of an epoch half done. Metrics of an epoch are written after its checkpoint, and the CSV
-logger deletes the metrics.csv that it finds, and rewrites it in place for a new metric.
+Its checkpoints hold no generator's state, nor the mean loss of an epoch half done. Metrics of an
+epoch are written after its checkpoint, and the CSV logger deletes the metrics.csv that it finds.
 """
 
 import csv
@@ -19,8 +18,8 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities import rank_zero_only
 
-from captioning.checkpoint import read_history
 from captioning.data.atomic import atomic_write
+from captioning.training.validation import all_gather_interleaved
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +51,10 @@ class ExactResume(pl.Callback):
                 if metric.is_tensor and metric.meta.is_mean_reduction
             }
         states = [read_states(trainer.strategy.root_device)]
-        if trainer.world_size > 1:
-            local, states = states[0], [None] * trainer.world_size
-            torch.distributed.all_gather_object(states, local)
-        checkpoint["random_states"] = states
+        checkpoint["random_states"] = all_gather_interleaved(trainer, states)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
-        """Store the states until training starts: what is built before it draws numbers, too."""
+        """Hold the states back until training starts: building draws random numbers, too."""
         self._states = checkpoint.get("random_states", [])
         self._running_sums = checkpoint.get("running_sums", {})
         self._places = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
@@ -105,8 +101,7 @@ def read_states(device: torch.device) -> dict[str, Any]:
 def write_states(states: dict[str, Any], device: torch.device) -> None:
     """Set the generators to what `read_states` returned."""
     random.setstate(states["python"])
-    key = np.array(states["numpy"]["state"]["key"], dtype=np.uint32)
-    np.random.set_state(states["numpy"] | {"state": states["numpy"]["state"] | {"key": key}})
+    np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)
@@ -120,7 +115,7 @@ class MetricsTable(ExperimentWriter):
         self.rows = list(rows)
 
     def _check_log_dir_exists(self) -> None:
-        """Do not delete the file of the run before."""
+        """Do nothing, instead of deleting the file of the run before."""
 
     def save(self) -> None:
         """Write the rows so far."""
@@ -143,8 +138,7 @@ def keep_metrics(
 ) -> None:
     """Begin metrics.csv with the rows of the steps before a checkpoint ({}: none) and its own.
 
-    In a new folder they come from the metrics.csv beside `ckpt_path`, or else from the checkpoint,
-    a row an epoch. Call it before the fit.
+    In a new folder they come from the metrics.csv beside `ckpt_path`. Call it before the fit.
     """
     step, last = checkpoint.get("global_step", 0), checkpoint.get("epoch_metrics")
     for logger in loggers:
@@ -153,35 +147,21 @@ def keep_metrics(
         path = Path(logger.log_dir) / "metrics.csv"
         rows = read_rows(path)
         if not rows and ckpt_path:
-            rows = read_rows(Path(ckpt_path).with_name(path.name)) or history_rows(checkpoint)
-        before = [row for row in rows if int(row["step"]) < step]
-        # An earlier release could be killed within a row: its last cells are None.
-        before = [{key: value for key, value in row.items() if key and value} for row in before]
-        logger._experiment = table = MetricsTable(logger.log_dir, before)
-        if (
-            last
-            and rows
-            and not any(
-                int(row["step"]) == last["step"] and last.keys() <= row.keys() for row in before
-            )
-        ):
+            rows = read_rows(Path(ckpt_path).with_name(path.name))
+        rows = [row for row in rows if int(row["step"]) < step]
+        logger._experiment = table = MetricsTable(logger.log_dir, rows)
+        if not last:
+            continue
+        same_step = [row for row in rows if int(row["step"]) == last["step"]]
+        if not any(last.keys() <= row.keys() for row in same_step):
             table.metrics = [last]  # killed before it was written
             table.save()
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.csv that have a step; none where there is no such file."""
+    """Return the filled cells of each row of a metrics.csv; no rows where there is no such file."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if (row["step"] or "").isdigit()]
-
-
-def history_rows(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a row for each epoch in a checkpoint's metrics, as if all had equally many steps."""
-    steps = checkpoint["global_step"] / (checkpoint["epoch"] + 1)
-    rows = [
-        {"epoch": epoch, "step": round((epoch + 1) * steps) - 1, **metrics}
-        for epoch, metrics in read_history(checkpoint).items()
-    ]
-    return [{key: str(value) for key, value in row.items()} for row in rows]
+        rows = [row for row in csv.DictReader(file) if row["step"]]
+    return [{key: value for key, value in row.items() if value} for row in rows]

@@ -1,11 +1,7 @@
-"""A run's folder: run.json, curves.png, and a log with a line and sample captions an epoch.
-
-run.json says from the first second what runs where, and at the end how it ended.
-"""
+"""A run's folder: run.json, curves.png, and a log with a line and sample captions an epoch."""
 
 import json
 import logging
-import math
 import os
 import statistics
 import textwrap
@@ -37,8 +33,8 @@ SAMPLES = 7  # captions shown in the log each epoch
 class RunFolder(pl.Callback):
     """Keeps run.json in `folder`, logs a line and sample captions an epoch, draws curves.png.
 
-    The best epoch is that of BestCheckpoint; without one there is none. The metrics of all epochs
-    are in the checkpoints, so that a resumed run draws them all.
+    run.json is there from the first second, and says at the end how the run ended. The best epoch
+    is that of BestCheckpoint. Checkpoints hold the metrics of all epochs, for a resumed run.
     """
 
     def __init__(self, folder: str, monitor: str):
@@ -50,7 +46,7 @@ class RunFolder(pl.Callback):
         self._seconds: list[float] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the metrics and the seconds of all epochs, for the checkpoint."""
+        """Return the metrics and the seconds of all epochs."""
         return {"history": self.history, "seconds": self._seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -62,10 +58,9 @@ class RunFolder(pl.Callback):
         """Write what is known before the first step."""
         self._start = self._epoch_start = time.monotonic()
         weights = [weight for weight in pl_module.parameters() if weight.requires_grad]
-        encoder = getattr(trainer.datamodule, "encoder", None)
         self._run = provenance(pl_module.device) | {
             "trained_parameters": sum(weight.numel() for weight in weights),
-            "encoder": getattr(encoder, "identity", None),
+            "encoder": trainer.datamodule.encoder.identity,
             "monitor": self.monitor,
             "mode": mode_of(self.monitor),
         }
@@ -91,23 +86,17 @@ class RunFolder(pl.Callback):
         metrics = self.history[trainer.current_epoch]
         metrics["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         samples, self._samples = self._samples, []
-        if not trainer.is_global_zero:
-            return
-        log.info(format_epoch(trainer.current_epoch, metrics))
-        if not samples:
-            return
-        log.info(format_samples(samples))
-        for logger in trainer.loggers:
-            if hasattr(logger.experiment, "add_text"):
-                text = format_samples(samples, markdown=True)
-                logger.experiment.add_text("val/captions", text, trainer.global_step)
+        if trainer.is_global_zero:
+            log.info(format_epoch(trainer.current_epoch, metrics))
+            if samples:
+                log.info(format_samples(samples))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write that the run is finished."""
         self._finish(trainer, "finished")
 
     def on_exception(self, trainer: pl.Trainer, _: Any, exception: BaseException) -> None:
-        """Write how it ended: pruned by a search, interrupted (Ctrl-C, SIGTERM), or failed."""
+        """Write how the run ended, and draw its curves so far."""
         if type(exception).__name__ == "TrialPruned":  # Optuna's, which may not be installed
             status = "pruned"
         elif isinstance(exception, KeyboardInterrupt | SystemExit):
@@ -128,51 +117,42 @@ class RunFolder(pl.Callback):
         if self._run and trainer.is_global_zero:
             self._write(trainer, status)
             title = " / ".join(self.folder.resolve().parts[-2:])
-            epoch = self._describe_best(trainer)["best_epoch"]
-            draw_curves(self.folder / "curves.png", title, self.history, epoch)
+            best = find_callback(trainer, BestCheckpoint)
+            draw_curves(self.folder / "curves.png", title, self.history, best and best.best_epoch)
         self._run = {}  # a validation after the fit is not part of the run
 
     def _describe_best(self, trainer: pl.Trainer) -> dict[str, Any]:
         """Return run.json's entries on best.ckpt; without one, the metrics of the last epoch."""
-        best, last = (
-            find_callback(trainer, BestCheckpoint),
-            self.history.get(max(self.history, default=0), {}),
-        )
+        best = find_callback(trainer, BestCheckpoint)
+        last = self.history.get(max(self.history, default=0), {})
         if best is None or best.best_epoch is None:
             missing = dict.fromkeys(("best_score", "best_epoch", "best_checkpoint"))
-            return missing | {"metrics": replace_nonfinite(last)}
-        metrics = self.history.get(best.best_epoch, last) | best.best_metrics
-        return replace_nonfinite({"best_score": best.best_score}) | {
+            return missing | {"metrics": last}
+        return {
+            "best_score": best.best_score,
             "best_epoch": best.best_epoch,
             "best_checkpoint": os.path.relpath(best.path, self.folder.resolve()),
-            "metrics": replace_nonfinite(metrics),
+            "metrics": self.history.get(best.best_epoch, last) | best.best_metrics,
         }
 
     def _write(self, trainer: pl.Trainer, status: str) -> None:
         if not trainer.is_global_zero:
             return
+        seconds_per_epoch = round(statistics.median(self._seconds), 2) if self._seconds else None
         content = {
             "status": status,
             **self._run,
             "epochs": len(self.history),
             "seconds": round(time.monotonic() - self._start, 2),
-            "seconds_per_epoch": (
-                round(statistics.median(self._seconds), 2) if self._seconds else None
-            ),
+            "seconds_per_epoch": seconds_per_epoch,
             **self._describe_best(trainer),
-            "history": [
-                {"epoch": epoch} | replace_nonfinite(metrics)
-                for epoch, metrics in sorted(self.history.items())
-            ],
+            "history": [{"epoch": epoch, **row} for epoch, row in sorted(self.history.items())],
         }
+        # JSON has no NaN and no infinity.
+        content = json.loads(json.dumps(content), parse_constant=lambda _: None)
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.folder / "run.json") as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def replace_nonfinite(metrics: dict[str, float]) -> dict[str, float | None]:
-    """Return the metrics with None for NaN and infinity, which JSON does not have."""
-    return {key: value if math.isfinite(value) else None for key, value in metrics.items()}
 
 
 def format_epoch(epoch: int, metrics: Mapping[str, float]) -> str:
@@ -189,15 +169,11 @@ def format_epoch(epoch: int, metrics: Mapping[str, float]) -> str:
     return f"epoch {epoch}: " + ", ".join(parts)
 
 
-def format_samples(samples: Sequence[Generated], markdown: bool = False) -> str:
-    """Format a table of images, captions and one reference of each, as text or Markdown."""
+def format_samples(samples: Sequence[Generated]) -> str:
+    """Format images, captions and one reference of each as an aligned table."""
     rows = [("image", "caption", "a reference")]
     for record, caption, _ in samples:
         rows.append((record.image_id, caption, next(iter(record.captions), "")))
-    if markdown:
-        rows.insert(1, ("---",) * 3)
-        cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-        return "\n".join(f"| {' | '.join(row)} |" for row in cells)
     cells = [[textwrap.shorten(cell, 60, placeholder=" …") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)

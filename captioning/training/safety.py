@@ -7,7 +7,6 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -16,7 +15,6 @@ from torch import Tensor
 from captioning import UserError
 from captioning.data.vocabulary import PAD
 from captioning.features.batches import Batch
-from captioning.training.validation import ValidationCaptions, find_callback
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SLURM's --signal can be either
 EXIT_CODE = 128 + signal.SIGTERM
@@ -36,7 +34,7 @@ class FiniteLoss(pl.Callback):
         self._pending: tuple[int, Batch, Tensor, Any] | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, _: Any, batch: Batch, index: int) -> None:
-        """Check the loss of the step before; store this step's batch."""
+        """Check the loss of the step before."""
         self._check(trainer)
         self._batch = batch
 
@@ -72,10 +70,9 @@ class FiniteLoss(pl.Callback):
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(content, path)
         raise UserError(
-            f"the loss is {float(loss)} in epoch {trainer.current_epoch}, step {step}, and nothing "
-            "more was saved; try a lower training.learning_rate, trainer.gradient_clip_val=1, or "
-            "trainer.precision=32-true and go on from last.ckpt. The batch is in "
-            f"{path}; to replay it: python -m captioning.replay {path}"
+            f"the loss is {float(loss)} in epoch {trainer.current_epoch}, step {step}; try a lower "
+            "training.learning_rate, trainer.gradient_clip_val=1, or trainer.precision=32-true and "
+            f"go on from last.ckpt. To replay the batch: python -m captioning.replay {path}"
         )
 
 
@@ -87,11 +84,11 @@ class OutOfMemory(pl.Callback):
         self._batch: Batch | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, _: Any, batch: Batch, *rest: Any) -> None:
-        """Store the batch, which may be too large."""
+        """Store the batch until it is done."""
         self._batch = batch
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Drop the batch, which was not."""
+        """Drop the batch, which fits."""
         self._batch = None
 
     on_validation_batch_start = on_train_batch_start
@@ -102,27 +99,23 @@ class OutOfMemory(pl.Callback):
         if not is_out_of_memory(exception):
             return
         traceback.clear_frames(exception.__traceback__)  # they hold the step's tensors
-        module, data = trainer.lightning_module, trainer.datamodule
+        module = trainer.lightning_module
         module.zero_grad()
         where = f"{module.device} is out of memory ({str(exception).strip().splitlines()[0]})"
         if self._batch is None:  # between the steps, only captioning takes much
-            captions = find_callback(trainer, ValidationCaptions)
-            size = max(1, captions.batch_size // 2) if captions else 1
-            self.advice = f"{where}, captioning; type callbacks.captions.batch_size={size}"
+            self.advice = f"{where}; type callbacks.captions.batch_size=100, or less"
             return
         with trainer.precision_plugin.forward_context():
             size = largest_fitting_batch(module, self._batch)
         if size is None:
-            self.advice = f"{where}, even with a single caption: take a smaller model"
+            self.advice = f"{where}, even with two captions: take a smaller model"
             return
-        size = max(1, data.batch_size * size // len(self._batch.tokens))
+        size = max(1, trainer.datamodule.batch_size * size // len(self._batch.tokens))
         self.advice = f"{where}; datamodule.batch_size={size} fits, tried with the same captions"
-        if data.resident:
-            self.advice += ", and datamodule.resident=false leaves room for more"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error is for lack of memory: a GPU's, torch's on a CPU, or Python's."""
+    """Return whether torch, on a GPU or CPU, or Python lacks memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
     )
@@ -153,15 +146,9 @@ def largest_fitting_batch(module: pl.LightningModule, batch: Batch) -> int | Non
 def first_captions(batch: Batch, size: int) -> Batch:
     """Return the first `size` captions of a batch, with their images."""
     tokens = batch.tokens[:size]
-    images, image_index = torch.unique(batch.image_index[:size], return_inverse=True)
-    positions = np.flatnonzero(tokens[:, 1:].cpu().numpy() != PAD)
-    return Batch(
-        batch.features[images],
-        batch.store_rows[images],
-        image_index,
-        tokens,
-        torch.from_numpy(positions).to(tokens.device),
-    )
+    images, image_index = batch.image_index[:size].unique(return_inverse=True)
+    positions = (tokens[:, 1:] != PAD).flatten().nonzero().flatten()
+    return Batch(batch.features[images], batch.store_rows[images], image_index, tokens, positions)
 
 
 class Preemption(pl.Callback):

@@ -1,7 +1,7 @@
 """Scores of the validation captions, logged at the end of each validation epoch.
 
-They are logged in `on_validation_epoch_end`, so that checkpoints and early stopping may monitor
-them. Each process scores its share of the images; all get the scores of the whole.
+Checkpoints and early stopping can monitor them. Each process scores its share of the images; all
+get the scores of the whole.
 """
 
 import math
@@ -65,10 +65,9 @@ class CaptionScores(pl.Callback):
 class BertSimilarity(pl.Callback):
     """Logs the scores of score_table.py that are computed by a frozen BERT.
 
-    val/bert_similarity is the mean cosine to an image's references, val/bert_similarity_best the
-    cosine to the closest; `_rescaled`, 0 is a random image's caption and 1 a human's caption of
-    the same image against the others. val/semantic: see metrics/semantic.py. References are
-    embedded once a run, and a caption of the epoch before is not embedded again.
+    Of val/bert_similarity_rescaled, 0 is a random image's caption, and 1 a human's caption against
+    the others of its image. References are embedded once a run, and a caption of the epoch before
+    is not embedded again.
     """
 
     needs_captions = True
@@ -102,8 +101,7 @@ class BertSimilarity(pl.Callback):
         by_image = [list(islice(tokens, len(texts))) for texts in references]
         vectors = all_gather_interleaved(trainer, [pool_tokens(texts) for texts in by_image])
         self._scale = Scale.of(vectors)
-        parts = all_gather_interleaved(trainer, [Corpus.of(by_image)])
-        self._corpus = Corpus.merged(parts) if len(parts) > 1 else parts[0]
+        self._corpus = Corpus.merged(all_gather_interleaved(trainer, [Corpus.of(by_image)]))
         self._references = [[self._corpus.weigh(text) for text in texts] for texts in by_image]
 
 

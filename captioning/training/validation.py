@@ -1,6 +1,6 @@
 """Captions of the validation images, made once an epoch by free-running search.
 
-Scores, gallery and log share them. Captions from teacher forcing are never scored.
+Scores, gallery and log share them.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,8 +44,8 @@ class LastEpoch(pl.Callback):
 class ValidationCaptions(pl.Callback):
     """Captions each validation image once, by `search(decoder, features)`, then `rerank`.
 
-    The first callback that calls `ValidationCaptions.of(trainer)` in an epoch starts the search.
-    With several processes each captions its share and all get the whole.
+    The first call of `ValidationCaptions.of(trainer)` in an epoch starts the search. With several
+    processes each captions its share and all get the whole.
     """
 
     def __init__(
@@ -100,8 +100,7 @@ class ValidationCaptions(pl.Callback):
             self.batch_size,
         )
         captions = all_gather_interleaved(trainer, local)
-        pairs = zip(records, captions, strict=True)
-        return [Generated(record, caption, {}) for record, caption in pairs]
+        return [Generated(*pair, {}) for pair in zip(records, captions, strict=True)]
 
 
 def find_callback(trainer: pl.Trainer, kind: type[Callback]) -> Callback | None:

@@ -41,11 +41,6 @@ def test_gpus_and_devices_together_are_an_error():
         devices({"gpus": 0, "devices": 2})
 
 
-def test_a_misspelt_trainer_key_names_the_closest():
-    with pytest.raises(UserError, match=r"no key max_epoch; did you mean max_epochs\?"):
-        devices({"max_epoch": 3})
-
-
 @pytest.mark.parametrize(
     "target",
     [

@@ -193,10 +193,9 @@ class Training(Activity):
         for name in ("last.ckpt", "best.ckpt"):
             weights = torch.load(folder / "run" / name, weights_only=True)["state_dict"]
             state[name] = {key: value.tolist() for key, value in weights.items()}
-        return state | {
-            "metrics": read_csv(folder / "run" / "metrics.csv"),
-            "captions": (folder / "run" / "captions.csv").read_text(),
-        }
+        for name in ("metrics.csv", "captions.csv"):
+            state[name] = (folder / "run" / name).read_text()
+        return state
 
 
 def files(folder):
@@ -205,12 +204,6 @@ def files(folder):
 
 def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def read_csv(path):
-    """Return the rows without empty cells."""
-    with open(path, newline="") as file:
-        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
 
 
 def find_damaged(folder):
@@ -242,4 +235,3 @@ ACTIVITIES = {  # and how many faults each meets
     "bookkeeping": (Bookkeeping, 30),
     "training": (Training, 28),
 }
-DAMAGES = 24  # of a complete store

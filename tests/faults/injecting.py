@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from activities import ACTIVITIES, DAMAGES, Encoding, Training, find_damaged, make_data
+from activities import ACTIVITIES, Encoding, find_damaged, make_data
 from injection import Fault, inject
 
 KINDS = ("killed", "torn", "cut", "full", "broken")
@@ -37,16 +37,10 @@ def preload():
     import matplotlib.figure  # noqa: F401
 
 
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files without a log."""
-
-    def log_message(self, *_):
-        """Log nothing."""
-
-
 def serve(folder):
     """Serve a folder from a process of its own; return its id and the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder))
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     process = os.fork()
     if process == 0:
         server.serve_forever()
@@ -176,55 +170,6 @@ def ten_at_once(root, data, encoder):
     return {"encoded": encoded, "equal": results.count(features())}
 
 
-def two_at_once(root, data):
-    """Train twice at once on one data folder, which has no features yet."""
-    training = Training(data)
-    shutil.rmtree(data.parent / "features", ignore_errors=True)
-    folders = [root / name / "training" for name in ("one", "two", "alone")]
-    for folder in folders:
-        folder.mkdir(parents=True)
-    at_once([(training.run, folder) for folder in folders[:2]])
-    at_once([(training.run, folders[2])])
-    *both, alone = map(training.state, folders)
-    return {"equal": both.count(alone)}
-
-
-def damage(folder, rng):
-    """Damage a file of a complete store: a bit, its length, its content, or another's file."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".npy", ".json"))
-    path = rng.choice(files)
-    content = bytearray(path.read_bytes())
-    kind = rng.choice(["flipped", "shortened", "lengthened", "zeros", "swapped", "gone"])
-    at = rng.randrange(len(content))
-    if kind == "flipped":
-        content[at] ^= 1 << rng.randrange(8)
-    elif kind == "shortened":
-        content = content[:at]
-    elif kind == "lengthened":
-        content += b"\0"
-    elif kind == "zeros":
-        content[at : at + 64] = bytes(len(content[at : at + 64]))
-    elif kind == "swapped":
-        content = rng.choice(files).read_bytes()
-    path.write_bytes(content)
-    if kind == "gone":
-        path.unlink()
-    return f"{kind} {path.name}"
-
-
-def damage_stores(root, data, encoder, counts):
-    """Damage a complete store again and again: it must give the same features each time."""
-    encoding, folder, rng = Encoding(data, encoder), root / "damaged", random.Random(0)
-    folder.mkdir()
-    expected = encoding.state(folder)
-    for _ in range(DAMAGES):
-        (store,) = (path for path in (folder / "features").iterdir() if path.is_dir())
-        kind = damage(store, rng)
-        if encoding.state(folder) != expected:
-            counts["wrong"].append(f"damage, {kind}: different: features")
-    counts["faults"]["damage"] = DAMAGES
-
-
 def disturb_activity(name, root, data, encoder, url, counts):
     """Disturb one activity as often as ACTIVITIES says; count the faults and what is wrong."""
     kind, number = ACTIVITIES[name]
@@ -260,9 +205,7 @@ def main(root, names):
         for name in names or ACTIVITIES:
             disturb_activity(name, root, data, encoder, url, counts)
         if not names:
-            damage_stores(root, data, encoder, counts)
             counts["ten at once"] = ten_at_once(root, data, encoder)
-            counts["two at once"] = two_at_once(root, data)
     finally:
         os.kill(server, signal.SIGKILL)
         os.waitpid(server, 0)

@@ -45,7 +45,3 @@ def test_each_activity_was_disturbed_and_all_of_them_often_enough(counts):
 
 def test_of_ten_jobs_at_once_each_image_is_encoded_by_one(counts):
     assert counts["ten at once"] == {"encoded": 8, "equal": 10}
-
-
-def test_two_runs_at_once_on_one_data_folder_end_as_one_alone(counts):
-    assert counts["two at once"] == {"equal": 2}

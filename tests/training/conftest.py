@@ -1,5 +1,7 @@
 """A real fit of a tiny model that generates one fixed caption for each image."""
 
+from types import SimpleNamespace
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -37,6 +39,7 @@ class TinyData(pl.LightningDataModule):
         self.source = source
         self.splits = {"train": [], "val": [each for each in records if each.split == "val"]}
         self.store = self
+        self.encoder = SimpleNamespace(identity={"name": "tiny"})
         self.vocabulary = Vocabulary.from_captions(["a red square"])
 
     def train_dataloader(self):
