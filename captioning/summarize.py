@@ -1,8 +1,6 @@
 """Fold runs into one table and one page: `python -m captioning.summarize outputs/sweeps/NAME`.
 
-Runs that differ in their seed only become one row of means and standard deviations, the best row
-first. Prints it as Markdown; writes summary.csv, summary.md and summary.html, with curves and the
-importance of each setting, into the folder.
+Runs that differ in their seed only become one row of means and standard deviations.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from captioning import UserError
 from captioning.config.cli import command, option
@@ -29,8 +26,7 @@ class SummarizeOptions:
     """
 
     folders: tuple[str, ...] = option(
-        "a sweep, a run, or a folder above; of several only the table is printed",
-        bare=True,
+        "a sweep, a run, or a folder above; of several only the table is printed", bare=True
     )
     out: str = option("also write the rows as JSON, to this file", "")
 
@@ -39,7 +35,13 @@ class SummarizeOptions:
 def main(options: SummarizeOptions) -> None:
     """Print the table; write summary files and page into the folder, if it is one."""
     folders = [Path(folder) for folder in options.folders]
-    rows = summarize(folders)
+    runs = read_runs(folders)
+    for run in runs:
+        if run.status != "finished":
+            print(f"left out: {run.folder} ({run.status})", file=sys.stderr)
+    rows = make_rows(runs)
+    if not rows:
+        raise UserError(f"no finished run under {', '.join(options.folders)}")
     print(format_rows(rows))
     if options.out:
         Path(options.out).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -47,18 +49,6 @@ def main(options: SummarizeOptions) -> None:
         write_summary(folders[0])
         write_sweep_page(folders[0])
         print(f"\npage: {folders[0] / 'summary.html'}")
-
-
-def summarize(folders: list[Path]) -> list[dict[str, Any]]:
-    """Return a row for each config of the finished runs. Raises UserError where there is none."""
-    runs = read_runs(folders)
-    for run in runs:
-        if run.status != "finished":
-            print(f"left out: {run.folder} ({run.status})", file=sys.stderr)
-    rows = make_rows(runs)
-    if not rows:
-        raise UserError(f"no finished run under {', '.join(map(str, folders))}")
-    return rows
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Search for the best settings: `python -m captioning.tune tune=lstm_small trials=30`.
 
-The space is YAML (conf/tune/); the trials end up in a table, the best as a command. A killed
-search goes on in its storage; several workers may share one.
+The space is YAML (conf/tune/). A killed search goes on; several workers may share its storage.
 """
 
 from __future__ import annotations
@@ -65,17 +64,14 @@ def tune(cfg: DictConfig) -> None:
     space, fixed = options["space"], fixed_overrides(options)
     tools = {key: build(options[key]) for key in ("sampler", "pruner")}
     config = shared_config(fixed, space)
-    study = studies.open_study(
-        cfg.name, cfg.storage, mode_of(config["monitor"]), cfg.heartbeat, **tools
-    )
+    mode = mode_of(config["monitor"])
+    study = studies.open_study(cfg.name, cfg.storage, mode, cfg.heartbeat, **tools)
     studies.store_config(study, {"space": space, **config})
     done, storage = len(studies.finished_trials(study)), studies.redact_password(cfg.storage)
     log.info("%s: %d of %d trials so far", storage, done, cfg.trials)
     folder = Path(cfg.run_dir)
     if not study.get_trials(deepcopy=False) and any(folder.glob("trial-*/run.json")):
-        raise UserError(
-            f"{folder} holds trials of another search; type name=NEW for one of its own"
-        )
+        raise UserError(f"{folder} holds trials of another search; type name=NEW")
     objective = partial(run_trial, space=space, fixed=fixed, name=cfg.name, folder=folder)
     try:
         studies.search(study, objective, cfg.trials, cfg.heartbeat)
@@ -85,8 +81,7 @@ def tune(cfg: DictConfig) -> None:
         (folder / "trials.md").write_text(table + "\n", encoding="utf-8")
         print(table)
     if done >= cfg.trials:
-        finished = f"{done} of {cfg.trials} trials are finished"
-        print(f"\nnothing was trained, as {finished}; type trials={2 * done} for more")
+        print(f"\nnothing was trained: {done} trials are finished; type trials={2 * done} for more")
 
 
 def fixed_overrides(options: Mapping[str, Any]) -> list[str]:
@@ -103,10 +98,7 @@ def fixed_overrides(options: Mapping[str, Any]) -> list[str]:
 
 
 def shared_config(fixed: Sequence[str], space: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides the scores of all trials: their config, and the data by content.
-
-    Raises UserError for what no trial could be trained with.
-    """
+    """Return what decides the scores of all trials: their config, and the data by content."""
     import optuna
 
     from captioning.config.build import build
@@ -165,20 +157,19 @@ def format_trials(study: Study, fixed: Sequence[str]) -> str:
     trials.sort(key=lambda trial: (trial.state.name != "COMPLETE", sign * trial.value))
     if not trials:
         return "no trial has finished yet; the same command goes on"
-    rows = []
+    best, rows = trials[0], []
     for trial in trials:
-        minutes = trial.duration.total_seconds() / 60
-        values = [trial.params.get(key) for key in trials[0].params]
+        epochs, minutes = len(trial.intermediate_values), trial.duration.total_seconds() / 60
         cells = [str(trial.number), trial.state.name.lower(), f"{trial.value:.4f}"]
-        cells += [str(len(trial.intermediate_values)), f"{minutes:.1f}"]
+        cells += [str(epochs), f"{minutes:.1f}"]
+        values = [trial.params.get(key) for key in best.params]
         cells += [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
         rows.append(cells)
-    head = ["trial", "state", "score", "epochs", "minutes", *trials[0].params]
-    table = markdown_table(head, rows)
-    if trials[0].state.name == "COMPLETE":
-        best = to_overrides(trials[0].params)
-        command = shlex.join(["python", "-m", "captioning.train", *fixed, *best])
-        table += f"\n\nthe best, trial {trials[0].number}:\n  {command}"
+    table = markdown_table(["trial", "state", "score", "epochs", "minutes", *best.params], rows)
+    if best.state.name == "COMPLETE":
+        typed = [*fixed, *to_overrides(best.params)]
+        command = shlex.join(["python", "-m", "captioning.train", *typed])
+        table += f"\n\nthe best, trial {best.number}:\n  {command}"
     return table
 
 

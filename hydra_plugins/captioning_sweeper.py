@@ -1,8 +1,7 @@
 """Hydra's grid sweeper, made resumable: `python -m captioning.train -m model=lstm,merge seed=1,2`.
 
-Each job has a folder named by its settings, so that the same command finds it again. Finished jobs
-are not launched, a changed config is refused before anything starts, and a job that fails stops no
-other. Hydra takes sweepers from the package `hydra_plugins` only.
+Each job has a folder named by its settings, by which the same command finds it again and launches
+what is not finished. Hydra takes sweepers from the package `hydra_plugins` only.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf, open_dict
 
+from captioning import UserError
+
 log = logging.getLogger(__name__)
 
 
@@ -29,10 +30,7 @@ class Job(NamedTuple):
 
 
 class CaptioningSweeper(BasicSweeper):
-    """Runs every combination of the swept values that is not finished yet.
-
-    `params` are a named sweep's (conf/sweep/); `max_batch_size` jobs are launched at a time.
-    """
+    """Runs every combination of the swept values and those of a named sweep (conf/sweep/)."""
 
     def sweep(self, arguments: list[str]) -> Sequence[Sequence[JobReturn]]:
         """Run the jobs; exit with code 1 and a list of those that failed."""
@@ -41,11 +39,8 @@ class CaptioningSweeper(BasicSweeper):
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        begun = sum((job.folder / "last.ckpt").exists() for job in unfinished)
-        log.info(
-            "%s: %d jobs, %d finished before, %d to go on with, %d to start",
-            *(folder, len(jobs), len(jobs) - len(unfinished), begun, len(unfinished) - begun),
-        )
+        done = len(jobs) - len(unfinished)
+        log.info("%s: %d jobs, %d of them finished before", folder, len(jobs), done)
         results = []
         overrides = [job.overrides for job in unfinished]
         batches = self.split_overrides_to_chunks(overrides, self.max_batch_size)
@@ -88,25 +83,17 @@ class CaptioningSweeper(BasicSweeper):
 
     def unfinished(self, jobs: list[Job]) -> list[Job]:
         """Return the jobs to run; exit with code 1 where a config has changed meanwhile."""
-        from captioning.sweeps.jobs import ChangedError, is_finished
+        from captioning.sweeps.jobs import is_finished
 
-        unfinished, changed = [], {}
-        for job in jobs:
-            try:
-                if not is_finished(job.folder, self.compose(job)):
-                    unfinished.append(job)
-            except ChangedError as error:
-                changed.setdefault("\n  ".join(error.changes), []).append(job.folder)
-        if changed:
-            lines = "".join(
-                f"\n  {changes}\nin {len(folders)} of {len(jobs)} jobs, such as {folders[0]}"
-                for changes, folders in changed.items()
-            )
-            sys.exit(
-                f"error: what is trained in {jobs[0].folder.parent} had another config:{lines}\n"
-                "type name=NEW for a sweep of its own, or delete those folders to train them again"
-            )
-        return unfinished
+        configs = [self.compose(job) for job in jobs]
+        try:
+            return [
+                job
+                for job, config in zip(jobs, configs, strict=True)
+                if not is_finished(job.folder, config)
+            ]
+        except UserError as error:
+            sys.exit(f"error: {error}")
 
     def compose(self, job: Job) -> dict[str, Any]:
         """Return the config that a job will have, in plain types, unresolved."""
@@ -130,12 +117,12 @@ def print_summary(folder: Path, jobs: list[Job]) -> None:
     table = write_summary(folder)
     write_sweep_page(folder)
     print(f"\n{table}\n\npage: {folder / 'summary.html'}")
-    failed = []
-    for job in jobs:
-        status = read_status(job.folder)
-        if status.get("status") != "finished":
-            reason = status.get("error") or status.get("status", "did not start")
-            failed.append(f"\n  {job.folder}: {reason}")
+    statuses = {job.folder: read_status(job.folder) for job in jobs}
+    failed = [
+        f"\n  {folder}: {status.get('error') or status.get('status', 'did not start')}"
+        for folder, status in statuses.items()
+        if status.get("status") != "finished"
+    ]
     if failed:
         sys.exit(
             f"{len(failed)} of {len(jobs)} jobs failed (traceback.txt says where):{''.join(failed)}"

@@ -9,7 +9,12 @@ from captioning.config.compose import CONF, checked_configs
 
 def composed(*overrides, config="config"):
     with checked_configs(), initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(config, overrides=list(overrides), return_hydra_config=True)
+        return compose_for_verb(config, overrides)
+
+
+def compose_for_verb(config, overrides):
+    """Compose within a context that Hydra is initialized in."""
+    cfg = compose(config, overrides=list(overrides), return_hydra_config=True)
     cfg.hydra.runtime.output_dir = "somewhere"
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):

@@ -6,6 +6,7 @@ import socket
 import pytest
 from hypothesis import settings
 from PIL import Image
+from sweeps_writing import write_sweep
 from tallies import faults, inputs_tried
 from verbs import TINY, run
 
@@ -79,6 +80,12 @@ def trained(folder):
     done = run(folder, *TINY, "data.root=data", "trainer.max_epochs=2", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     return done, folder / "run"
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """The folder of a sweep."""
+    return write_sweep(tmp_path / "grid")
 
 
 @pytest.fixture

@@ -82,9 +82,8 @@ def test_the_scores_are_those_of_training(trained, folder):
 
 @pytest.mark.slow
 def test_neighbours_rerank_by_the_training_images(trained, folder):
-    options = ["ckpt=run/best.ckpt", "rerank=neighbours", "search.width=7"]
-    _, _, scores = run_evaluate(folder, "neighbours", *options)
-    assert scores["search"]["width"] == 7
+    _, _, scores = run_evaluate(folder, "neighbours", "ckpt=run/best.ckpt", "rerank=neighbours")
+    assert scores["rerank"]["_target_"].endswith("NeighbourRerank")
 
 
 @pytest.mark.slow
@@ -118,15 +117,14 @@ def test_what_does_not_fit_the_checkpoint_is_a_sentence(
 def test_an_error_is_exit_code_1_without_a_traceback(folder):
     done = run(folder, "split=dev", "hydra.run.dir=failed", module="captioning.evaluate")
     assert done.returncode == 1
-    assert done.stderr == ("error: ckpt= is missing; see python -m captioning.evaluate --help\n")
+    assert done.stderr == "error: ckpt is missing; type ckpt=…\n"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["split=valid"], "train, val (or dev) or test"),
         (["device=tpu"], "device=tpu: it is cpu"),
-        (["data=folder"], "data.root= is missing"),
+        (["data=folder"], "data.root is missing"),
         (["also=[bleurt]"], "also=[bleurt]: it can be meteor or spice"),
         (["also=[meteor]"], "METEOR needs Java"),
     ],
@@ -137,26 +135,18 @@ def test_an_option_that_cannot_be_is_a_sentence(options, message, monkeypatch, t
         check_options(compose("ckpt=a.ckpt", *options))
 
 
-def test_dev_is_val():
-    assert check_options(compose("ckpt=a.ckpt", "split=dev"))["split"] == "val"
-
-
 def test_checkpoints_of_different_data_need_a_choice():
     node = {"_target_": "captioning.data.readers.CaptionFolder", "root": "a"}
     configs = [{"data": node}, {"data": node | {"root": "b"}}]
-    with pytest.raises(UserError, match=r"different data; .* data=NAME"):
+    with pytest.raises(UserError, match="different data; type data=NAME"):
         build_group("data", "data", {"root": None}, configs)
     assert str(build_group("data", "data", {"root": "c"}, configs).root) == "c"
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"data": {"_target_": "pathlib.Path"}}, "not a class of"),
-        ({}, "has no data; type data=NAME"),
-        ({"data": "x"}, "has no data; type data=NAME"),
-    ],
+    ("data", "message"),
+    [({"_target_": "pathlib.Path"}, "not a class of"), ("x", "has no data; type data=NAME")],
 )
-def test_a_checkpoint_that_names_no_data_of_ours_is_refused(config, message):
+def test_a_checkpoint_that_names_no_data_of_ours_is_refused(data, message):
     with pytest.raises(UserError, match=message):
-        build_group("data", "data", {}, [config])
+        build_group("data", "data", {}, [{"data": data}])

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 from pathlib import Path
 
@@ -13,42 +12,24 @@ from verbs import TINY, run
 
 NOTEBOOKS = {path.stem: path for path in Path(__file__).parents[1].glob("notebooks/*.ipynb")}
 IMPORTED = {"pandas", "captioning", "os", "IPython", "pathlib", "subprocess", "sys"}
-each = pytest.mark.parametrize("name", sorted(NOTEBOOKS))
 
 
-def code_cells(name):
+@pytest.mark.parametrize("name", sorted(NOTEBOOKS))
+def test_cells_are_clean_and_short_and_import_their_functions_and_take_one_path(name):
     cells = json.loads(NOTEBOOKS[name].read_text(encoding="utf-8"))["cells"]
-    return [cell for cell in cells if cell["cell_type"] == "code"]
-
-
-def lines(cell):
-    return "".join(cell["source"]).splitlines()
-
-
-@each
-def test_cells_are_committed_without_outputs_and_five_lines_at_most(name):
-    for cell in code_cells(name):
-        assert not cell["outputs"] and cell["execution_count"] is None
-        assert len(lines(cell)) <= 5
-
-
-@each
-def test_functions_and_classes_are_imported_from_captioning(name):
-    code = [line for cell in code_cells(name) for line in lines(cell) if line[0:1] != "%"]
-    nodes = list(ast.walk(ast.parse("\n".join(code))))
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    assert max(len(cell["source"]) for cell in cells) <= 5
+    first, *others = ["".join(cell["source"]) for cell in cells]
+    assert first.count("os.environ.get(") == 1
+    assert "../" not in "".join(others)
+    nodes = list(ast.walk(ast.parse("\n".join([first, *others]).replace("%matplotlib inline", ""))))
     assert not [node for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
     modules += [
         alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
     ]
     assert {module.split(".")[0] for module in modules} <= IMPORTED
-
-
-@each
-def test_the_first_cell_holds_the_one_path(name):
-    first, *others = (lines(cell) for cell in code_cells(name))
-    assert sum("os.environ.get(" in line for line in first) == 1
-    assert "../" not in "".join(line for cell in others for line in cell)
 
 
 @pytest.fixture(scope="session")
@@ -58,10 +39,6 @@ def attention_run(folder):
     done = run(folder, *TINY, *options, "hydra.run.dir=runs/attention")
     assert done.returncode == 0, done.stderr
     return folder / "runs"
-
-
-def markdown_or_plain(data):
-    return data.get("text/markdown") or data.get("text/plain", "")
 
 
 def execute(name, folder, monkeypatch, **paths):
@@ -74,10 +51,9 @@ def execute(name, folder, monkeypatch, **paths):
     notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
     NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(cwd)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    if keep := os.environ.get("CAPTIONING_KEEP"):  # a folder for the executed notebooks
-        nbformat.write(notebook, Path(keep) / f"{name}.ipynb")
-    text = "\n".join(output.get("text") or markdown_or_plain(output["data"]) for output in outputs)
-    return text, sum("image/png" in output.get("data", {}) for output in outputs)
+    shown = [output.get("data") or {"text/plain": output["text"]} for output in outputs]
+    text = "\n".join(data.get("text/markdown") or data.get("text/plain", "") for data in shown)
+    return text, sum("image/png" in data for data in shown)
 
 
 @pytest.mark.slow

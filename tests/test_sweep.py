@@ -49,7 +49,7 @@ def test_a_sweep_leaves_one_table_and_a_page(swept):
 def test_finished_jobs_are_not_run_again(swept, folder):
     modified = (swept[1] / NAMES[0] / "best.ckpt").stat().st_mtime_ns
     done = run(folder, *COMMAND, *SWEPT[1:], "model.hidden_dim=16,8")
-    assert "1 finished before, 0 to go on with, 1 to start" in done.stdout
+    assert "2 jobs, 1 of them finished before" in done.stdout
     assert done.returncode == 0, done.stderr
     assert (swept[1] / NAMES[0] / "best.ckpt").stat().st_mtime_ns == modified
 
@@ -58,7 +58,7 @@ def test_another_config_in_the_same_folder_is_refused_with_the_difference(swept,
     done = run(folder, *COMMAND, *SWEPT, "training.warmup=0.5")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
-    assert "training.warmup: 0.05 → 0.5\nin 1 of 2 jobs" in done.stderr
+    assert "training.warmup: 0.05 → 0.5" in done.stderr
     assert "type name=NEW" in done.stderr and "Traceback" not in done.stderr
     config = (swept[1] / NAMES[0] / ".hydra" / "config.yaml").read_text()
     assert "warmup: 0.05" in config

@@ -6,9 +6,8 @@ import shutil
 
 import optuna
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict, read_write
+from composing import compose_for_verb
+from hydra import initialize_config_dir
 from postgres import PASSWORD, postgresql
 from verbs import TINY, run
 
@@ -57,10 +56,7 @@ def test_no_file_and_no_output_holds_the_storages_password(searched, folder):
     [
         ("ckpt_path=last", "the trials of a search begin at the start"),
         ("model.hidden_dim=16", "model.hidden_dim is in the search space, and given"),
-        (
-            "storage=mysql+nothing://me:secret@host/x",
-            "storage=mysql+nothing://me:***@host/x cannot",
-        ),
+        ("storage=mysql+nothing://me:secret@host/x", "nothing://me:***@host/x cannot be used"),
     ],
 )
 def test_what_is_wrong_is_a_sentence(folder, option, message):
@@ -79,19 +75,12 @@ def compose_tune(folder, monkeypatch):
     """Return a function that composes the config of a command, for calls in this process."""
     monkeypatch.chdir(folder)
 
-    def cfg(*typed):
-        typed = [*OPTIONS, *typed, "run_dir=outputs/tune/x"]
-        cfg = compose("tune", typed, return_hydra_config=True)
-        with read_write(cfg.hydra.runtime):
-            cfg.hydra.runtime.output_dir = "outputs/tune/x"
-        HydraConfig.instance().set_config(cfg)
-        with open_dict(cfg):
-            del cfg["hydra"]
-        return cfg
+    def compose(*typed):
+        return compose_for_verb("tune", [*OPTIONS, *typed, "run_dir=outputs/tune/x"])
 
     with checked_configs(), initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg()
-        yield cfg
+        compose()
+        yield compose
 
 
 def changed_keys(before, after):
@@ -148,6 +137,6 @@ def test_a_full_search_says_that_it_trained_nothing(compose_tune, folder, capsys
     study.add_trial(optuna.trial.create_trial(value=0.5))
     tune(cfg)
     printed = capsys.readouterr().out
-    assert "as 1 of 1 trials are finished; type trials=2 for more" in printed
+    assert "1 trials are finished; type trials=2 for more" in printed
     with pytest.raises(UserError, match=r"trainer\.max_epochs: 1 → 2"):
         tune(compose_tune(*typed, "trials=2", "trainer.max_epochs=2"))

@@ -13,11 +13,9 @@ from jaxtyping import Float, Int
 
 from captioning.data.tokenizer import tokenize
 from captioning.metrics.compute import caption_scores
-from captioning.metrics.ngrams import count_ngrams
 from captioning.metrics.score_table import TABLE
 
 BANDS = (1, 2, 5, 10, 20, 50, 100, 200)  # lowest counts of a word in the references
-MAX_ORDER = 2  # of the n-grams that sentences are compared by
 
 
 class LengthScores(NamedTuple):
@@ -45,7 +43,7 @@ def scores_by_length(
 
 
 def rotate(references: Sequence[str], start: int) -> list[str]:
-    """Return the references from number `start` on, counted in a circle, then those before it."""
+    """Return the references from number `start` on, then those before it."""
     start %= len(references)
     return [*references[start:], *references[:start]]
 
@@ -53,8 +51,8 @@ def rotate(references: Sequence[str], start: int) -> list[str]:
 def scores_by_reference_count(
     captions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, list[float]]:
-    """Return the main word-overlap scores against the first reference of each image, the first
-    two, and so on to the number that every image has."""
+    """Score against the first reference of each image, the first two, and so on, as far as every
+    image has them."""
     scores = [
         caption_scores(captions, [of_image[:count] for of_image in references])
         for count in range(1, min(map(len, references)) + 1)
@@ -69,19 +67,13 @@ def word_counts(captions: Sequence[str]) -> Counter[str]:
 
 
 class Coverage(NamedTuple):
-    """Which of the references' words a captioner uses.
+    """Which of the references' words a captioner uses."""
 
-    `unused` are the words that no caption has, most frequent first, with their count. `bands` has
-    the share of words used, for words as frequent as each of `BANDS` begins. `words` is how many
-    different words the captions have. `used` and `known` are shares of the references' words,
-    repeated ones counted each time: those in some caption, and those in the vocabulary.
-    """
-
-    unused: list[tuple[str, int]]
-    bands: dict[int, float]
-    words: int
-    used: float
-    known: float
+    unused: list[tuple[str, int]]  # words that no caption has and their count, most frequent first
+    bands: dict[int, float]  # share of words used, of those as frequent as each of BANDS begins
+    words: int  # different ones in the captions
+    used: float  # share of the references' words in some caption, each counted as often as it is
+    known: float  # the same of those in the vocabulary
 
 
 def word_coverage(
@@ -90,9 +82,8 @@ def word_coverage(
     """Compare the words of the captions, and of the vocabulary, with those of the references."""
     counts = word_counts([reference for of_image in references for reference in of_image])
     used = set(word_counts(captions))
-    total = max(1, counts.total())
     bands = {}
-    for low, high in pairwise([*BANDS, max(counts.values(), default=0) + 1]):
+    for low, high in pairwise([*BANDS, math.inf]):
         words = [word for word, count in counts.items() if low <= count < high]
         if words:
             bands[low] = len(used.intersection(words)) / len(words)
@@ -100,8 +91,8 @@ def word_coverage(
         [(word, count) for word, count in counts.most_common() if word not in used],
         bands,
         len(used),
-        sum(count for word, count in counts.items() if word in used) / total,
-        sum(count for word, count in counts.items() if word in vocabulary) / total,
+        sum(counts[word] for word in used) / counts.total(),
+        sum(counts[word] for word in vocabulary) / counts.total(),
     )
 
 
@@ -110,17 +101,16 @@ def nearest_captions(
 ) -> list[list[tuple[str, float]]]:
     """Return the `count` nearest training captions of each caption, and their cosines, 0 to 1.
 
-    The cosine of TF-IDF vectors of words and pairs of words; 1.0 is the same sentence. A training
-    caption that occurs twice is returned once.
+    The cosine of TF-IDF vectors of words and pairs of words. Equal training captions are one.
     """
     texts = list({tuple(tokenize(text)): text for text in training}.values())
-    terms = [_terms(text) for text in texts]
+    terms = [count_terms(text) for text in texts]
     texts_with = Counter(term for of_text in terms for term in of_text)
     idf = {term: math.log(len(texts) / count) for term, count in texts_with.items()}
-    vectors = [_tfidf(of_text, idf) for of_text in terms]
+    vectors = [tfidf(of_text, idf) for of_text in terms]
     nearest = []
     for caption in captions:
-        vector = _tfidf(_terms(caption), idf)
+        vector = tfidf(count_terms(caption), idf)
         cosines: Counter[str] = Counter()
         for text, other in zip(texts, vectors, strict=True):
             if shared := vector.keys() & other.keys():
@@ -129,18 +119,20 @@ def nearest_captions(
     return nearest
 
 
+def count_terms(text: str) -> Counter:
+    """Count the words and the pairs of words of a caption."""
+    words = tokenize(text)
+    return Counter([*words, *pairwise(words)])
+
+
+def tfidf(terms: Counter, idf: dict) -> dict:
+    """Return a caption's TF-IDF vector of length 1, without zeros."""
+    vector = {term: count * idf[term] for term, count in terms.items() if idf.get(term)}
+    norm = math.hypot(*vector.values())
+    return {term: value / norm for term, value in vector.items()}
+
+
 def copied_share(captions: Sequence[str], training: Sequence[str]) -> float:
     """Return the share of captions that are a training caption, word for word."""
     known = {tuple(tokenize(text)) for text in training}
     return sum(tuple(tokenize(caption)) in known for caption in captions) / len(captions)
-
-
-def _terms(text: str) -> dict[tuple[str, ...], int]:
-    counts = count_ngrams(tuple(tokenize(text)))
-    return {term: count for term, count in counts.items() if len(term) <= MAX_ORDER}
-
-
-def _tfidf(terms: dict[tuple[str, ...], int], idf: dict) -> dict[tuple[str, ...], float]:
-    vector = {term: count * idf[term] for term, count in terms.items() if idf.get(term)}
-    norm = math.hypot(*vector.values())
-    return {term: value / norm for term, value in vector.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,25 +21,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = 4  # of images
-LINE_HEIGHT = 0.165  # inches, of text under an image
-THUMBNAIL = 480  # pixels, the longest side
-WIDTH = 10.0  # inches, of a notebook's page
+THUMBNAIL = 480, 480  # pixels at most
 
 
 def images_figure(records: Sequence[Record], texts: Sequence[str]) -> Figure:
     """Show images in rows of four, a text under each."""
     texts = ["\n".join(textwrap.fill(line, 37) for line in text.splitlines()) for text in texts]
     lines = max(text.count("\n") + 1 for text in texts)
-    figure, axes = _subplots(-(-len(records) // COLUMNS), COLUMNS, 2.45 + LINE_HEIGHT * lines)
-    for axis in axes[len(records) :]:
-        axis.remove()
-    for axis, record, text in zip(axes, records, texts, strict=False):
+    figure, axes = _subplots(len(records), columns=4, height=2.45 + 0.165 * lines)
+    for axis, record, text in zip(axes, records, texts, strict=True):
         image = load_image(record.path)
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        image.thumbnail(THUMBNAIL)
         axis.imshow(image)
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
         axis.set_xlabel(text, fontsize=8.5)
     return figure
 
@@ -59,14 +53,12 @@ def attention_figure(
 
     One scale for all words: an evenly dim map is attention spread over the whole image.
     """
-    figure, axes = _subplots(-(-(len(maps) + 1) // 5), 5, height=2.2)
+    figure, axes = _subplots(len(maps) + 1, columns=5, height=2.2)
     image = image.convert("RGB")
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.thumbnail(THUMBNAIL)
     highest = max(float(weights.max()) for _, weights in maps)
-    for axis in axes:
-        axis.axis("off")
     axes[0].imshow(image)
-    for axis, (word, weights) in zip(axes[1:], maps, strict=False):
+    for axis, (word, weights) in zip(axes[1:], maps, strict=True):
         light = Image.fromarray((weights / highest).numpy())
         light = light.resize(image.size, Image.Resampling.BICUBIC)
         light = 0.25 + 0.75 * np.asarray(light).clip(0, 1)[..., None]
@@ -75,8 +67,16 @@ def attention_figure(
     return figure
 
 
-def _subplots(rows: int, columns: int, height: float) -> tuple[Figure, Sequence[Axes]]:
+def _subplots(count: int, columns: int, height: float) -> tuple[Figure, Sequence[Axes]]:
+    """Make a figure of `count` images without axes, in rows of `height` inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height * rows), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(10, height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.remove()
+    for axis in axes[:count]:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    return figure, axes[:count]

@@ -46,9 +46,9 @@ def find_checkpoints(patterns: str | Sequence[str]) -> list[str]:
 
 
 def checkpoint_labels(paths: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return short labels: of one run its name, of several the parts in which their paths differ.
+    """Return a label for each checkpoint: the run's name or, of several, what differs in the paths.
 
-    Where that is long or nothing, it is the run's name and a number.
+    Where that is long or nothing, the name and a number.
     """
     if len(paths) == 1:
         return list(names)
@@ -99,14 +99,13 @@ def make_ensemble(models: Sequence[LoadedModel]) -> LoadedModel:
     for model in models[1:]:
         if model.vocabulary.words != first.vocabulary.words:
             raise UserError(
-                f"an ensemble needs one vocabulary, but {first.label} has "
-                f"{len(first.vocabulary)} words and {model.label} {len(model.vocabulary)} or "
-                "others; train them on the same captions with the same datamodule.min_count"
+                f"an ensemble needs one vocabulary, but those of {first.label} and {model.label} "
+                "differ; train them on the same captions with the same datamodule.min_count"
             )
         if model.store is not first.store:
             raise UserError(
-                f"an ensemble needs one encoder, but {first.label} was trained on features of "
-                f"{first.store.encoder['name']} and {model.label} on others; leave out one of them"
+                f"an ensemble needs one encoder, but those of {first.label} and {model.label} "
+                "differ; leave out one of them"
             )
     decoder = Ensemble([model.decoder for model in models]).eval()
     identity = [checkpoint for model in models for checkpoint in model.identity]

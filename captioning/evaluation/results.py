@@ -1,7 +1,4 @@
-"""The rows of scores.json, and the same as Markdown tables.
-
-Every score has a 95 % interval, every pair of systems a paired difference (see intervals.py).
-"""
+"""The rows of scores.json with 95 % intervals and paired differences, and their Markdown tables."""
 
 from __future__ import annotations
 
@@ -77,17 +74,20 @@ def format_results(results: dict[str, Any]) -> str:
     if not results["differences"]:
         return table
     keys = [key for key in keys if TABLE[key].rank < 3]
-    rows = []
-    for pair in results["differences"]:
-        cells = []
-        for key in keys:
-            score, factor = pair["scores"][key], TABLE[key].factor
-            low, high = (factor * bound for bound in score["interval"])
-            bounds = f"[{low:+.1f}, {high:+.1f}]"
-            cells.append(f"{factor * score['difference']:+.1f} {bounds} {format_p(score['p'])}")
-        rows.append([f"{pair['first']} − {pair['second']}", *cells])
+    rows = [
+        [f"{pair['first']} − {pair['second']}"]
+        + [format_difference(pair["scores"][key], TABLE[key].factor) for key in keys]
+        for pair in results["differences"]
+    ]
     titles = [TABLE[key].title for key in keys]
     return f"{table}\n\n{markdown_table(['difference', *titles], rows)}"
+
+
+def format_difference(score: dict[str, Any], factor: int) -> str:
+    """Return a difference times `factor`, with its interval and p-value."""
+    low, high = (factor * bound for bound in score["interval"])
+    p = format_p(score["p"])
+    return f"{factor * score['difference']:+.1f} [{low:+.1f}, {high:+.1f}] {p}"
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

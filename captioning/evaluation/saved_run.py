@@ -28,10 +28,7 @@ class SavedRun(NamedTuple):
         return [record for record in self.records if record.split == name]
 
     def generated(self) -> list[Generated]:
-        """Read the captions of the validation images by best.ckpt, with their scores.
-
-        Raises UserError where captions.csv is not beside it, or is of other images.
-        """
+        """Read the captions of the validation images by best.ckpt, with their scores."""
         path = self.checkpoint.with_name("captions.csv")
         if not path.is_file():
             raise UserError(f"there is no {path}: a run leaves it beside best.ckpt")
@@ -49,10 +46,7 @@ class SavedRun(NamedTuple):
 
 
 def open_run(path: str | Path) -> SavedRun:
-    """Open a run by its folder, by its best.ckpt, or the newest of a folder of runs.
-
-    Raises UserError where there is none, or where its data is gone.
-    """
+    """Open a run by its folder, by its best.ckpt, or the newest of a folder of runs."""
     checkpoint = find_checkpoint(path)
     contents = read_checkpoint(checkpoint)["captioning"]
     config = contents["config"]
@@ -74,8 +68,7 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def find_root(root: str, checkpoint: Path) -> str:
-    """Return where the data folder of a run's config is: relative to here, or to where the
-    training was started, in a folder above the run's own."""
+    """Return where a run's data are: relative to here, or to a folder above the run's own."""
     for folder in (Path(), *checkpoint.resolve().parents):
         if (path := folder / Path(root).expanduser()).exists():
             return str(path)

@@ -1,7 +1,7 @@
-"""Score the captions of systems, and of humans, with bootstrap resamples of the images.
+"""Score the captions of systems and of humans, with bootstrap resamples of the images.
 
-A human is scored as a system is: each reference in turn against the others of its image. Systems
-are also scored against as many, so that the two can be compared.
+Humans are scored by one reference of each image against the others. Systems are also scored
+against as many, so that the two can be compared.
 """
 
 from __future__ import annotations
@@ -32,16 +32,12 @@ class BootstrapScores(NamedTuple):
 
 
 class System(NamedTuple):
-    """A system's captions, one an image, and their scores.
-
-    `held_out` is the mean over rounds that each leave out one reference of every image; None where
-    an image has a single one.
-    """
+    """A system's captions, one an image, and their scores."""
 
     label: str
     captions: list[str]
-    scores: BootstrapScores
-    held_out: BootstrapScores | None
+    scores: BootstrapScores  # against all references
+    held_out: BootstrapScores | None  # against all but one; None where an image has a single one
 
 
 class Scorer:
@@ -79,7 +75,7 @@ class Scorer:
         self.draws = resample(len(records), seed=seed)
 
     def system(self, label: str, captions: list[str]) -> System:
-        """Score a system's captions, against all references and against all but one."""
+        """Score a system's captions."""
         weighed = [self.corpus.weigh(text) for text in self.text_encoder.tokens(captions)]
         ids = [record.image_id for record in self.records]
         truth = {TRUTH: (captions, ids, self.is_true)} if self.is_true else {}
@@ -117,21 +113,19 @@ class Scorer:
 
 def _hold_out(by_image: list[list], number: int) -> tuple[list, list[list]]:
     """Return an item of each image, another one in each round, and all the other items."""
-    # Flickr8k sorts an image's references: each image holds out another place.
-    places = [(index + number) % len(items) for index, items in enumerate(by_image)]
-    pairs = list(zip(by_image, places, strict=True))
-    return (
-        [items[place] for items, place in pairs],
-        [items[:place] + items[place + 1 :] for items, place in pairs],
-    )
+    held_out, others = [], []
+    for index, items in enumerate(by_image):
+        place = (index + number) % len(items)  # varies, as Flickr8k sorts an image's references
+        held_out.append(items[place])
+        others.append(items[:place] + items[place + 1 :])
+    return held_out, others
 
 
 def _mean(rounds: list[BootstrapScores]) -> BootstrapScores | None:
     if not rounds:
         return None
-    return BootstrapScores(
-        *(
-            {name: np.mean([scores[name] for scores in parts], axis=0) for name in parts[0]}
-            for parts in zip(*rounds, strict=True)
-        )
-    )
+    means = [
+        {name: np.mean([scores[name] for scores in parts], axis=0) for name in parts[0]}
+        for parts in zip(*rounds, strict=True)
+    ]
+    return BootstrapScores(*means)

@@ -16,8 +16,7 @@ _held: list[FileLock] = []  # for the life of the process
 def take_slot(slots: int, sweep: str) -> int:
     """Return a slot that no other living process has, 0 to `slots` - 1, and show its GPU only.
 
-    Slots are locks and not job numbers, so that two slow jobs never share a GPU and a worker that
-    dies frees its own. A process that has used a GPU cannot change to another: it keeps its slot.
+    A process that dies frees its slot. One that has used a GPU cannot change to another.
     """
     import torch
 

@@ -2,8 +2,7 @@
 
 A one-way analysis of variance, a setting at a time: η² (eta squared, Fisher 1925) is the share of
 the variance between runs that lies between the setting's values. In a full grid the shares of
-settings, interactions and seeds add up to one. Optuna's importances (fANOVA and others) are those
-of a fitted forest, not of the runs themselves, and know no seeds.
+settings, interactions and seeds add up to one.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ class Effect(NamedTuple):
 def importance(groups: Sequence[Sequence[Run]], keys: Sequence[str], score: str) -> list[Effect]:
     """Return the effect of each setting in `keys`, the largest first, and last that of the seeds.
 
-    `groups` are the runs of each config. A setting whose values came once each is left out, as it
-    cannot be judged. Empty for fewer than `MIN_RUNS` runs and where all score the same.
+    `groups` are the runs of each config. Empty for fewer than `MIN_RUNS` runs and where all score
+    the same; without settings of which each value came once.
     """
     runs = [run for group in groups for run in group]
     scores = np.array([run.scores.get(score, np.nan) for run in runs], dtype=float)
@@ -50,10 +49,7 @@ def importance(groups: Sequence[Sequence[Run]], keys: Sequence[str], score: str)
 
 def levels(values: Sequence[object]) -> np.ndarray:
     """Number the values; numbers with more than `MAX_LEVELS` different values by quartile."""
-    numeric = all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in values
-    )
-    if numeric and len(set(values)) > MAX_LEVELS:
+    if all(isinstance(value, int | float) for value in values) and len(set(values)) > MAX_LEVELS:
         return np.searchsorted(np.quantile(values, [0.25, 0.5, 0.75]), values)
     return np.unique([repr(value) for value in values], return_inverse=True)[1]
 

@@ -1,7 +1,7 @@
 """Run a sweep's job in its folder: resume it, skip it if finished, record its outcome.
 
 The folder is named by the job's settings. status.json holds the outcome and the config,
-traceback.txt the traceback of a failed job. Running the same job again resumes it.
+traceback.txt the traceback of a failed job.
 """
 
 from __future__ import annotations
@@ -31,22 +31,10 @@ MAX_LENGTH = 180  # letters of a folder's name; file systems allow 255 bytes
 log = logging.getLogger(__name__)
 
 
-class ChangedError(UserError):
-    """A job's folder holds a model of another config; `changes` are lines `key: old → new`."""
-
-    def __init__(self, folder: Path, changes: list[str]):
-        self.changes = changes
-        super().__init__(
-            f"{folder} was trained with another config ({'; '.join(changes)}); type name=NEW for "
-            "a sweep of its own, or delete that folder to train it again"
-        )
-
-
 def job_name(settings: Mapping[str, str]) -> str:
     """Return a folder's name for a job with these settings: `model=lstm,seed=1`, keys sorted.
 
-    Equal settings have equal names. A hash stands for letters that a folder's name cannot have,
-    and for the rest of a long name.
+    A hash is added where letters are replaced or left out.
     """
     text = ",".join(f"{key}={settings[key]}" for key in sorted(settings))
     name = re.sub(r"[^A-Za-z0-9_.=,+-]+", "_", text)
@@ -62,22 +50,26 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def is_finished(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Tell whether the job is done. Raises ChangedError for a model of another config."""
+    """Tell whether the job is done. Raises UserError for a model of another config."""
     status = read_status(folder)
     finished = status.get("status") == "finished"
     has_model = status and (finished or last_checkpoint(folder))
     if has_model and (changes := differences(status["config"], config)):
-        raise ChangedError(folder, changes)
+        raise UserError(
+            f"{folder} was trained with another config ({'; '.join(changes)}); type name=NEW for "
+            "a sweep of its own, or delete that folder to train it again"
+        )
     return finished
 
 
 def resume_job(
     folder: Path, config: Mapping[str, Any], train: Callable[[str | None], float | None]
 ) -> float | None:
-    """Call `train` with the folder's last checkpoint, if any, and return the score.
+    """Call `train` with the folder's last checkpoint, if any; return the score, a finished job's
+    at once.
 
-    A finished job's score is returned at once. What `train` raises is recorded in status.json and
-    raised again. Raises UserError where another process runs the job, or its config changed.
+    What `train` raises is recorded and raised again. Raises UserError where another process runs
+    the job, or its config changed.
     """
     with lock_folder(folder):
         if is_finished(folder, config):
@@ -113,7 +105,9 @@ def _run_and_record(
         _clear_frames(error)
         raise
     finally:
-        _free_memory()
+        gc.collect()
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
     (folder / "traceback.txt").unlink(missing_ok=True)  # of an attempt before
     write_status("finished", score=score)
     return score
@@ -124,12 +118,3 @@ def _clear_frames(error: BaseException | None) -> None:
     while error:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
-
-
-def _free_memory() -> None:
-    """Free the memory for the next job of this process, and close its Weights & Biases run."""
-    gc.collect()
-    if "torch" in sys.modules:
-        sys.modules["torch"].cuda.empty_cache()  # does nothing where no GPU was used
-    if "wandb" in sys.modules:
-        sys.modules["wandb"].finish()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,7 @@ NON_CONFIG_KEYS = ("seed", "name", "ckpt_path", "run_dir")
 class Run:
     """A run or a job. `overrides` are those of its command line, without `NON_CONFIG_KEYS`.
 
-    `status` is finished, failed, interrupted, pruned by a search, or running, perhaps killed;
-    `content` is run.json, {} where training has not begun.
+    `content` is run.json, {} where training has not begun; `status` running may be a killed one.
     """
 
     def __init__(self, folder: Path):
@@ -33,11 +33,9 @@ class Run:
         status = read_status(folder) or self.content
         self.status: str = status["status"]
         self.error: str | None = status.get("error")
-        pairs = (override.split("=", 1) for override in self._yaml("overrides") or [])
-        overrides = {pair[0].lstrip("+"): pair[-1] for pair in pairs}
-        self.overrides = {
-            key: overrides[key] for key in sorted(overrides) if key not in NON_CONFIG_KEYS
-        }
+        pairs = (override.lstrip("+").split("=", 1) for override in self._yaml("overrides") or ())
+        overrides = {pair[0]: pair[-1] for pair in pairs if pair[0] not in NON_CONFIG_KEYS}
+        self.overrides = dict(sorted(overrides.items()))
 
     @property
     def seed(self) -> int:
@@ -98,7 +96,7 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
 
 def finished_runs(runs: Iterable[Run]) -> list[Run]:
     """Return the runs that have a result."""
-    return [run for run in runs if run.status == "finished" and run.content]
+    return [run for run in runs if run.status == "finished"]
 
 
 def differing_keys(runs: Sequence[Run]) -> list[str]:
@@ -110,8 +108,6 @@ def differing_keys(runs: Sequence[Run]) -> list[str]:
 def parse_number(text: str) -> int | float | str:
     """Return text as the number that it is, if it is one."""
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            pass
     return text

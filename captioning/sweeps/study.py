@@ -1,7 +1,7 @@
 """A hyperparameter search that many workers share: an Optuna study in a database.
 
-Exactly as many trials are finished as were asked for, over all workers and restarts. Optuna's
-MaxTrialsCallback ends each worker after the trial that is one too many, which is not enough.
+Exactly `trials` of them are finished, over all workers and restarts; Optuna's MaxTrialsCallback
+ends each worker after the trial that is one too many.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
 MAX_FAILURES = 3  # in a row, before a worker gives up
-CONNECTION_ATTEMPTS = 5
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +35,14 @@ def redact_password(storage: str) -> str:
 def open_study(name: str, storage: str, mode: str, heartbeat: int, **tools: Any) -> Study:
     """Create the study or join it. `mode` is "max" or "min", `heartbeat` in seconds.
 
-    `tools` are Optuna's `sampler` and `pruner`. Raises UserError where the storage cannot be used,
-    or the study has the other mode.
+    `tools` are Optuna's `sampler` and `pruner`. Raises UserError where the storage cannot be used.
     """
     import optuna
     import sqlalchemy
 
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since 2.9
-    database_errors = sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError
-    direction = f"{mode}imize"
-    for attempt in range(1, CONNECTION_ATTEMPTS + 1):
+    race_errors = sqlalchemy.exc.SQLAlchemyError  # two workers created the tables at once
+    for attempts_left in reversed(range(5)):
         try:
             if storage.startswith("sqlite:///"):
                 Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -57,12 +54,10 @@ def open_study(name: str, storage: str, mode: str, heartbeat: int, **tools: Any)
                 grace_period=4 * heartbeat,
                 heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
             )
-            options = {"study_name": name, "direction": direction, "load_if_exists": True}
-            study = optuna.create_study(storage=database, **options, **tools)
-            break
-        except (*database_errors, ImportError, OSError) as error:
-            is_race = isinstance(error, sqlalchemy.exc.SQLAlchemyError)
-            if is_race and attempt < CONNECTION_ATTEMPTS:  # two workers created the tables at once
+            options = {"direction": f"{mode}imize", "load_if_exists": True, **tools}
+            return optuna.create_study(storage=database, study_name=name, **options)
+        except (race_errors, optuna.exceptions.StorageInternalError, ImportError, OSError) as error:
+            if attempts_left and isinstance(error, race_errors):
                 time.sleep(0.5)
                 continue
             reason = redact_password(str(error.__cause__ or error).strip().split("\n")[0])
@@ -71,10 +66,6 @@ def open_study(name: str, storage: str, mode: str, heartbeat: int, **tools: Any)
                 "sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, the password in "
                 "~/.pgpass"
             ) from None
-    begun = study.direction.name.lower()  # that of a study that exists
-    if begun != direction:
-        raise UserError(f"the study {name} was begun to {begun} its score; type name=NEW")
-    return study
 
 
 def store_config(study: Study, config: dict[str, Any]) -> None:
@@ -82,15 +73,12 @@ def store_config(study: Study, config: dict[str, Any]) -> None:
 
     Raises UserError where its trials were trained with another, or with an unknown one.
     """
-    name = study.study_name
-    if "config" not in study.user_attrs:
-        if live_trials(study):
-            raise UserError(f"the trials of {name} have no stored config; type name=NEW")
+    if not live_trials(study) and "config" not in study.user_attrs:
         study.set_user_attr("config", config)
-    if changes := differences(study.user_attrs["config"], config):
+    if changes := differences(study.user_attrs.get("config", {}), config):
         lines = "".join(f"\n  {change}" for change in changes)
         raise UserError(
-            f"the trials of {name} had another config:{lines}\n"
+            f"the trials of {study.study_name} had another config:{lines}\n"
             "type name=NEW for a search of its own"
         )
 
@@ -149,10 +137,7 @@ def is_surplus(study: Study, trial: Trial, trials: int) -> bool:
 
 
 def report_score(trial: Trial, monitor: str, trainer: Trainer, module: LightningModule) -> None:
-    """Report a validation's score to the trial; raise TrialPruned where it is not worth its time.
-
-    With its first two arguments bound it is a callback's `on_validation_end`.
-    """
+    """Report a validation's score to the trial; raise TrialPruned where the pruner says so."""
     import optuna
 
     if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -170,10 +155,7 @@ def finished_trials(study: Study) -> list[FrozenTrial]:
 
 def live_trials(study: Study) -> list[FrozenTrial]:
     """Return the trials that count or may come to count: all but the failed."""
-    from optuna.trial import TrialState
-
-    states = [state for state in TrialState if state != TrialState.FAIL]
-    return study.get_trials(deepcopy=False, states=states)
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name != "FAIL"]
 
 
 def suggest(trial: Trial, space: Mapping[str, Any]) -> dict[str, Any]:

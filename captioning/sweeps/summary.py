@@ -1,7 +1,6 @@
 """Fold the runs of a sweep over seeds into summary.csv and summary.md, a row for each config.
 
-Rows are dicts of plain types, as `captioning.summarize --out` writes them. The means are exact to
-the last digit, which those of pandas are not.
+Rows are dicts of plain types, as `captioning.summarize out=` writes them.
 """
 
 from __future__ import annotations
@@ -27,20 +26,17 @@ MAX_COLUMNS = 4  # of settings; where more differ, one column holds what was typ
 
 
 def write_summary(folder: Path) -> str:
-    """Write summary.csv and summary.md of the runs below `folder`; return the Markdown table.
-
-    Jobs that end at the same time take turns.
-    """
-    with FileLock(folder / "summary.lock"):
+    """Write summary.csv and summary.md of the runs below `folder`; return the Markdown table."""
+    with FileLock(folder / "summary.lock"):  # jobs may end at the same time
         runs = read_runs([folder])
         rows = make_rows(runs)
         table = format_rows(rows) if rows else "No job has finished yet."
         missing = [run for run in runs if run.status != "finished"]
-        text = table + ("\n\nNot in the table:\n" if missing else "")
+        text = table + ("\n\nNot in the table:\n\n" if missing else "\n")
         for run in missing:
-            text += f"\n- {run.folder.relative_to(folder)}: {run.status}"
-            text += f", {run.error}" if run.error else ""
-        for name, content in (("summary.md", text + "\n"), ("summary.csv", format_csv(rows))):
+            reason = f", {run.error}" if run.error else ""
+            text += f"- {run.folder.relative_to(folder)}: {run.status}{reason}\n"
+        for name, content in (("summary.md", text), ("summary.csv", format_csv(rows))):
             with atomic_write(folder / name) as temporary:
                 temporary.write_text(content, encoding="utf-8")
     return table
@@ -68,10 +64,8 @@ def rank_configs(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def ranking_score(rows: Sequence[dict[str, Any]]) -> tuple[str, int]:
-    """Return the score that rows are sorted by, and 1 where more is better, else -1.
-
-    It is the score that all runs monitored, or CIDEr-D.
-    """
+    """Return the score that all runs monitored, or else CIDEr-D, by which rows are sorted, and 1
+    where more is better, else -1."""
     monitored = {row.get("monitor") or "" for row in rows}
     if len(monitored) == 1 and (monitor := monitored.pop()).startswith("val/"):
         with suppress(UserError):  # a score of another release
@@ -81,10 +75,7 @@ def ranking_score(rows: Sequence[dict[str, Any]]) -> tuple[str, int]:
 
 
 def fold_seeds(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
-    """Return the row of one config: means and standard deviations over its runs.
-
-    `keys` are the settings that differ between rows.
-    """
+    """Return the row of one config over its runs; `keys` are the settings that differ in rows."""
     first = runs[0].content
     scores = {}
     for key in runs[0].scores:
@@ -154,9 +145,9 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
         if not settings:
             typed = [override for override in row["config"] if override not in in_all]
             cells = [f"`{' '.join(typed) or 'defaults'}`"]
-        pace = row["seconds_per_epoch"]
         cells.append(str(len(row["seeds"])))
         cells += [format_score(row["scores"].get(key), key) for key in scores]
+        pace = row["seconds_per_epoch"]
         cells.append("" if pace is None else f"{pace:.0f}" if pace >= 10 else f"{pace:.1f}")
         table.append(cells)
     return markdown_table([*(settings or ["config"]), "seeds", *scores, "s/epoch"], table)
@@ -164,19 +155,18 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
 
 def format_csv(rows: Sequence[dict[str, Any]]) -> str:
     """Return the rows as a CSV: settings, then every score as it is, with its spread."""
-    settings = setting_keys(rows)
-    scores = list(dict.fromkeys(key for row in rows for key in row["scores"]))
+    scores = dict.fromkeys(key for row in rows for key in row["scores"])
     numbers = ["epochs", "seconds_per_epoch", "trained_parameters"]
+    columns = [name for key in scores for name in (key, f"{key}_spread")]
+    columns = [*setting_keys(rows), "seeds", *columns, *numbers, "folders"]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    score_names = [name for key in scores for name in (key, f"{key}_spread")]
-    writer.writerow([*settings, "seeds", *score_names, *numbers, "folders"])
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
     for row in rows:
-        cells = [row["settings"].get(key) for key in settings]
-        cells.append(" ".join(map(str, row["seeds"])))
-        for key in scores:
-            score = row["scores"].get(key, {})
-            cells += [score.get("mean"), score.get("spread")]
-        cells += [row[key] for key in numbers]
-        writer.writerow([*cells, " ".join(Path(path).name for path in row["folders"])])
+        cells = row["settings"] | {key: row[key] for key in numbers}
+        for key, score in row["scores"].items():
+            cells |= {key: score["mean"], f"{key}_spread": score["spread"]}
+        cells["seeds"] = " ".join(map(str, row["seeds"]))
+        cells["folders"] = " ".join(Path(path).name for path in row["folders"])
+        writer.writerow(cells)
     return text.getvalue()

@@ -41,8 +41,7 @@ def test_scores_by_reference_count_end_with_the_number_that_every_image_has():
 def test_coverage_counts_each_word_as_often_as_it_is_written():
     coverage = word_coverage(["a dog"], REFERENCES, {"a", "dog", "car"})
     assert coverage.unused[0] == ("car", 3)
-    unused = {word for word, _ in coverage.unused}
-    assert unused == {"car", "runs", "the", "red", "drives", "fast"}
+    assert {word for word, _ in coverage.unused[1:]} == {"runs", "the", "red", "drives", "fast"}
     assert coverage.words == 2
     assert coverage.used == pytest.approx(5 / 15)
     assert coverage.known == pytest.approx(8 / 15)
@@ -57,8 +56,9 @@ def test_references_are_rotated():
     assert rotate(["a", "b", "c"], 4) == ["b", "c", "a"]
 
 
-def test_the_same_sentence_is_nearest_and_comes_once():
-    (nearest,) = nearest_captions(["a dog runs"], TRAINING)
+def test_the_same_sentence_is_nearest_and_comes_once_and_unknown_words_have_no_neighbour():
+    nearest, *others = nearest_captions(["a dog runs", "zebras", ""], TRAINING)
+    assert others == [[], []]
     assert nearest[0] == ("A dog runs .", pytest.approx(1.0))
     assert [text for text, _ in nearest].count("A dog runs .") == 1
 
@@ -68,10 +68,6 @@ def test_a_rare_word_weighs_more_than_a_frequent_one():
     (nearest,) = nearest_captions(["one dog"], training)
     assert nearest[0][0] == "one bird"
     assert len(nearest) == 3
-
-
-def test_a_caption_of_unknown_words_has_no_neighbour():
-    assert nearest_captions(["zebras", ""], TRAINING) == [[], []]
 
 
 @given(sentences, st.lists(sentences.map(" ".join), min_size=1, max_size=8))

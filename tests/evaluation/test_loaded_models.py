@@ -60,8 +60,8 @@ def test_an_ensemble_has_the_identity_of_its_members():
     ("models", "message"),
     [
         ([model("a")], "two checkpoints or more"),
-        ([model("a"), model("b", "a blue square")], "one vocabulary, but a has"),
-        ([model("a"), model("b", store=SimpleNamespace())], "one encoder, but a was"),
+        ([model("a"), model("b", "a blue square")], "one vocabulary, but those of a and b"),
+        ([model("a"), model("b", store=SimpleNamespace())], "one encoder, but those of a and b"),
     ],
 )
 def test_models_that_cannot_be_an_ensemble_are_refused(models, message):

@@ -29,6 +29,10 @@ def test_two_systems_come_with_their_difference():
     assert "| ours − theirs | +3.0 [+3.0, +3.0] p < 0.001 |" in table
 
 
+def test_a_p_value_is_printed_as_papers_do():
+    assert (format_p(0.0004), format_p(0.0456)) == ("p < 0.001", "p = 0.046")
+
+
 def test_a_score_that_is_not_finite_is_an_error():
     with pytest.raises(UserError, match="ours: cider is nan"):
         score_row("ours", 5, 5, system("ours", float("nan")).scores)
@@ -36,8 +40,3 @@ def test_a_score_that_is_not_finite_is_an_error():
 
 def test_numbers_of_references_may_differ():
     assert score_row("ours", 2, 5, system("ours", 0.5).scores)["references"] == "2–5"
-
-
-def test_a_p_value_is_printed_as_papers_do():
-    assert format_p(0.0004) == "p < 0.001"
-    assert format_p(0.0456) == "p = 0.046"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from captioning.data.records import Record
+from captioning.evaluation.breakdowns import rotate
 from captioning.evaluation.results import format_results, make_results
 from captioning.evaluation.scoring import Scorer
 from captioning.metrics.bert_similarity import TextEncoder
@@ -60,20 +61,16 @@ def test_an_extra_score_is_measured_as_the_others_are(text_encoder):
 
 
 def test_humans_have_the_similarity_that_the_scale_calls_human(scorer):
-    human = scorer.human().corpus
-    assert human["bert_similarity_rescaled"] == pytest.approx(1)
-    assert human["bert_similarity_best_rescaled"] == pytest.approx(1)
+    for key in ("bert_similarity_rescaled", "bert_similarity_best_rescaled"):
+        assert scorer.human().corpus[key] == pytest.approx(1)
 
 
 def test_a_human_is_each_reference_against_the_others(scorer):
     rounds = []
     for number in range(3):
-        held_out = [texts[(at + number) % 3] for at, texts in enumerate(REFERENCES)]
-        others = [
-            [text for text in texts if text != out]
-            for texts, out in zip(REFERENCES, held_out, strict=True)
-        ]
-        rounds.append(caption_scores(held_out, others)["bleu2"])
+        rotated = [rotate(texts, at + number) for at, texts in enumerate(REFERENCES)]
+        first, others = [texts[0] for texts in rotated], [texts[1:] for texts in rotated]
+        rounds.append(caption_scores(first, others)["bleu2"])
     assert scorer.human().corpus["bleu2"] == pytest.approx(np.mean(rounds))
 
 
@@ -83,10 +80,6 @@ def test_a_system_that_copies_humans_scores_as_they_do(text_encoder):
     scorer = Scorer(records, text_encoder)
     copied = scorer.system("copy", [record.captions[0] for record in records]).held_out
     assert copied.corpus == pytest.approx(scorer.human().corpus)
-
-
-def test_fewer_references_are_harder(system):
-    assert system.held_out.corpus["bleu1"] < system.scores.corpus["bleu1"]
 
 
 def test_one_reference_leaves_no_human_to_compare_with(text_encoder):

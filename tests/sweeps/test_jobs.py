@@ -1,5 +1,4 @@
 import gc
-import json
 import weakref
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 
 from captioning import UserError
 from captioning.config.compose import differences
-from captioning.sweeps.jobs import ChangedError, is_finished, job_name, read_status, resume_job
+from captioning.sweeps.jobs import is_finished, job_name, read_status, resume_job
 
 CONFIG = {"model": {"hidden_dim": 16}, "seed": 1}
 
@@ -32,47 +31,33 @@ def test_other_settings_have_another_folder_that_any_file_system_takes(first, se
 
 def test_a_finished_job_is_not_run_again(tmp_path):
     assert resume_job(tmp_path, CONFIG, lambda ckpt_path: 0.5) == 0.5
-    assert read_status(tmp_path)["status"] == "finished"
     assert is_finished(tmp_path, CONFIG)
     assert resume_job(tmp_path, CONFIG, lambda ckpt_path: pytest.fail("ran again")) == 0.5
 
 
-def fail(ckpt_path):
-    raise OSError("the disk\nis full")
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (OSError("the disk\nis full"), "failed", "OSError: the disk is full"),
+        (UserError("type trainer.gpus=0"), "failed", "type trainer.gpus=0"),
+        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt:"),
+    ],
+)
+def test_a_job_that_ends_early_records_why_and_is_resumed(tmp_path, caplog, error, status, reason):
+    def train(ckpt_path):
+        assert read_status(tmp_path)["status"] == "running"
+        raise error
 
-
-def test_a_failed_job_records_its_error_and_is_resumed(tmp_path, caplog):
-    with pytest.raises(OSError):
-        resume_job(tmp_path, CONFIG, fail)
-    status = read_status(tmp_path)
-    assert (status["status"], status["error"]) == ("failed", "OSError: the disk is full")
-    assert "in fail" in (tmp_path / "traceback.txt").read_text()
-    assert "in fail" in caplog.text
+    with pytest.raises(type(error)):
+        resume_job(tmp_path, CONFIG, train)
+    recorded = read_status(tmp_path)
+    assert (recorded["status"], recorded["error"]) == (status, reason)
+    assert (tmp_path / "traceback.txt").exists() == (status == "failed")
+    assert ("Traceback" in caplog.text) == isinstance(error, OSError)
     (tmp_path / "last.ckpt").touch()
     checkpoints = []
     resume_job(tmp_path, CONFIG, checkpoints.append)
     assert checkpoints == [str(tmp_path / "last.ckpt")]
-    assert not (tmp_path / "traceback.txt").exists()
-
-
-def test_a_user_error_is_logged_without_a_traceback(tmp_path, caplog):
-    def train(ckpt_path):
-        raise UserError("type trainer.gpus=0")
-
-    with pytest.raises(UserError):
-        resume_job(tmp_path, CONFIG, train)
-    assert read_status(tmp_path)["error"] == "type trainer.gpus=0"
-    assert "Traceback" not in caplog.text
-
-
-def test_a_stopped_job_is_not_a_failed_one(tmp_path):
-    def train(ckpt_path):
-        assert read_status(tmp_path)["status"] == "running"
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        resume_job(tmp_path, CONFIG, train)
-    assert read_status(tmp_path)["status"] == "interrupted"
     assert not (tmp_path / "traceback.txt").exists()
 
 
@@ -94,14 +79,13 @@ def test_a_failed_job_leaves_no_model_in_memory(tmp_path):
 
 def test_a_changed_config_is_refused_where_there_is_a_model(tmp_path):
     changed = {"model": {"hidden_dim": 32, "tied": True}, "seed": 1}
-    with pytest.raises(OSError):
-        resume_job(tmp_path, CONFIG, fail)
+    with pytest.raises(ZeroDivisionError):
+        resume_job(tmp_path, CONFIG, lambda ckpt_path: 1 / 0)
     assert not is_finished(tmp_path, changed)
     resume_job(tmp_path, CONFIG, lambda ckpt_path: None)
     message = r"hidden_dim: 16 → 32; model\.tied: absent → true.*type name=NEW.*delete that folder"
-    with pytest.raises(ChangedError, match=message):
+    with pytest.raises(UserError, match=message):
         resume_job(tmp_path, changed, lambda ckpt_path: None)
-    assert read_status(tmp_path)["status"] == "finished"
 
 
 def test_a_job_is_trained_by_one_process_at_a_time(tmp_path):
@@ -113,4 +97,4 @@ def test_a_job_is_trained_by_one_process_at_a_time(tmp_path):
 def test_differences_name_the_keys_in_dots():
     old, new = {"a": {"b": 1, "c": [1]}, "d": None}, {"a": {"b": 1, "c": [2]}, "e": "x"}
     assert differences(old, new) == ["a.c: [1] → [2]", "d: null → absent", "e: absent → x"]
-    assert differences(old, json.loads(json.dumps(old))) == []
+    assert differences(old, old) == []

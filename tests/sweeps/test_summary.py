@@ -7,38 +7,29 @@ from pathlib import Path
 import pytest
 from sweeps_writing import write_run
 
-from captioning import UserError
-from captioning.summarize import main, summarize
+from captioning.summarize import main
 from captioning.sweeps.runs import differing_keys, read_runs
 from captioning.sweeps.summary import format_rows, make_rows, write_summary
 from captioning.web.sweep_page import write_sweep_page
 
 
-def write_trio(folder, order=(3, 1, 2), key="val/loss", **content):
+def write_trio(folder, key="val/loss", **content):
     """Write runs of x=1, 2 and 3 that score x; return the xs of their rows."""
-    for x in order:
+    for x in (3, 1, 2):
         metrics = {key: float(x), "val/cider": float(x)}
         write_run(folder / str(x), [f"x={x}"], 1, 0.0, **{"metrics": metrics, **content})
     return [row["settings"]["x"] for row in make_rows(read_runs([folder]))]
 
 
-def test_settings_that_differ_are_columns(sweep):
+def test_seeds_are_folded_into_rows_and_settings_that_differ_are_columns(sweep):
     rows = make_rows(read_runs([sweep]))
-    assert [row["settings"] for row in rows] == [
-        {"model": "lstm", "model.hidden_dim": 64},
-        {"model": "lstm", "model.hidden_dim": 16},
-        {"model": "merge", "model.hidden_dim": 64},
-        {"model": "merge", "model.hidden_dim": 16},
-    ]
+    settings = [(row["settings"]["model"], row["settings"]["model.hidden_dim"]) for row in rows]
+    assert settings == [("lstm", 64), ("lstm", 16), ("merge", 64), ("merge", 16)]
     assert "name=grid" not in rows[0]["config"]
-
-
-def test_seeds_are_folded_into_mean_and_standard_deviation(sweep):
-    row = make_rows(read_runs([sweep]))[0]
-    assert row["seeds"] == [1, 2]
-    assert row["scores"]["cider"]["mean"] == pytest.approx(0.379)
-    assert row["scores"]["cider"]["spread"] == pytest.approx(0.00707, abs=1e-5)
-    assert row["seconds_per_epoch"] == 15
+    assert rows[0]["seeds"] == [1, 2]
+    assert rows[0]["scores"]["cider"]["mean"] == pytest.approx(0.379)
+    assert rows[0]["scores"]["cider"]["spread"] == pytest.approx(0.00707, abs=1e-5)
+    assert rows[0]["seconds_per_epoch"] == 15
 
 
 def test_a_setting_that_was_not_typed_is_the_configs(tmp_path):
@@ -70,7 +61,7 @@ def test_an_added_score_is_a_column_and_orders_rows(tmp_path, added):
 
 
 def test_a_monitored_score_of_another_release_is_replaced_by_cider(tmp_path):
-    assert write_trio(tmp_path, (1, 3, 2), key="val/clip", monitor="val/clip") == [3, 2, 1]
+    assert write_trio(tmp_path, key="val/clip", monitor="val/clip") == [3, 2, 1]
 
 
 def test_where_many_settings_differ_a_row_is_named_by_what_was_typed_for_it(tmp_path):
@@ -86,19 +77,6 @@ def test_a_jobs_status_outweighs_that_of_its_training(tmp_path):
     write_run(tmp_path / "a", [], 1, 0.5)
     (tmp_path / "a" / "status.json").write_text(json.dumps({"status": "failed", "error": "e"}))
     assert make_rows(read_runs([tmp_path])) == []
-
-
-def test_a_summary_is_a_csv_and_a_table_with_the_missing_runs(sweep):
-    table = write_summary(sweep)
-    assert table.splitlines()[2].startswith("| lstm | 64 | 2 | 37.9 ± 0.7 |")
-    text = (sweep / "summary.md").read_text()
-    assert text.startswith(table)
-    assert "\n- model=lstm,model.hidden_dim=-1,seed=1: failed, no <size>\n" in text
-    with open(sweep / "summary.csv", newline="") as file:
-        row = next(csv.DictReader(file))
-    assert row["model.hidden_dim"] == "64"
-    assert float(row["cider"]) == pytest.approx(0.379)
-    assert float(row["cider_spread"]) == pytest.approx(0.00707, abs=1e-5)
 
 
 def test_before_the_first_result_there_is_a_sentence(tmp_path):
@@ -126,15 +104,21 @@ def test_one_config_is_one_row_however_it_was_typed_and_a_seed_counts_once(tmp_p
     assert rows[0]["scores"]["cider"]["mean"] == pytest.approx(0.42)
 
 
-def test_the_command_writes_what_it_prints(sweep, capsys):
+def test_the_command_prints_and_writes_the_table_and_the_missing_runs(sweep, capsys):
     assert main([str(sweep), f"out={sweep / 'rows.json'}"]) == 0
     printed = capsys.readouterr()
-    assert "| lstm | 64 | 2 | 37.9 ± 0.7 |" in printed.out
-    assert f"page: {sweep / 'summary.html'}" in printed.out
+    table, _, page = printed.out.rpartition("\n\n")
+    assert table.splitlines()[2].startswith("| lstm | 64 | 2 | 37.9 ± 0.7 |")
+    assert page == f"page: {sweep / 'summary.html'}\n"
     assert f"left out: {sweep / 'model=lstm,model.hidden_dim=-1,seed=1'} (failed)" in printed.err
-    assert "37.9 ± 0.7" in (sweep / "summary.md").read_text()
-    assert (sweep / "summary.csv").exists()
     assert len(json.loads((sweep / "rows.json").read_text())) == 4
+    missing = "Not in the table:\n\n- model=lstm,model.hidden_dim=-1,seed=1: failed, no <size>\n"
+    assert (sweep / "summary.md").read_text() == f"{table}\n\n{missing}"
+    with open(sweep / "summary.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["model.hidden_dim"], row["seeds"]) == ("64", "1 2")
+    assert float(row["cider"]) == pytest.approx(0.379)
+    assert float(row["cider_spread"]) == pytest.approx(0.00707, abs=1e-5)
 
 
 def test_several_folders_are_one_table_and_no_page(sweep):
@@ -142,6 +126,6 @@ def test_several_folders_are_one_table_and_no_page(sweep):
     assert not list(sweep.rglob("summary.*"))
 
 
-def test_a_folder_without_runs_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="no finished run under"):
-        summarize([tmp_path])
+def test_a_folder_without_runs_is_an_error(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 1
+    assert "no finished run under" in capsys.readouterr().err

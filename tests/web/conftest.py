@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from sweeps.conftest import sweep  # noqa: F401, a fixture
 
 from captioning.captioner import Captioner
 from captioning.config.build import build_decoder
