@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
 from captioning import UserError
 from captioning.config.cli import command, option
+from captioning.config.compose import CONF, resolve_config
 
 
 @dataclass
@@ -72,11 +77,10 @@ def main(options: CaptionOptions) -> int:
             for path, text in rows:
                 print(f"{printable(path)}\t{text}")
     else:
-        if options.out == "sidecar":
-            output = Sidecars(options.overwrite)
-        else:
-            decided_by = job.job_of(captioner, search)
-            output = CaptionTable(options.out, decided_by, options.overwrite)
+        output = Sidecars(options.overwrite)
+        if options.out != "sidecar":
+            contents = job.describe_job(captioner, search)
+            output = CaptionTable(options.out, contents, options.overwrite)
         with closing(output):
             job.write_captions(captioner, images, output, failed)
     for message in failed:
@@ -86,30 +90,22 @@ def main(options: CaptionOptions) -> int:
 
 def read_search(options: CaptionOptions) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the configs of search and rerank. Raises UserError for what does not go together."""
-    out, rerank, data = options.out, options.rerank, options.data
+    out, settings = options.out, [*options.settings]
     if options.search == "neighbours":
         raise UserError("type width=50 rerank=neighbours instead of search=neighbours")
     if out not in ("", "sidecar") and Path(out).suffix not in (".csv", ".jsonl"):
         raise UserError(f"out={out}: it ends with .csv or .jsonl, or is the word sidecar")
-    if rerank and not data:
-        raise UserError(f"rerank={rerank} needs data=FOLDER, training images and their captions")
-    if data and not rerank:
-        raise UserError(f"data={data} is for rerank=neighbours; type it, or leave out data=")
-    width = [] if options.width is None else [f"search.width={options.width}"]
-    settings = [*options.settings, *width]
-    is_reranked = rerank or any(setting.startswith("rerank.") for setting in settings)
-    reranking = group_config("rerank", rerank, settings) if is_reranked else None
-    return group_config("search", options.search, settings), reranking
+    if bool(options.rerank) != bool(options.data):
+        raise UserError("rerank=neighbours and data=FOLDER, of the training, are typed together")
+    if options.width is not None:
+        settings.append(f"search.width={options.width}")
+    is_reranked = options.rerank or any(setting.startswith("rerank.") for setting in settings)
+    rerank = group_config("rerank", options.rerank, settings) if is_reranked else None
+    return group_config("search", options.search, settings), rerank
 
 
 def group_config(group: str, name: str, settings: Sequence[str]) -> dict[str, Any]:
     """Return a config of conf/search or conf/rerank, with the typed settings."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    from captioning.config.compose import CONF, resolve_config
-
     known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     if name not in known:
         raise UserError(f"{group}={name}: it is {', '.join(known)}")

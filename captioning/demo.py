@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +17,6 @@ from captioning.config.cli import command, option
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner
-
-SAMPLES = 15
 
 
 @dataclass
@@ -39,9 +40,6 @@ class DemoOptions:
 @command(DemoOptions)
 def main(options: DemoOptions) -> None:
     """Load the checkpoints and serve the page; what visitors brought is deleted at the end."""
-    import os
-    import tempfile
-
     from captioning.evaluation.loaded_models import find_checkpoints
 
     paths = find_checkpoints(options.ckpt)
@@ -72,10 +70,8 @@ def main(options: DemoOptions) -> None:
 
 def serve(page, port: int) -> None:
     """Keep a launched page up until Ctrl-C or SIGTERM."""
-    import signal
-
     log = logging.getLogger("uvicorn.error")
-    log.addFilter(_is_failure)
+    log.addFilter(lambda record: "ClientDisconnect" not in str(record.exc_info))
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         print(f"http://127.0.0.1:{port} is the page; Ctrl-C ends it", flush=True)
@@ -83,12 +79,6 @@ def serve(page, port: int) -> None:
     except KeyboardInterrupt:
         page.server.force_exit = log.disabled = True  # an open tab would keep it up for ever
         page.close(verbose=False)
-
-
-def _is_failure(record: logging.LogRecord) -> bool:
-    """Return False for a visitor who went away."""
-    kind = (record.exc_info or (None,))[0]
-    return kind is None or kind.__name__ != "ClientDisconnect"
 
 
 def load_captioners(paths: list[str], data: str, weights: str, device: str) -> dict[str, Captioner]:
@@ -109,7 +99,7 @@ def load_captioners(paths: list[str], data: str, weights: str, device: str) -> d
 
 
 def find_samples(samples: str, folder: str) -> list[str]:
-    """Return the first images of `samples`, or of scenes that are drawn into `folder`."""
+    """Return the first 15 images of `samples`, or scenes that are drawn into `folder`."""
     from captioning.data.image_list import find_images, summarize_left_out
     from captioning.data.scenes import Scenes
 
@@ -120,7 +110,7 @@ def find_samples(samples: str, folder: str) -> list[str]:
     images, left_out = find_images(samples, key="samples")
     if left_out:
         print(summarize_left_out(left_out), file=sys.stderr)
-    return [str(Path(path).absolute()) for path in images[:SAMPLES]]
+    return [str(Path(path).absolute()) for path in images[:15]]
 
 
 if __name__ == "__main__":

@@ -30,9 +30,7 @@ def main(options: ExportOptions) -> None:
     """Write the folder, and list what is in it."""
     from captioning.output.export_folder import export_captioner
 
-    folder = export_captioner(
-        options.ckpt, options.format, options.out, options.scores, options.weights
-    )
+    folder = export_captioner(**vars(options))
     print(f"{folder}:")
     for path in sorted(folder.iterdir()):
         print(f"  {path.name:40} {path.stat().st_size / 1e6:8.2f} MB")

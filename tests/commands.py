@@ -17,13 +17,14 @@ import sys
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 DATA = ("data/flickr8k", "FOLDER", "DIR", "mine", "flickr30k", "coco")
-RUNS = ("outputs/runs/lstm/TIME", "outputs/runs/mine/TIME", "outputs/runs/flickr8k_best/TIME")
-SWEEPS = [
+RUNS = [f"outputs/runs/{name}/TIME" for name in ("lstm", "mine", "flickr8k_best")]
+RUNS += [
     f"outputs/sweeps/{name}/{job}" for name in ("NAME", "best", "ablation/base") for job in "ab"
 ]
 ENCODER = ["encoder.name=resnet18", "encoder.weights=none", "encoder.image_size=32"]
@@ -34,19 +35,18 @@ LONGER = re.compile("every_n_epoch|experiment=(ablation|flickr8k_best)|training=
 def write_data(folder):
     """Write four images of each split, no two alike, with two captions each."""
     folder.mkdir(parents=True)
+    rows = [["image", "caption", "split"]]
+    for number, split in enumerate(("train", "val", "test")):
+        for colour in ("red", "green", "blue", "white"):
+            name = f"{split}-{colour}.png"
+            Image.new("RGB", (40 + number, 32), colour).save(folder / name)
+            rows += [[name, f"{start} {colour} square", split] for start in ("a", "there is a")]
     with open(folder / "captions.csv", "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["image", "caption", "split"])
-        for at, split in enumerate(("train", "val", "test")):
-            for colour in ("red", "green", "blue", "white"):
-                name = f"{split}-{colour}.png"
-                Image.new("RGB", (40 + at, 32), colour).save(folder / name)
-                for caption in (f"a {colour} square", f"there is a {colour} square"):
-                    table.writerow([name, caption, split])
+        csv.writer(file).writerows(rows)
 
 
 def prepare():
-    """Write what the commands find: data, images, and the checkpoints of a training."""
+    """Write what the commands read: data, images, and the checkpoints of a training."""
     for folder in DATA:
         write_data(Path(folder))
     Path("holiday").mkdir()
@@ -55,7 +55,7 @@ def prepare():
     options = ["data=folder", "data.root=FOLDER", "text_encoder=minilm", "hydra.run.dir=run"]
     if error := run_module("captioning.train", [*options, *SHORT, "trainer.max_epochs=2"]):
         raise RuntimeError(error)
-    for folder in (*RUNS, *SWEEPS):
+    for folder in RUNS:
         shutil.copytree("run", folder)
     for name in ("PATH", "A", "B", "C"):
         shutil.copy("run/best.ckpt", name)
@@ -89,18 +89,15 @@ def shorten(module, arguments):
 
 def run_module(module, arguments):
     """Do what `python -m MODULE ARGUMENTS` does; return "" or, after an error, what it printed."""
-    output, argv = io.StringIO(), sys.argv
-    sys.argv = [module, *arguments]
+    output, code = io.StringIO(), 0
+    argv = patch.object(sys, "argv", [module, *arguments])
     try:
-        with redirect_stdout(output), redirect_stderr(output):
+        with argv, redirect_stdout(output), redirect_stderr(output):
             runpy.run_module(module, run_name="__main__", alter_sys=True)
-        code = 0
     except SystemExit as stop:
         code = stop.code
     except BaseException:
         code = traceback.format_exc()
-    finally:
-        sys.argv = argv
     return f"{code}\n{output.getvalue()[-3000:]}" if code else ""
 
 
@@ -114,10 +111,8 @@ def main(folder, commands, results):
         words = shlex.split(command, comments=True)
         start = words.index("-m") + 1
         variables = dict(word.split("=", 1) for word in words[: start - 2])
-        os.environ |= variables
-        errors[command] = run_module(words[start], shorten(words[start], words[start + 1 :]))
-        for name in variables:
-            del os.environ[name]
+        with patch.dict(os.environ, variables):
+            errors[command] = run_module(words[start], shorten(words[start], words[start + 1 :]))
     Path(results).write_text(json.dumps(errors))
 
 

@@ -4,13 +4,10 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 from verbs import run
@@ -48,7 +45,7 @@ def rows(path):
 
 
 @pytest.mark.slow
-def test_a_process_writes_a_table_and_names_what_it_cannot_read(ckpt, captioner, images):
+def test_a_table_names_what_cannot_be_read_and_takes_later_images(ckpt, captioner, images, capsys):
     done = run(images.parent, f"ckpt={ckpt}", str(images), "out=new/captions.csv", module=COMMAND)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
@@ -56,7 +53,13 @@ def test_a_process_writes_a_table_and_names_what_it_cannot_read(ckpt, captioner,
     assert done.stdout == "new/captions.csv: captions made: 2, images without: 1\n"
     paths = [f"{images}/a.png", f"{images}/sub/a.png"]
     expected = list(zip(paths, captioner.captions(paths), strict=True))
-    assert rows(images.parent / "new" / "captions.csv") == expected
+    table = images.parent / "new" / "captions.csv"
+    assert rows(table) == expected
+    Image.new("RGB", (64, 64), "green").save(images / "z.png")
+    assert main([f"ckpt={ckpt}", str(images), f"out={table}"]) == 1
+    assert "captions made: 1, there already: 2, images without: 1" in capsys.readouterr().out
+    assert rows(table)[:2] == expected
+    assert len(rows(table)) == 3
 
 
 @pytest.mark.slow
@@ -73,42 +76,6 @@ def test_without_a_table_captions_are_printed_and_what_is_left_out(ckpt, caption
         "left out: hidden files and folders, thumbnails and bins (1): .thumbnails; left out: "
         "files of unknown kind (1): film.mp4\n"
     )
-
-
-@pytest.mark.slow
-def test_images_that_come_later_are_added(ckpt, images, capsys):
-    table = images.parent / "captions.csv"
-    arguments = [f"ckpt={ckpt}", f"images={images}", f"out={table}"]
-    main(arguments)
-    Image.new("RGB", (64, 64), "green").save(images / "z.png")
-    main(arguments)
-    assert "captions made: 1, there already: 2, images without: 1" in capsys.readouterr().out
-    assert len(rows(table)) == 3
-
-
-@pytest.mark.slow
-def test_a_killed_job_goes_on_and_writes_each_image_once(ckpt, tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "0.png")
-    for number in range(1, 200):
-        (tmp_path / f"{number}.png").symlink_to(tmp_path / "0.png")
-    table = tmp_path / "captions.csv"
-    arguments = [f"ckpt={ckpt}", f"images={tmp_path}", f"out={table}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", COMMAND, *arguments], stderr=subprocess.DEVNULL, cwd=tmp_path
-    )
-    while not (table.exists() and table.stat().st_size > 200):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    before = len(rows(table))
-    assert 0 < before < 200
-    done = run(tmp_path, *arguments, module=COMMAND)
-    assert done.returncode == 0, done.stderr
-    assert f"captions made: {200 - before}, there already: {before}" in done.stdout
-    names = [Path(path).name for path, _ in rows(table)]
-    assert sorted(names) == sorted(f"{number}.png" for number in range(200))
 
 
 @pytest.mark.slow
@@ -134,12 +101,10 @@ def test_a_text_is_put_beside_each_image(ckpt, captioner, images, capsys):
 
 @pytest.mark.slow
 def test_a_search_is_chosen_with_its_settings(ckpt, images, capsys):
-    arguments = [f"ckpt={ckpt}", f"images={images / 'a.png'}", "search=sample"]
-    captions = set()
+    arguments = [f"ckpt={ckpt}", f"{images / 'a.png'}", "search=sample", "search.temperature=5.0"]
     for seed in range(4):
-        assert main([*arguments, "search.temperature=5.0", f"search.seed={seed}"]) == 0
-        captions.add(capsys.readouterr().out)
-    assert len(captions) > 1
+        assert main([*arguments, f"search.seed={seed}"]) == 0
+    assert len(set(capsys.readouterr().out.splitlines())) > 1
 
 
 @pytest.fixture
@@ -178,17 +143,15 @@ def test_a_table_goes_on_while_the_training_data_are_the_same(rerank, tmp_path, 
     ("arguments", "error"),
     [
         ("images=b out=c.json", "it ends with .csv or .jsonl, or is the word"),
-        ("image=b", "did you mean images=?"),
         ("b width=0", "search.width=0: it is 1 to 1000"),
-        ("b width=x", "width=x: it is a whole number"),
         ("b search=sample width=3", "search: captioning.search.sample.sample has no width"),
         ("b search.widht=3", "did you mean width?"),
         ("b search.width=[", "search.width=[ cannot be read"),
         ("b search=best", "search=best: it is beam, consensus"),
         ("b search=neighbours data=c", "type width=50 rerank=neighbours instead of"),
-        ("b rerank=neighbours", "rerank=neighbours needs data=FOLDER"),
+        ("b rerank=neighbours", "rerank=neighbours and data=FOLDER,"),
         ("b rerank.ridge=1", "rerank=: it is neighbours"),
-        ("b data=c", "data=c is for rerank=neighbours"),
+        ("b data=c", "rerank=neighbours and data=FOLDER,"),
         ("nowhere", "there is no such file or folder"),
         (__file__, "there is no checkpoint nowhere"),
         (f"{__file__} device=tpu", "device=tpu: it is cpu, or cuda"),

@@ -22,20 +22,15 @@ def ckpt(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ("chkpt=x", "did you mean ckpt=?"),
         ("samples=x", "ckpt= is missing"),
         ("gone.ckpt", "ckpt=gone.ckpt: there is no such file"),
         ("ckpt=['{ckpt}',gone.ckpt]", "ckpt=gone.ckpt: there is no such file"),
-        ("{ckpt} port=http", "port=http: it is a whole number"),
         ("{ckpt} port=65536", "port=65536: it is a number from 1 to 65535"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(ckpt, capsys, arguments, error):
     assert main(arguments.replace("{ckpt}", f"{ckpt}").split()) == 1
-    out, err = capsys.readouterr()
-    assert error in err
-    assert err.startswith("error: ")
-    assert not out
+    assert capsys.readouterr().err.startswith(f"error: {error}")
 
 
 def test_without_gradio_it_says_what_to_install(ckpt, monkeypatch, capsys):

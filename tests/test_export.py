@@ -63,8 +63,7 @@ def test_onnx_runtime_alone_says_the_same(exported, images, trained):
         [sys.executable, "-c", ALONE, runner, *images], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    captions = dict(line.split("\t") for line in done.stdout.splitlines())
-    assert captions == {str(path): captioner(path) for path in images}
+    assert done.stdout == "".join(f"{path}\t{captioner(path)}\n" for path in images)
 
 
 @pytest.mark.slow
@@ -78,12 +77,12 @@ def test_the_safetensors_folder_says_the_same(exported, images, trained, capsys)
 
 @pytest.mark.slow
 def test_the_card_has_the_scores_of_the_run(exported):
-    card = (exported / "best-safetensors" / "README.md").read_text()
+    card = " ".join((exported / "best-safetensors" / "README.md").read_text().split())
     run_json = json.loads((exported / "run.json").read_text())
     assert f"| cider | {100 * run_json['metrics']['val/cider']:.1f} |" in card
     assert "captioning.train data=folder" in card
     assert "its worst validation captions by `semantic`" in card
-    assert "Licence: not known to this program" in " ".join(card.split())
+    assert "Licence: not known to this program" in card
 
 
 @pytest.mark.slow
@@ -112,15 +111,6 @@ def test_an_evaluation_of_another_checkpoint_is_refused(trained, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        (["ckpt=nowhere", "format=onnx"], "there is no checkpoint nowhere"),
-        (["ckpt=a", "format=tflite"], "format=tflite: it is onnx or safetensors"),
-        (["ckpt=a"], "format= is missing"),
-        (["ckpt=a", "formt=onnx"], "formt=onnx is not one of ckpt=, format=, out="),
-    ],
-)
-def test_what_is_wrong_is_a_sentence(capsys, arguments, error):
-    assert main(arguments) == 1
-    assert error in capsys.readouterr().err
+def test_a_missing_checkpoint_is_a_sentence(capsys):
+    assert main(["nowhere", "format=onnx"]) == 1
+    assert "there is no checkpoint nowhere" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def test_joblib_without_a_number_of_jobs_is_refused():
 def test_a_missing_plugin_is_a_sentence_that_names_the_extra(launcher, monkeypatch):
     check_flags([f"launcher={launcher}", "hydra.launcher.n_jobs=2"])
     monkeypatch.setattr("captioning.config.hydra_arguments.find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match=rf"captioning\[{LAUNCHERS[launcher][1]}\]"):
+    with pytest.raises(SystemExit, match=rf"captioning\[{LAUNCHERS[launcher]}\]"):
         check_flags(["-m", f"hydra/launcher={launcher}"])
 
 

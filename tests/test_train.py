@@ -153,22 +153,15 @@ def test_what_is_wrong_is_said_before_training(folder, monkeypatch, tmp_path, op
     assert not list(tmp_path.glob("*.ckpt"))
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("trainer.gpus=64", "type trainer.gpus="),
-        ("trainer.weights_summary=top", "trainer.enable_model_summary"),
-    ],
-)
-def test_an_error_is_a_sentence_and_exit_code_1(folder, option, message):
-    done = run(folder, *TINY, "data.root=data", "hydra.run.dir=failed", option)
+def test_an_error_is_a_sentence_and_exit_code_1(folder):
+    done = run(folder, *TINY, "data.root=data", "hydra.run.dir=failed", "trainer.gpus=64")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
-    assert message in done.stderr
+    assert "type trainer.gpus=" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_truncated_picture_is_named_and_can_be_left_out(folder):
+def test_a_truncated_image_is_named_and_can_be_left_out(folder):
     source = folder / "data"
     data = folder / "truncated"
     data.mkdir()

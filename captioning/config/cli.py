@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import difflib
 import errno
-import functools
 import inspect
 import os
 import re
@@ -18,7 +17,8 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, field, fields
-from typing import Any, TypeVar, get_type_hints
+from itertools import pairwise
+from typing import Any, get_type_hints
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -27,9 +27,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from captioning import UserError
 
-Result = TypeVar("Result")
-Options = TypeVar("Options")
 KINDS = {bool: "true or false", int: "a whole number", int | None: "a whole number"}
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+DISK_ERRORS += (errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
 def option(
@@ -48,15 +48,14 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def command(schema: type[Options]) -> Callable[[Callable[[Options], int | None]], Callable]:
+def command(schema: type) -> Callable:
     """Make a command of a function of `schema`, as hydra.main does of a function of a config.
 
     The command takes the typed arguments, by default those of this process, and returns the exit
     code: 1 after an error, 2 where nothing is typed, 130 after Ctrl-C.
     """
 
-    def decorate(function: Callable[[Options], int | None]) -> Callable:
-        @functools.wraps(function)
+    def decorate(function: Callable[[Any], int | None]) -> Callable:
         def main(arguments: Sequence[str] | None = None) -> int:
             arguments = sys.argv[1:] if arguments is None else arguments
             if not arguments or {"-h", "--help"} & set(arguments):
@@ -76,19 +75,18 @@ def help_text(schema: type) -> str:
     """Return the docstring of a dataclass of keys, and a paragraph for each key."""
     lines = [inspect.cleandoc(schema.__doc__), ""]
     for key in fields(schema):
+        if key.metadata["prefixes"]:  # the help of another key has those
+            continue
         default = "" if key.default in (None, MISSING, ()) else key.default
-        head = f"  {key.name}={str(default).lower() if default is False else default}"
+        head = f"  {key.name}={'false' if default is False else default} "
         notes = ["required"] * (key.default is MISSING)
         notes += [f"also without {key.name}="] * key.metadata["bare"]
         text = f"{', '.join(notes)}{': ' * bool(notes)}{key.metadata['help']}"
-        if not key.metadata["prefixes"]:  # the help of another key has those
-            lines += [head] if len(head) > 20 else []
-            first = f"{'' if len(head) > 20 else head:22}"
-            lines += textwrap.wrap(text, 98, initial_indent=first, subsequent_indent=22 * " ")
+        lines += textwrap.wrap(text, 98, initial_indent=f"{head:22}", subsequent_indent=22 * " ")
     return "\n".join(lines)
 
 
-def read_options(schema: type[Options], arguments: Sequence[str]) -> Options:
+def read_options(schema: type, arguments: Sequence[str]) -> Any:
     """Read what was typed into a dataclass of keys.
 
     Text is taken as it stands, whatever it holds; OmegaConf converts numbers and booleans. Several
@@ -98,14 +96,11 @@ def read_options(schema: type[Options], arguments: Sequence[str]) -> Options:
     converted, kinds = OmegaConf.structured(schema), get_type_hints(schema)
     keys = {key.name: key for key in fields(schema)}
     values: dict[str, Any] = {}
-    for position, argument in enumerate(arguments):
-        refuse_dashes(argument, arguments[position + 1 :], keys)
+    for argument, following in pairwise([*arguments, "…"]):
+        refuse_dashes(argument, following, keys)
         name, text = _split_argument(argument, keys, values)
         if kinds[name] == tuple[str, ...]:
-            is_list = (
-                text != argument and re.fullmatch(r"\[.*\]", text) and not os.path.exists(text)
-            )
-            values[name] = (*values.get(name, ()), *(split_list(text) if is_list else [text]))
+            values[name] = (*values.get(name, ()), *split_list(text))
         elif kinds[name] is str:
             values[name] = text
         else:
@@ -138,17 +133,14 @@ def _split_argument(
         close = difflib.get_close_matches(name, names, 1)
         hint = f"; did you mean {close[0]}=?" if close else ""
         raise UserError(f"{argument} is not one of {', '.join(f'{name}=' for name in names)}{hint}")
-    bare = [name for name in names if keys[name].metadata["bare"]]
-    for name in bare:
-        if name not in values or isinstance(values[name], tuple):
+    for name in names:
+        is_free = name not in values or isinstance(values[name], tuple)
+        if keys[name].metadata["bare"] and is_free:
             return name, argument
-    raise UserError(
-        f"{argument} is too much after {bare[-1]}={values[bare[-1]]}; type a pattern of file names "
-        "in quotes"
-    )
+    raise UserError(f"{argument} is too much; type a pattern of file names in quotes")
 
 
-def refuse_dashes(argument: str, following: Sequence[str], keys: Mapping[str, Field]) -> None:
+def refuse_dashes(argument: str, following: str, keys: Mapping[str, Field]) -> None:
     """Raise UserError for `--key value`, as some commands once took it, with today's spelling."""
     if not argument.startswith("-") or argument == "-":
         return
@@ -156,19 +148,20 @@ def refuse_dashes(argument: str, following: Sequence[str], keys: Mapping[str, Fi
     name = name.replace("-", "_")
     if name not in keys:
         raise UserError(f"{argument} is no key=value; --help lists the keys")
-    if keys[name].default is False:
-        text = "true"
-    elif not equals:
-        text = next(iter(following), "…")
-        argument = f"{argument} {text}"
+    if not equals:
+        text = "true" if keys[name].default is False else following
     raise UserError(f"type {name}={text} instead of {argument}")
 
 
 def split_list(text: str) -> list[str]:
-    """Return the items of `[A,B]`; a comma in quotes, or in a path that exists, separates none."""
-    if paths := split_paths(text[1:-1]):
-        return paths
-    return next(csv.reader([text[1:-1]], quotechar="'", skipinitialspace=True), [])
+    """Return the items of `[A,B]`; other text, and a path that exists, is one item.
+
+    A comma in quotes, or in the name of a file, separates none.
+    """
+    if not re.fullmatch(r"\[.*\]", text) or os.path.exists(text):
+        return [text]
+    inner = text[1:-1]
+    return split_paths(inner) or next(csv.reader([inner], quotechar="'", skipinitialspace=True), [])
 
 
 def split_paths(text: str) -> list[str]:
@@ -182,31 +175,28 @@ def split_paths(text: str) -> list[str]:
     return [] if path else paths
 
 
-def check_device(device: str) -> str:
-    """Return `device`; raise UserError unless it is cpu, or a GPU that torch finds."""
+def check_device(device: str) -> None:
+    """Raise UserError unless `device` is cpu, or a GPU that torch finds."""
     import torch
 
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     if device not in ("cpu", *gpus, *["cuda"] * bool(gpus)):
         raise UserError(f"device={device}: it is cpu, or cuda where torch finds a GPU")
-    return device
 
 
 @contextmanager
-def disk_errors(go_on: str) -> Iterator[None]:
-    """Turn what a disk refuses into a UserError; `go_on` is what to type when that is mended."""
+def disk_errors(resume_command: str) -> Iterator[None]:
+    """Turn what a disk refuses into a UserError, with what to type when that is mended."""
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if not full and error.errno != errno.EIO:
+        if error.errno not in DISK_ERRORS:
             raise
-        named = error.filename2 or error.filename or "a file"
-        why = ", the disk or its quota is full: make room" if full else ": mend the disk"
-        raise UserError(f"{named}: {error.strerror}{why}; then {go_on} goes on") from error
+        reason = f"{error.filename2 or error.filename or 'a file'}: {error.strerror}"
+        raise UserError(f"{reason}; mend that, then {resume_command} goes on") from error
 
 
-def run_verb(verb: Callable[..., Result], *arguments: Any) -> Result:
+def run_verb(verb: Callable, *arguments: Any) -> Any:
     """Run a command; exit with a sentence and 1 for a UserError, with 130 after Ctrl-C."""
     try:
         with disk_errors("the same command"):

@@ -1,7 +1,6 @@
 """The command line of train, evaluate, encode and tune, before Hydra reads it.
 
-Paths are quoted for Hydra's grammar, the bare argument gets its key, and what has another spelling
-now is answered with it. Nothing heavy is imported.
+Paths are quoted for Hydra's grammar, and the bare argument gets its key. Nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,25 +20,16 @@ from hydra.errors import HydraException
 from captioning.config.cli import split_paths
 from captioning.config.compose import CONF
 
-# Arguments of Lightning 1's Trainer, and what to type today where that has another name.
-DROPPED = {
+DROPPED = {  # arguments of Lightning 1's Trainer, and what to type today
     "progress_bar_refresh_rate": "callbacks.progress.refresh_rate",
     "checkpoint_callback": "trainer.enable_checkpointing",
     "weights_summary": "trainer.enable_model_summary",
     "resume_from_checkpoint": "ckpt_path",
-    "num_processes": "trainer.devices",
-    "terminate_on_nan": "trainer.detect_anomaly",
+    "distributed_backend": "trainer.strategy",
     "auto_lr_find": "training.learning_rate",
-    "auto_scale_batch_size": "datamodule.batch_size",
 }
-# The plugin and the extra of each launcher that Hydra does not bring.
-LAUNCHERS = {
-    "joblib": ("joblib", "joblib"),
-    "ray": ("ray", "ray"),
-    "submitit_slurm": ("submitit", "slurm"),
-    "submitit_local": ("submitit", "slurm"),
-}
-PATHS = ("ckpt", "ckpt_path", "data.root")
+# The extra of each launcher that Hydra does not bring.
+LAUNCHERS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
 
 
 def hydra_arguments(arguments: Sequence[str], config: str, bare: str = "") -> list[str]:
@@ -52,7 +43,7 @@ def hydra_arguments(arguments: Sequence[str], config: str, bare: str = "") -> li
         sys.exit(0)
     check_flags(arguments)
     overrides, paths = [], []
-    for previous, argument in zip(["", *arguments], arguments, strict=False):
+    for previous, argument in pairwise(["", *arguments]):
         key, equals, _ = argument.partition("=")
         is_hydras = previous.startswith("-") and previous not in ("-m", "--multirun")  # --cfg job
         if argument.startswith(("-", "~")) or is_hydras:
@@ -64,23 +55,21 @@ def hydra_arguments(arguments: Sequence[str], config: str, bare: str = "") -> li
         else:
             sys.exit(f"error: {argument}: type key=value; --help lists the keys")
     if len(paths) > 1:
-        overrides.append(f"{bare}=[{','.join(map(_quote, paths))}]")
+        overrides.append(f"{bare}={_quote_all(paths)}")
     elif paths:
         overrides.append(f"{bare}={_quote(paths[0])}")
     return overrides
 
 
 def check_flags(arguments: Sequence[str]) -> None:
-    """Exit with what to type instead of a flag that Lightning 2 or this project has dropped.
-
-    And with the extra of a launcher whose plugin is not installed.
-    """
+    """Exit with what to type instead of a dropped spelling, or before a launcher is there."""
     for argument in arguments:
-        launcher = LAUNCHERS.get(re.sub("^(hydra/)?launcher=", "", argument))
-        if launcher and not find_spec(f"hydra_plugins.hydra_{launcher[0]}_launcher"):
-            sys.exit(f"error: {argument}: type pip install 'captioning[{launcher[1]}]' first")
+        launcher = re.sub("^(hydra/)?launcher=", "", argument)
+        extra = LAUNCHERS.get(launcher)
+        if extra and not find_spec(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher"):
+            sys.exit(f"error: {argument}: type pip install 'captioning[{extra}]' first")
         # joblib's own number is a job a core, each with all GPUs in sight.
-        if launcher == LAUNCHERS["joblib"] and "hydra.launcher.n_jobs" not in " ".join(arguments):
+        if launcher == "joblib" and "hydra.launcher.n_jobs" not in " ".join(arguments):
             sys.exit(f"error: {argument}: say how many jobs at once with hydra.launcher.n_jobs=N")
         key = re.match(r"\+*trainer\.(\w+)=", argument)
         if key and key[1] in DROPPED:
@@ -95,10 +84,10 @@ def quote_path(argument: str) -> str:
     So is a pattern that finds files, and each path of a list.
     """
     key, _, path = argument.partition("=")
-    if key not in PATHS:
+    if key not in ("ckpt", "ckpt_path", "data.root"):
         return argument
     if path.startswith("[") and (paths := split_paths(path[1:-1])):
-        return f"{key}=[{','.join(map(_quote, paths))}]"
+        return f"{key}={_quote_all(paths)}"
     if not _names_files(path) or _hydra_value(argument) == path:
         return argument
     return f"{key}={_quote(path)}"
@@ -118,6 +107,10 @@ def _hydra_value(argument: str) -> Any:
 def _quote(path: str) -> str:
     escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + match[2], path)
     return "'" + escaped.replace("'", r"\'") + "'"
+
+
+def _quote_all(paths: Sequence[str]) -> str:
+    return f"[{','.join(map(_quote, paths))}]"
 
 
 def hydra_help(config: str) -> str:

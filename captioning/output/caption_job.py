@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def load_captioner(ckpt: str, weights: str = "", device: str = "cpu") -> Caption
     return Captioner.from_pretrained(ckpt, device=device)
 
 
-def job_of(captioner: Captioner, search: dict[str, Any]) -> dict[str, Any]:
+def describe_job(captioner: Captioner, search: dict[str, Any]) -> dict[str, Any]:
     """Return what decides the captions, wherever the checkpoint lies; plain types."""
     return {
         "decoder": decoder_sha256(captioner.decoder),
@@ -58,15 +58,11 @@ def hash_training(records: Sequence[Record]) -> str:
 
 
 def caption_images(
-    captioner: Captioner,
-    paths: Sequence[str],
-    failed: list[str],
-    on_batch: Callable[[int], Any] = lambda images: None,
+    captioner: Captioner, paths: Sequence[str], failed: list[str]
 ) -> Iterator[list[Row]]:
     """Yield rows batch by batch; messages about images that cannot be read go to `failed`.
 
-    `on_batch` gets the number of images of each batch. Many images on a CPU go through ONNX
-    Runtime.
+    Many images on a CPU go through ONNX Runtime.
     """
     captioner.encoder.prepare_for(len(paths))
     batches = read_ahead(paths, captioner.encoder.preprocess, BATCH)
@@ -77,7 +73,6 @@ def caption_images(
             captions = captioner.captions_of(torch.stack([images[index] for index in readable]))
             names = [paths[start + index] for index in readable]
             yield list(zip(names, captions, strict=True))
-        on_batch(len(images))
 
 
 def write_captions(
@@ -88,13 +83,12 @@ def write_captions(
     existing = len(images) - len(missing) - len(output.clashes)
     made = 0
     with tqdm(total=len(images), initial=existing, unit="img", desc="captioning") as bar:
-        for rows in caption_images(captioner, missing, failed, bar.update):
+        for rows in caption_images(captioner, missing, failed):
             output.write(rows)
             made += len(rows)
+            bar.update(existing + made + len(failed) - bar.n)
     failed += output.clashes
     counts = [f"captions made: {made:,}"]
     counts += [f"there already: {existing:,}"] if existing else []
     counts += [f"images without: {len(failed):,}"] if failed else []
     print(f"{output.name}: {', '.join(counts)}")
-    if existing and isinstance(output, Sidecars):
-        print("existing texts stay as they are, whoever wrote them (overwrite=true: anew)")

@@ -34,17 +34,15 @@ class CaptionTable:
         self.clashes: list[str] = []
         self.path = Path(path)
         self.json_lines = self.path.suffix == ".jsonl"
-        self.curated = self.json_lines or self.path.name == "metadata.csv"
-        self.columns = ("file_name", "text") if self.curated else ("image", "caption")
+        self.is_imagefolder = self.json_lines or self.path.name == "metadata.csv"
+        self.columns = ("file_name", "text") if self.is_imagefolder else ("image", "caption")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         # Never removed: a process that had opened it before would hold a lock without a name.
         self._lock = FileLock(f"{path}.lock")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
             raise UserError(f"out={path}: another process is writing it; let that finish") from None
-        except OSError as error:
-            raise UserError(f"out={path} cannot be written: {error.strerror}") from None
         try:
             self._file = self._open(job, overwrite)
         except BaseException:
@@ -59,11 +57,8 @@ class CaptionTable:
         """Append rows, unbuffered: they stay when this process is killed."""
         text = "".join(self._line((self._image_name(path), caption)) for path, caption in rows)
         remaining = memoryview(_encode(text))
-        try:
-            while remaining:  # a disk that fills up takes a part, and raises at the next write
-                remaining = remaining[self._file.write(remaining) :]
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror}") from None
+        while remaining:  # a disk that fills up takes a part, and raises at the next write
+            remaining = remaining[self._file.write(remaining) :]
 
     def close(self) -> None:
         """Close the table and unlock it."""
@@ -87,45 +82,42 @@ class CaptionTable:
             old_job = json.loads(job_file.read_text(encoding="utf-8"))
             changed = [key for key in job if old_job.get(key) != job[key]]
             if not changed:
-                os.truncate(self.path, self._complete_bytes())  # a kill may have torn the last row
                 self.done = self._read_images()
         except (FileNotFoundError, ValueError, KeyError, csv.Error):
             why = "is not from this command, or has been changed"
             raise UserError(f"out={self.path} {why}; {options}") from None
         if changed:
             what = "search" if changed == ["search"] else "checkpoint"
-            why = f"has captions of another {what}, as {job_file} says"
-            raise UserError(f"out={self.path} {why}; {options}")
+            raise UserError(f"out={self.path} has captions of another {what}; {options}")
         return self.path.open("ab", buffering=0)
 
     def _read_images(self) -> set[str]:
-        with self.path.open(encoding="utf-8", newline="") as text:
-            rows = map(json.loads, text) if self.json_lines else csv.DictReader(text)
-            return {row[self.columns[0]] for row in rows}
+        """Cut off the row that a kill has torn, and return the names of the others' images.
 
-    def _complete_bytes(self) -> int:
-        """Return where the last complete row ends; a line within quotes is part of a CSV row.
-
-        Raises csv.Error where more is incomplete than the one row that a kill tears.
+        Raises csv.Error where more than that row is incomplete.
         """
         with self.path.open("rb") as file:
-            lines = file.readlines()
-        rows = lines[:-1] if not lines[-1].endswith(b"\n") else lines
-        if not self.json_lines:
-            reader = csv.reader((line.decode("utf-8") for line in rows), strict=True)
-            complete = 0
+            lines = [line for line in file if line.endswith(b"\n")]
+        texts = [line.decode("utf-8") for line in lines]
+        if self.json_lines:
+            rows, complete = [json.loads(text) for text in texts], len(texts)
+        else:
+            reader = csv.DictReader(texts, strict=True)
+            rows, complete = [], 1  # the header
             try:
-                for _ in reader:
+                for row in reader:  # a line within quotes is part of a row
+                    rows.append(row)
                     complete = reader.line_num
             except csv.Error:  # it ends within quotes, or was changed
-                if len(rows) - complete > 1:
+                if len(texts) - complete > 1:
                     raise
-            rows = rows[:complete]
-        return sum(map(len, rows))
+        names = {row[self.columns[0]] for row in rows}
+        os.truncate(self.path, sum(map(len, lines[:complete])))
+        return names
 
     def _image_name(self, path: str) -> str:
         """Return the name of an image in the table, bytes that are not UTF-8 as `\\udcff`."""
-        if self.curated:
+        if self.is_imagefolder:
             relative = os.path.relpath(os.path.abspath(path), os.path.abspath(self.path.parent))
             path = path if relative.startswith("..") else relative
         return path if self.json_lines else _encode(path).decode()
@@ -167,12 +159,8 @@ class Sidecars:
     def write(self, rows: Iterable[Row]) -> None:
         """Write each caption at once or not at all."""
         for path, caption in rows:
-            text = _text_path(path)
-            try:
-                with atomic_write(Path(text)) as temporary:
-                    temporary.write_text(caption + "\n", encoding="utf-8")
-            except OSError as error:
-                raise UserError(f"{text} cannot be written: {error.strerror}") from None
+            with atomic_write(Path(_text_path(path))) as temporary:
+                temporary.write_text(caption + "\n", encoding="utf-8")
 
     def close(self) -> None:
         """Do nothing: no file is open."""

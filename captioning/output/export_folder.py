@@ -42,8 +42,6 @@ def export_captioner(ckpt: str, format: str, out: str, scores: str, weights: str
             Captioner.from_pretrained(partial)  # what cannot be loaded is not left behind
         (partial / "README.md").write_text(card, encoding="utf-8")
         os.replace(partial, folder)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder

@@ -1,6 +1,7 @@
 """What is typed after a command: both kinds of commands, and their help."""
 
 import importlib
+import re
 import shlex
 import subprocess
 import sys
@@ -13,13 +14,12 @@ from hypothesis import strategies as st
 
 from captioning import UserError
 from captioning.config.cli import command, help_text, option, read_options
-from captioning.config.hydra_arguments import hydra_arguments, hydra_help, quote_path
+from captioning.config.hydra_arguments import hydra_arguments, quote_path
 
 TYPED = ("caption", "demo", "download", "export", "judge", "replay", "summarize", "verify")
 HYDRA = {"config": "train", "evaluate": "evaluate", "encode": "encode", "tune": "tune"}
 ODD = ["Köln", "flickr8k (1)", "[a]", "it's", "1e3", "a=b", "null.jpg", "null", "???", "${HOME}"]
 ODD += ["'", "a\\", "\\'b", "a,b", "true", " a ", "caf\udce9", "{a: 1}", "#", "~"]
-ANY_TEXT = st.sampled_from(ODD) | st.text()
 
 
 @dataclass
@@ -45,10 +45,8 @@ class ListOptions:
     files: tuple[str, ...] = option("what is read", bare=True)
 
 
-@given(ANY_TEXT)
+@given(st.sampled_from(ODD) | st.text())
 def test_text_is_taken_as_it_is_typed(text):
-    if text:
-        assert read_options(SomeOptions, [f"file={text}"]).file == text
     assert read_options(SomeOptions, ["a", f"folder={text}"]).folder == text
 
 
@@ -82,12 +80,12 @@ def test_of_a_list_only_a_comma_between_paths_separates(tmp_path, monkeypatch):
     [
         ("", "file= is missing; --help lists the keys"),
         ("fiel=a", "fiel=a is not one of file=, folder=, steps=, .*; did you mean file=?"),
-        ("a b c", "c is too much after folder=b"),
+        ("a b c", "c is too much; type a pattern"),
         ("a steps=x", "steps=x: it is a whole number"),
         ("a steps=${x}", "steps=${x}: it is a whole number"),
         ("a fast=maybe", "fast=maybe: it is true or false"),
         ("a kind=tsv", "kind=tsv: it is auto or csv"),
-        ("a --kind csv", "type kind=csv instead of --kind csv"),
+        ("a --kind csv", "type kind=csv instead of --kind"),
         ("a --kind=csv", "type kind=csv instead of --kind=csv"),
         ("--fast a", "type fast=true instead of --fast"),
         ("a --slow", "--slow is no key=value"),
@@ -115,36 +113,38 @@ def test_help_has_every_key_with_its_default():
     ]
 
 
-def test_exit_codes(capsys):
-    def run(result):
-        @command(SomeOptions)
-        def main(options):
-            if isinstance(result, BaseException):
-                raise result
-            return result
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (None, 0, ""),
+        (UserError("no"), 1, "error: no"),
+        (
+            PermissionError(13, "denied", "a"),
+            1,
+            "error: a: denied; mend that, then the same command",
+        ),
+        (KeyboardInterrupt(), 130, "\nstopped; the same command goes on"),
+    ],
+)
+def test_exit_codes(capsys, error, code, message):
+    @command(SomeOptions)
+    def main(options):
+        if error:
+            raise error
 
-        return main(["file"]), main(["--help"]), main([])
-
-    assert run(None) == (0, 0, 2)
-    assert run(1)[0] == 1
-    assert run(UserError("no"))[0] == run(OSError(28, "full"))[0] == 1
-    assert run(KeyboardInterrupt())[0] == 130
-    error = capsys.readouterr().err.splitlines()
-    assert error[0] == "error: no"
-    assert "the same command goes on" in error[1]
-    assert error[-1].startswith("stopped; the same command goes on")
+    assert main(["file"]) == code
+    assert capsys.readouterr().err.startswith(message)
+    assert (main(["--help"]), main([])) == (0, 2)
 
 
 @pytest.mark.parametrize("name", TYPED)
 def test_examples_of_the_help_are_read(name):
     module = importlib.import_module(f"captioning.{name}")
     (schema,) = [value for key, value in vars(module).items() if key.endswith("Options")]
-    examples = [line for line in help_text(schema).splitlines() if line.startswith("python -m ")]
+    examples = re.findall(rf"^python -m captioning\.{name} (.+)$", help_text(schema), re.MULTILINE)
     assert examples
     for example in examples:
-        words = shlex.split(example)
-        assert words[2] == f"captioning.{name}"
-        read_options(schema, words[3:])
+        read_options(schema, shlex.split(example))
 
 
 def test_help_needs_no_torch():
@@ -160,7 +160,6 @@ def test_help_of_a_config_has_its_keys_and_choices(config, capsys):
     with pytest.raises(SystemExit, match="0"):
         hydra_arguments(["a=b", "--help"], config)
     printed = capsys.readouterr().out
-    assert printed == hydra_help(config) + "\n"
     assert f"  python -m captioning.{HYDRA[config]} " in printed
     assert "Keys, with their defaults:" in printed
     assert "hydra:\n" not in printed
@@ -194,14 +193,13 @@ def test_hydra_reads_the_rest_as_it_stands(tmp_path, monkeypatch):
     assert hydra_arguments(typed, "evaluate", "ckpt") == typed
 
 
-@pytest.mark.parametrize(
-    ("typed", "error"),
-    [
-        ("demo", "demo: type key=value; --help lists the keys"),
-        ("search=neighbours", "type search.width=50 rerank=neighbours"),
-        ("trainer.weights_summary=top", "Lightning 2 dropped it; type trainer.enable_model_summ"),
-    ],
-)
-def test_old_spellings_are_answered_with_the_new_ones(typed, error):
-    with pytest.raises(SystemExit, match=error):
-        hydra_arguments([typed], "config")
+def test_old_spellings_are_answered_with_the_new_ones():
+    with pytest.raises(SystemExit, match="demo: type key=value; --help lists the keys"):
+        hydra_arguments(["demo"], "config")
+    with pytest.raises(SystemExit, match=r"type search\.width=50 rerank=neighbours"):
+        hydra_arguments(["search=neighbours"], "evaluate")
+
+
+def test_an_argument_that_lightning_2_dropped_is_answered_with_todays():
+    with pytest.raises(SystemExit, match=r"type trainer\.enable_model_summary=… instead"):
+        hydra_arguments(["trainer.weights_summary=top"], "config")
