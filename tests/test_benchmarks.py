@@ -17,7 +17,6 @@ def run_module(module, *options):
 
 @pytest.mark.slow
 def test_every_row_is_measured(tmp_path):
-    """As `make bench BENCH=smoke` does; a row has both sides, a limit and a line in the table."""
     done = run_module("benchmarks", "smoke", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.iterdir()

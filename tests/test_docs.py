@@ -70,7 +70,7 @@ ELSEWHERE = {  # which commands: the test that runs them, or why none does
     r"torchrun": "tests/test_processes.py::test_torchrun_starts_the_processes_too",
     r"CAPTIONING_TRUST": "tests/test_hostile.py::test_a_package_of_ones_own_takes_one_variable",
     r"captioning.summarize FOLDER": "tests/sweeps/test_summary.py::"
-    "test_the_command_writes_what_it_prints",
+    "test_the_command_prints_and_writes_the_table_and_the_missing_runs",
     r"captioning.\w+( -m)?$": "only named; with a plain config, model=lstm is the same",
 }
 

@@ -6,12 +6,12 @@ said to be missing. The text is in model_card.md, a jinja template.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+import jinja2
+import pandas as pd
 
 from captioning.checkpoint import read_history
 from captioning.metrics.score_table import factor_of, mode_of
@@ -19,12 +19,6 @@ from captioning.metrics.score_table import factor_of, mode_of
 Contents = Mapping[str, Any]
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
-HEAD = ModelCardData(
-    library_name="captioning",
-    pipeline_tag="image-to-text",
-    tags=["image-captioning"],
-    license="other",
-)
 WORST = 3  # captions that the card quotes
 
 
@@ -43,12 +37,12 @@ def model_card(
     """
     contents = checkpoint["captioning"]
     config = contents["config"]
-    metrics = _history_of(checkpoint)
+    epoch, history = checkpoint["epoch"], read_history(checkpoint)
+    metrics = history.get(epoch, {})
     scores = {key[4:]: _format_score(key, metrics[key]) for key in metrics if key[:4] == "val/"}
     worst_key, worst = _worst_captions(captions)
-    card = ModelCard.from_template(
-        HEAD,
-        template_path=str(TEMPLATE),
+    template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"))
+    card = template.render(
         kind=kind,
         config=config,
         encoder=contents["encoder"],
@@ -58,8 +52,8 @@ def model_card(
         run=run,
         data="scenes" if config["data"]["_target_"].endswith(".Scenes") else data,
         root=Path(config["data"].get("root") or "").name,
-        epoch=checkpoint["epoch"],
-        is_best=_is_best(checkpoint),
+        epoch=epoch,
+        is_best=_is_best(history, epoch, config["monitor"]),
         metrics=metrics,
         scores=scores,
         validation_search=_describe_search(config["callbacks"].get("captions") or {}),
@@ -69,20 +63,14 @@ def model_card(
         worst_key=worst_key,
         worst=worst,
     )
-    return card.content + "\n"
+    return card + "\n"
 
 
-def _history_of(checkpoint: Contents) -> Mapping[str, float]:
-    """Return the metrics of the epoch that a checkpoint is of, {} where it has none."""
-    return read_history(checkpoint).get(checkpoint["epoch"], {})
-
-
-def _is_best(checkpoint: Contents) -> bool:
-    """Return whether no epoch before a checkpoint's had a better monitored score."""
-    monitor = checkpoint["captioning"]["config"]["monitor"]
-    scores = [row[monitor] for row in read_history(checkpoint).values() if monitor in row]
-    own = _history_of(checkpoint).get(monitor)
-    return own is None or own == (max if mode_of(monitor) == "max" else min)(scores)
+def _is_best(history: Mapping[int, Contents], epoch: int, monitor: str) -> bool:
+    """Return whether no epoch up to `epoch` had a better monitored score."""
+    scores = {number: row[monitor] for number, row in history.items() if monitor in row}
+    best = max if mode_of(monitor) == "max" else min
+    return epoch not in scores or scores[epoch] == best(scores.values())
 
 
 def _count_parameters(state_dict: Contents) -> int:
@@ -126,7 +114,7 @@ def _worst_captions(captions: Path | None) -> tuple[str | None, list[dict[str, s
     """Return the score that ranks captions.csv, and its rows with the lowest; None, [] if none."""
     if not captions:
         return None, []
-    with captions.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    key = next((key for key in ("semantic", "cider") if rows and key in rows[0]), None)
-    return key, sorted(rows, key=lambda row: float(row[key]))[:WORST] if key else []
+    text = {"image": str, "caption": str}
+    table = pd.read_csv(captions, dtype=text, na_filter=False)  # a caption may be "None"
+    key = next((key for key in ("semantic", "cider") if key in table), None)
+    return key, table.nsmallest(WORST, key).to_dict("records") if key else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from torch import Tensor
 from captioning import UserError
 from captioning.captioner import Captioner
 from captioning.data.image_files import load_image
-from captioning.features.images import Preprocess
 from captioning.search.beam import beam_search, greedy_search
 from captioning.search.sample import sample
 from captioning.web.pages import ENVIRONMENT, data_uri
@@ -42,7 +42,7 @@ def render_answer(
 ) -> Iterator[str]:
     """Yield the HTML of the images' captions by a visitor's settings; of several, row by row.
 
-    `search` is greedy, beam or sampling. `use_rerank` applies the captioners' own reranks.
+    `search` is greedy, beam or sampling.
     """
     seed = random.getrandbits(31)
     searches = {
@@ -50,18 +50,12 @@ def render_answer(
         "beam": partial(beam_search, width=int(width)),
         "sampling": partial(sample, samples=SAMPLES, temperature=temperature, seed=seed),
     }
-    # New captioners around the same networks: visitors search in different ways at once.
-    chosen = {
-        label: Captioner(
-            captioner.encoder,
-            captioner.decoder,
-            captioner.vocabulary,
-            searches[search],
-            captioner.rerank if use_rerank else None,
-        )
-        for label, captioner in captioners.items()
-        if label in labels
-    }
+    # Copies around the same networks: visitors search in different ways at once.
+    chosen = {label: copy(captioners[label]) for label in captioners if label in labels}
+    for captioner in chosen.values():
+        captioner.search = searches[search]
+        if not use_rerank:
+            captioner.rerank = None
     unit = "log-probability" if search == "sampling" else "log-probability a word"
     if use_rerank:
         unit = "score by training images"
@@ -86,24 +80,24 @@ def render_answer(
 def render_image(path: str, captioners: Mapping[str, Captioner], unit: str) -> str:
     """Return the HTML of one image and each captioner's captions, with the attention of words."""
     image = open_image(path)
-    models = [_model_context(label, captioner, image) for label, captioner in captioners.items()]
+    models = {label: _model_context(captioner, image) for label, captioner in captioners.items()}
     ratio = image.width / image.height
     return FRAGMENTS.single(Path(path).name, data_uri(image, SIDE), ratio, models, unit)
 
 
-def _model_context(label: str, captioner: Captioner, image: Image.Image) -> dict[str, object]:
+def _model_context(captioner: Captioner, image: Image.Image) -> dict[str, object]:
     features = captioner.features(image)
     has_attention = hasattr(captioner.decoder, "attention")
     captions = []
     for text, score in captioner.alternatives(features)[:ALTERNATIVES]:
         attention = captioner.attention(features, text) if has_attention else []
         captions.append((attention_parts(text, attention), score))
-    return {
-        "label": label,
-        "crop": _crop_css(image, captioner.encoder.preprocess),
-        "has_attention": has_attention,
-        "captions": captions,
-    }
+    # The encoder sees the whole image, or a square of the middle; cqmin is 1 % of the shorter side.
+    preprocess = captioner.encoder.preprocess
+    crop = "100%"
+    if preprocess.resize:
+        crop = f"{100 * preprocess.image_size / preprocess.resize:.2f}cqmin"
+    return {"crop": crop, "has_attention": has_attention, "captions": captions}
 
 
 def attention_parts(
@@ -111,8 +105,8 @@ def attention_parts(
 ) -> list[tuple[str, int, str]]:
     """Split a caption into words with attention and the text between them.
 
-    A part is its text, the side of its grid and its weights in hexadecimal, 00 to ff a region, ff
-    the largest; the text between words has 0 and "".
+    A part is its text, the side of its grid and its weights in hexadecimal, two digits a region,
+    ff the largest; the text between words has 0 and "".
     """
     parts, end = [], 0
     for word, weights in attention:
@@ -126,16 +120,6 @@ def attention_parts(
     return [*parts, (text[end:], 0, "")]
 
 
-def _crop_css(image: Image.Image, preprocess: Preprocess) -> str:
-    """Return as CSS which part of an image the encoder sees: all of it, or the center crop."""
-    width, height = 100.0, 100.0
-    if preprocess.resize:
-        side = min(image.size) * preprocess.image_size / preprocess.resize
-        width, height = 100 * side / image.width, 100 * side / image.height
-    left, top = (100 - width) / 2, (100 - height) / 2
-    return f"left:{left:.2f}%;top:{top:.2f}%;width:{width:.2f}%;height:{height:.2f}%"
-
-
 def render_table(paths: Sequence[str], captioners: Mapping[str, Captioner]) -> Iterator[str]:
     """Caption several images; yield the table so far, at last with its CSV."""
     columns = ["image", *(captioners if len(captioners) > 1 else ["caption"])]
@@ -143,8 +127,7 @@ def render_table(paths: Sequence[str], captioners: Mapping[str, Captioner]) -> I
     rows: list[tuple[str, ...]] = []
     problems: list[str] = []
     for start in range(0, len(paths), CHUNK):
-        names: list[str] = []
-        inputs: dict[str, list[Tensor]] = {label: [] for label in captioners}
+        names, inputs = [], []
         for path in paths[start : start + CHUNK]:
             try:
                 image = open_image(path)
@@ -153,19 +136,17 @@ def render_table(paths: Sequence[str], captioners: Mapping[str, Captioner]) -> I
                 continue
             names.append(Path(path).name)
             thumbnails.append(data_uri(image, THUMBNAIL))
-            for label, captioner in captioners.items():
-                inputs[label].append(captioner.encoder.preprocess(image))
+            inputs.append([each.encoder.preprocess(image) for each in captioners.values()])
         if names:
+            batches = [torch.stack(batch) for batch in zip(*inputs, strict=True)]
             captions = [
-                captioner.captions_of(torch.stack(inputs[label]))
-                for label, captioner in captioners.items()
+                captioner.captions_of(batch)
+                for captioner, batch in zip(captioners.values(), batches, strict=True)
             ]
             rows += zip(names, *captions, strict=True)
         done = min(start + CHUNK, len(paths))
-        saved = ""
-        if rows and done == len(paths):
-            table = pd.DataFrame(rows, columns=columns).to_csv(index=False)
-            saved = base64.b64encode(table.encode()).decode()
+        csv = pd.DataFrame(rows, columns=columns).to_csv(index=False)
+        saved = base64.b64encode(csv.encode()).decode()
         shown = list(zip(thumbnails, rows, strict=True))
         yield FRAGMENTS.table(columns, shown, problems, done, len(paths), saved)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,7 +11,7 @@ import gradio as gr
 from captioning.captioner import Captioner
 from captioning.data.image_list import image_suffixes
 from captioning.web.demo_answers import FRAGMENTS, THUMBNAIL, render_answer
-from captioning.web.pages import TEMPLATES, thumbnail_uri
+from captioning.web.pages import TEMPLATES
 
 SERVED, WAITING = 2, 32  # visitors at once
 SILENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -25,11 +24,7 @@ element.addEventListener("click", (event) => {
 
 
 def build_page(captioners: Mapping[str, Captioner], samples: Sequence[str]) -> gr.Blocks:
-    """Return the app; start it with `launch_options`.
-
-    `samples` are paths of images to pick from. Where the captioners have a rerank, visitors choose
-    whether it is used.
-    """
+    """Return the app; `samples` are paths of images to pick from."""
     has_rerank = any(captioner.rerank for captioner in captioners.values())
     with gr.Blocks(title="captioning", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         picked = gr.State(list(samples[:1]))
@@ -69,11 +64,7 @@ def add_image_inputs(samples: Sequence[str], picked: gr.State) -> None:
         height=130,
         elem_id="drop",
     )
-    thumbnails = [
-        (number, Path(path).name, thumbnail_uri(path, THUMBNAIL))
-        for number, path in enumerate(samples)
-    ]
-    shelf = gr.HTML(FRAGMENTS.samples(thumbnails), js_on_load=SELECT_SAMPLE)
+    shelf = gr.HTML(FRAGMENTS.samples(samples, THUMBNAIL), js_on_load=SELECT_SAMPLE)
 
     def pick_sample(event: gr.EventData) -> tuple[list[str], None]:
         return [samples[event.index]], None
@@ -86,13 +77,10 @@ def add_image_inputs(samples: Sequence[str], picked: gr.State) -> None:
 def add_settings(
     labels: list[str], has_rerank: bool
 ) -> tuple[list[gr.Component], list[Callable[..., Any]]]:
-    """Lay out search and models; return what `render_answer` takes, and the events of a change.
-
-    A rerank, on at first, has most to choose from in a wide beam.
-    """
+    """Lay out search and models; return what `render_answer` takes, and the events of a change."""
     searches = ["greedy", "beam", "sampling"]
     search = gr.Radio(searches, value="beam", label="Search", elem_id="search")
-    limit, value = (50, 50) if has_rerank else (10, 5)
+    limit, value = (50, 50) if has_rerank else (10, 5)  # a wide beam has most to rerank
     width = gr.Slider(2, limit, value, step=1, label="Beam width", buttons=[])
     temperature = gr.Slider(0.1, 2, 1, step=0.1, label="Temperature", visible=False, buttons=[])
     again = gr.Button("Draw again", size="sm", visible=False)

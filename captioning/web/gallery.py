@@ -6,7 +6,6 @@ gallery.html opens from disk; captions.csv has the same captions as a table.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -20,7 +19,7 @@ from captioning.data.atomic import atomic_write
 from captioning.data.image_files import load_image
 from captioning.features.hashes import fingerprint_file
 from captioning.training.validation import Generated, ValidationCaptions, evenly_spaced
-from captioning.web.pages import render
+from captioning.web.pages import write_page
 
 THUMBNAIL = 320  # pixels, the longest side
 
@@ -45,20 +44,18 @@ class Gallery(pl.Callback):
         generated = ValidationCaptions.of(trainer)  # a collective where there are more processes
         if not trainer.is_global_zero:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_captions(self.folder / "captions.csv", generated)
-        summary: dict[str, int | float] = {"images": len(generated)}
-        for key, value in trainer.callback_metrics.items():
-            if key.startswith("val/"):
-                summary[key.removeprefix("val/")] = float(value)
+        metrics = trainer.callback_metrics.items()
+        scores = {key[4:]: float(value) for key, value in metrics if key.startswith("val/")}
         title = " / ".join(self.folder.resolve().parts[-2:])
         rows = evenly_spaced(generated, self.images)
+        summary = {"images": len(generated)} | scores
         write_gallery(self.folder / "gallery.html", title, summary, rows)
+        write_captions(self.folder / "captions.csv", generated)
 
 
 def write_captions(path: Path, rows: Sequence[Generated]) -> None:
-    """Write a CSV of image, path, caption and a column a score; a missing score is empty."""
-    names = ["image", "path", "caption", *_score_keys(rows)]
+    """Write a CSV of image, path, caption and a column a score."""
+    names = ["image", "path", "caption", *rows[0].scores]
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
@@ -70,45 +67,30 @@ def write_captions(path: Path, rows: Sequence[Generated]) -> None:
 def write_gallery(
     path: Path, title: str, summary: Mapping[str, int | float], rows: Sequence[Generated]
 ) -> None:
-    """Write one static page, and the images' thumbnails into a folder of the page's name.
+    """Write a static page, and the images' thumbnails into a folder of the page's name.
 
-    `summary` holds the corpus scores for the head. Existing thumbnails are used again. An image
-    that cannot be read any more leaves a blank: it should not end a training.
+    `summary` has the corpus scores. Existing thumbnails are used again. An image that cannot be
+    read any more leaves a blank: it should not end a training.
     """
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     paths = list(dict.fromkeys(row.record.path for row in rows))  # no file is written by two
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow works outside Python's lock
-        thumbnails = dict(
-            zip(paths, pool.map(_write_thumbnail, paths, repeat(folder)), strict=True)
-        )
-    page = render(
-        "gallery.html",
-        title=title,
-        summary=summary,
-        keys=_score_keys(rows),
-        rows=rows,
-        thumbnails=thumbnails,
-    )
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-
-
-def _score_keys(rows: Sequence[Generated]) -> list[str]:
-    return list(dict.fromkeys(key for row in rows for key in row.scores))
+    with ThreadPoolExecutor() as pool:  # Pillow works outside Python's lock
+        sources = pool.map(_write_thumbnail, paths, repeat(folder))
+        thumbnails = dict(zip(paths, sources, strict=True))
+    write_page(path, "gallery.html", title=title, summary=summary, rows=rows, thumbnails=thumbnails)
 
 
 def _write_thumbnail(source: str, folder: Path) -> str | None:
     """Return the URL of an image's thumbnail, made if need be; None for an unreadable image."""
     try:
-        # The name depends on the source's path and state, so that another page, another choice of
-        # images or another image of the same name cannot mix them up.
+        # Named by the source's path and state: another image of the same name has its own.
         target = folder / f"{fingerprint_file(source).hex()}.jpg"
-        image = None if target.exists() else load_image(source)
+        if not target.exists():
+            image = load_image(source)
+            image.thumbnail((THUMBNAIL, THUMBNAIL))
+            with atomic_write(target) as temporary:
+                image.save(temporary, format="JPEG", quality=80)
     except UserError:
         return None
-    if image:
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        with atomic_write(target) as temporary:
-            image.save(temporary, format="JPEG", quality=80)
     return f"{quote(folder.name)}/{target.name}"

@@ -1,7 +1,7 @@
 """Render web pages from the jinja templates in templates/: gallery, report, sweep and demo page.
 
-All text is escaped, since file names and vocabularies come from strangers. A page opens from disk
-and fetches nothing: its style, scripts, plots and most images are inside.
+All text is escaped, since file names and vocabularies come from strangers. A page fetches nothing:
+its style, scripts, plots and most images are inside.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from captioning import UserError
+from captioning.data.atomic import atomic_write
 from captioning.data.image_files import load_image
 from captioning.metrics.score_table import TABLE
 from captioning.web.plots import COLOURS
@@ -31,9 +32,11 @@ def breakable(label: object) -> Markup:
     return text
 
 
-def render(template: str, **context: Any) -> str:
-    """Return the page that a template makes of `context`."""
-    return ENVIRONMENT.get_template(template).render(context)
+def write_page(path: Path, template: str, **context: Any) -> None:
+    """Write the page that a template makes of `context`."""
+    page = ENVIRONMENT.get_template(template).render(context)
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def data_uri(image: Image.Image, side: int) -> str:
@@ -61,4 +64,4 @@ ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 ENVIRONMENT.filters["breakable"] = breakable
-ENVIRONMENT.globals |= {"TABLE": TABLE, "SERIES": len(COLOURS)}
+ENVIRONMENT.globals |= {"TABLE": TABLE, "SERIES": len(COLOURS), "thumbnail_uri": thumbnail_uri}

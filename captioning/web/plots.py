@@ -1,7 +1,7 @@
 """Draw small line plots as inline SVG in the colours of the page.
 
-matplotlib knows no CSS: plots are drawn in the colours of the light page, and each of these is then
-replaced by its variable of style.css.
+matplotlib knows no CSS: plots have the colours of the light page, which `svg` then replaces by the
+variables of style.css.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 INKS = {"ink": "#1c1b19", "soft": "#66635c", "line": "#e0dfda"}
 COLOURS = ("#0b5cad", "#c2410c", "#15803d", "#86198f", "#a16207", "#0e7490")
 DOTS = {"marker": "o", "markersize": 3.5}
-SIZE = (4.0, 2.7)  # inches: a phone's width at the size of its text
 
 
 class Line(NamedTuple):
@@ -42,11 +41,11 @@ def line_plot(
 ) -> str:
     """Return a plot with a line a system, and a dashed one of human captions, as SVG."""
     figure, axes = empty_plot(x_label, title)
-    styles: list[tuple[Line, dict[str, Any]]]
-    styles = [(line, {"color": series_colour(at)}) for at, line in enumerate(lines)]
+    styles = [{"color": COLOURS[at % len(COLOURS)]} for at in range(len(lines))]
     if human:
-        styles.insert(0, (human, {"color": INKS["soft"], "linestyle": "--"}))
-    for (x, y, half), style in styles:
+        lines = [human, *lines]
+        styles.insert(0, {"color": INKS["soft"], "linestyle": "--"})
+    for (x, y, half), style in zip(lines, styles, strict=True):
         if half is not None:
             axes.fill_between(x, y - half, y + half, color=style["color"], alpha=0.15, linewidth=0)
         if steps:
@@ -57,16 +56,13 @@ def line_plot(
         axes.set_ylim(bottom=0)
     if tick_labels:
         axes.set_xticks(range(len(tick_labels)), tick_labels)
-    return svg(figure, title)
+    return svg(figure)
 
 
-def series_colour(number: int) -> str:
-    """Return the colour of a system."""
-    return COLOURS[number % len(COLOURS)]
-
-
-def empty_plot(x_label: str, title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
-    """Return an empty plot in the style of the pages."""
+def empty_plot(
+    x_label: str, title: str, size: tuple[float, float] = (4.0, 2.7)
+) -> tuple[Figure, Axes]:
+    """Return an empty plot in the style of the pages, as wide in inches as a phone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -86,17 +82,16 @@ def empty_plot(x_label: str, title: str, size: tuple[float, float] = SIZE) -> tu
     return figure, axes
 
 
-def svg(figure: Figure, title: str) -> str:
-    """Return a figure as SVG in the page's colours; each plot of a page needs its own `title`."""
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG in the page's colours; letters stay letters."""
     from matplotlib import rc_context
 
     text = io.StringIO()
-    # Letters stay letters; names of clip paths must differ between the plots of a page.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    no_metadata = dict.fromkeys(["Creator", "Date", "Format", "Type"])
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", transparent=True, metadata=no_metadata)
     drawing = text.getvalue()
     drawing = drawing[drawing.index("<svg") :]
-    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
     drawing = re.sub(r'width="\S+" height="\S+"', 'role="img"', drawing, count=1)
     for name, colour in INKS.items():
         drawing = drawing.replace(colour, f"var(--{name})")

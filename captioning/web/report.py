@@ -1,6 +1,6 @@
 """Write the files of an evaluation: scores.json, report.html, each system's captions and gallery.
 
-The report opens from disk and holds everything that it shows, plots and thumbnails too.
+The report holds everything that it shows, plots and thumbnails too.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,11 @@ from captioning.evaluation.scoring import Scorer, System
 from captioning.metrics.score_table import TABLE
 from captioning.training.validation import Generated, evenly_spaced
 from captioning.web.gallery import write_captions, write_gallery
-from captioning.web.pages import render, thumbnail_uri
+from captioning.web.pages import write_page
 from captioning.web.plots import Line, line_plot
 
 GALLERY_IMAGES = 1000
 BEST_AND_WORST = 8  # images of each
-LEVEL = 0.05  # of significance
 
 
 def write_results(
@@ -52,19 +52,24 @@ def write_results(
             {"images": len(rows)} | system.scores.corpus,
             evenly_spaced(rows, GALLERY_IMAGES),
         )
-    page = render_report(scorer, systems, vocabulary, content)
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    write_report(folder / "report.html", scorer, systems, vocabulary, content)
 
 
-def render_report(
-    scorer: Scorer, systems: Sequence[System], vocabulary: set[str], content: dict[str, Any]
-) -> str:
-    """Return the report as HTML."""
+def write_report(
+    path: Path,
+    scorer: Scorer,
+    systems: Sequence[System],
+    vocabulary: set[str],
+    content: dict[str, Any],
+) -> None:
+    """Write the report, an HTML page."""
     coverages = [
         breakdowns.word_coverage(system.captions, scorer.references, vocabulary)
         for system in systems
     ]
-    return render(
+    unused = set.intersection(*(set(coverage.unused) for coverage in coverages))
+    write_page(
+        path,
         "report.html",
         title=f"{', '.join(system.label for system in systems)} on {content['split']}",
         facts=_facts(content),
@@ -74,17 +79,14 @@ def render_report(
         keys=shown_keys(content["rows"][0]),
         half_width=half_width,
         format_p=format_p,
-        LEVEL=LEVEL,
-        has_human=bool(scorer.rounds),
         length_plots=_length_plots(scorer, systems),
         reference_plots=_reference_plots(scorer, systems),
-        records=scorer.records,
+        scorer=scorer,
         best_and_worst=_best_and_worst(systems),
-        thumbnail_uri=thumbnail_uri,
         vocabulary=vocabulary,
         coverages=coverages,
         band_plot=_band_plot(coverages),
-        unused_words=_unused_words(coverages),
+        unused_words=[word for word in coverages[0].unused if word in unused],
     )
 
 
@@ -106,25 +108,24 @@ def _facts(content: dict[str, Any]) -> list[str]:
 
 def _length_plots(scorer: Scorer, systems: Sequence[System]) -> list[str]:
     """Draw mean scores by the length of the caption, and the share of captions of each length."""
+    label = "words in the caption"
     lengths = [breakdowns.caption_lengths(system.captions) for system in systems]
-    references = [caption for captions in scorer.references for caption in captions]
-    human = breakdowns.caption_lengths(references)
+    human = breakdowns.caption_lengths(list(chain.from_iterable(scorer.references)))
     plots = []
     for key in ("cider", "bert_similarity"):
         groups = [
             breakdowns.scores_by_length(counts, system.scores.per_image[key])
             for counts, system in zip(lengths, systems, strict=True)
         ]
-        lines = [Line(one.lengths, 100 * one.means, 196 * one.errors) for one in groups]
-        plots.append(line_plot(TABLE[key].title, "words in the caption", lines, from_zero=False))
+        lines = [Line(group.lengths, 100 * group.means, 196 * group.errors) for group in groups]
+        plots.append(line_plot(TABLE[key].title, label, lines, from_zero=False))
     # A single rambling caption would stretch the axis.
     longest = max(sorted(counts)[-1 - len(counts) // 200] for counts in [human, *lengths])
-    x = range(longest + 2)
     human_shares, *shares = (
-        Line(x, [100 * (counts == length).mean() for length in x]) for counts in [human, *lengths]
+        _percent_line([(counts == length).mean() for length in range(longest + 2)])
+        for counts in [human, *lengths]
     )
-    title = "% of captions"
-    plots.append(line_plot(title, "words in the caption", shares, human_shares, steps=True))
+    plots.append(line_plot("% of captions", label, shares, human_shares, steps=True))
     return plots
 
 
@@ -141,20 +142,30 @@ def _reference_plots(scorer: Scorer, systems: Sequence[System]) -> list[str]:
     if scorer.rounds:
         last, others = [row[-1] for row in references], [row[:-1] for row in references]
         human = breakdowns.scores_by_reference_count(last, others)
-
     return [
         line_plot(
             TABLE[key].title,
             "references an image",
-            [_curve(curve[key]) for curve in curves],
-            _curve(human[key]) if human else None,
+            [_percent_line(curve[key], first=1) for curve in curves],
+            _percent_line(human[key], first=1) if human else None,
         )
         for key in curves[0]
     ]
 
 
-def _curve(scores: Sequence[float]) -> Line:
-    return Line(range(1, len(scores) + 1), 100 * np.array(scores))
+def _band_plot(coverages: Sequence[breakdowns.Coverage]) -> str:
+    """Draw the share of words that are used at least once, by how frequent they are."""
+    return line_plot(
+        "% of words that are used at least once",
+        "times in the references, from … on",
+        [_percent_line(list(coverage.bands.values())) for coverage in coverages],
+        tick_labels=list(map(str, coverages[0].bands)),
+    )
+
+
+def _percent_line(shares: Sequence[float], first: int = 0) -> Line:
+    """Return a line through shares in percent, `first` being the x of the first."""
+    return Line(range(first, first + len(shares)), 100 * np.array(shares))
 
 
 def _best_and_worst(systems: Sequence[System]) -> dict[str, list[int]]:
@@ -166,23 +177,3 @@ def _best_and_worst(systems: Sequence[System]) -> dict[str, list[int]]:
     order = np.lexsort((similarity, cider)).tolist()
     count = min(BEST_AND_WORST, len(order) // 2)
     return {"Best": order[::-1][:count], "Worst": order[:count]}
-
-
-def _band_plot(coverages: Sequence[breakdowns.Coverage]) -> str:
-    """Draw the share of words that are used at least once, by how frequent they are."""
-    lines = [
-        Line(range(len(one.bands)), [100 * share for share in one.bands.values()])
-        for one in coverages
-    ]
-    return line_plot(
-        "% of words that are used at least once",
-        "times in the references, from … on",
-        lines,
-        tick_labels=list(map(str, coverages[0].bands)),
-    )
-
-
-def _unused_words(coverages: Sequence[breakdowns.Coverage]) -> list[tuple[str, int]]:
-    """Return the references' words that no system uses, the most frequent first, with counts."""
-    words = set.intersection(*({word for word, _ in one.unused} for one in coverages))
-    return [(word, count) for word, count in coverages[0].unused if word in words]

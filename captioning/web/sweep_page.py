@@ -6,17 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioning.data.atomic import atomic_write
 from captioning.metrics.score_table import TABLE
 from captioning.sweeps import summary
 from captioning.sweeps.importance import importance
 from captioning.sweeps.runs import Run, finished_runs, read_runs
-from captioning.web import sweep_plots
-from captioning.web.pages import render
+from captioning.web.pages import write_page
 from captioning.web.plots import COLOURS, svg
-from captioning.web.sweep_plots import Groups, short_name, value_of
+from captioning.web.sweep_plots import Groups, bars, curves, parallel, scatter, short_name, value_of
 
-NUMBERS = ("trained_parameters", "seconds_per_epoch")  # of run.json, drawn against the score
+COSTS = ("trained_parameters", "seconds_per_epoch")  # of run.json, drawn against the score
+LOSSES = ("val/loss", "train/loss")
 
 
 def write_sweep_page(folder: Path) -> None:
@@ -31,7 +30,11 @@ def write_sweep_page(folder: Path) -> None:
     ]
     keys = summary.setting_keys(rows)
     shared = dict.fromkeys(key for run in runs for key in run.overrides if key not in keys)
-    page = render(
+    effects = importance(groups, keys, score)
+    are_seeds_only = all(effect.key == "seed" for effect in effects)
+    has_parallel = len(keys) > 1 and len(groups) > 1
+    write_page(
+        folder / "summary.html",
         "sweep.html",
         title=folder.resolve().name,
         facts=_facts(runs),
@@ -43,16 +46,17 @@ def write_sweep_page(folder: Path) -> None:
         sign=sign,
         format_score=summary.format_score,
         short_name=short_name,
-        labels=[_config_label(row["settings"]) for row in rows[: len(COLOURS)]],
+        labels=[
+            ", ".join(f"{short_name(key)} {value}" for key, value in row["settings"].items())
+            for row in rows[: len(COLOURS)]
+        ],
         folder=folder,
         failures=[(run, _traceback(run)) for run in runs if run.status != "finished"],
-        curves=_curves(groups, f"val/{score}"),
-        scatters=_scatters(groups, keys, score),
-        parallel=_parallel(groups, keys, score),
-        bars=_bars(groups, keys, score),
+        curves=[svg(curves(groups, key)) for key in _curve_keys(groups, f"val/{score}")],
+        scatters=[svg(scatter(groups, key, score)) for key in _scatter_keys(groups, keys)],
+        parallel=[svg(parallel(groups, keys, score))] if has_parallel else [],
+        bars=[] if are_seeds_only else [svg(bars(effects))],
     )
-    with atomic_write(folder / "summary.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
 
 
 def _facts(runs: Sequence[Run]) -> list[str]:
@@ -72,48 +76,26 @@ def _facts(runs: Sequence[Run]) -> list[str]:
     return [fact for fact in facts if fact]
 
 
-def _config_label(settings: dict[str, object]) -> str:
-    return ", ".join(f"{short_name(key)} {value}" for key, value in settings.items()) or "all"
-
-
 def _traceback(run: Run) -> str:
     path = run.folder / "traceback.txt"
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-def _curves(groups: Groups, score: str) -> list[str]:
-    """Draw the main metrics by epoch, of all runs; none for runs of a single epoch."""
+def _curve_keys(groups: Groups, score: str) -> list[str]:
+    """Return the main metrics that runs logged by epoch; none for runs of a single epoch."""
     histories = [run.content.get("history", ()) for group in groups for run in group]
     if all(len(history) < 2 for history in histories):
         return []
     logged = {key for history in histories for row in history for key in row}
     main = [f"val/{key}" for key, row in TABLE.items() if row.rank == 1]
-    keys = dict.fromkeys([score, *main, "val/loss", "train/loss"])
-    return [svg(sweep_plots.curves(groups, key), f"curves {key}") for key in keys if key in logged]
+    return [key for key in dict.fromkeys([score, *main, *LOSSES]) if key in logged]
 
 
-def _scatters(groups: Groups, keys: Sequence[str], score: str) -> list[str]:
-    """Draw the score against each setting, and against what a run costs."""
-    if len(groups) < 2:
-        return []
-    differing = [
+def _scatter_keys(groups: Groups, keys: Sequence[str]) -> list[str]:
+    """Return the settings, and what a run costs, that differ between runs of several configs."""
+    runs = [run for group in groups for run in group]
+    return [
         key
-        for key in [*keys, *NUMBERS]
-        if len({repr(value_of(run, key)) for group in groups for run in group}) > 1
+        for key in [*keys, *COSTS]
+        if len(groups) > 1 and len({repr(value_of(run, key)) for run in runs}) > 1
     ]
-    return [svg(sweep_plots.scatter(groups, key, score), f"{score} by {key}") for key in differing]
-
-
-def _parallel(groups: Groups, keys: Sequence[str], score: str) -> list[str]:
-    """Draw each config as a line; none where fewer than two settings or configs differ."""
-    if len(keys) < 2 or len(groups) < 2:
-        return []
-    return [svg(sweep_plots.parallel(groups, keys, score), "parallel")]
-
-
-def _bars(groups: Groups, keys: Sequence[str], score: str) -> list[str]:
-    """Draw how much each setting mattered; none where only the seeds can be judged."""
-    effects = importance(groups, keys, score)
-    if all(effect.key == "seed" for effect in effects):
-        return []
-    return [svg(sweep_plots.bars(effects), "importance")]

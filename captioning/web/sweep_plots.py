@@ -15,19 +15,18 @@ import numpy as np
 from captioning.metrics.score_table import factor_of
 from captioning.sweeps.importance import Effect
 from captioning.sweeps.runs import Run
-from captioning.web.plots import COLOURS, DOTS, INKS, empty_plot, series_colour
+from captioning.web.plots import COLOURS, DOTS, INKS, empty_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Groups = Sequence[Sequence[Run]]
-LONGEST_TICK = 16  # letters
 
 
 def rank_style(rank: int) -> dict[str, Any]:
     """Return the colour of the config of a rank, 0 being the best, which lies above the others."""
     if rank < len(COLOURS):
-        return {"color": series_colour(rank), "zorder": 3 - rank / 1e3}
+        return {"color": COLOURS[rank], "zorder": 3 - rank / 1e3}
     return {"color": INKS["soft"], "alpha": 0.35, "zorder": 1}
 
 
@@ -78,20 +77,19 @@ def scatter(groups: Groups, x: str, y: str) -> Figure:
 def parallel(groups: Groups, keys: Sequence[str], score: str) -> Figure:
     """Draw each config as a line through its settings to its mean score, an axis each."""
     figure, axes = empty_plot("", "", size=(max(6.0, 1.9 * (len(keys) + 1)), 3.4))
-    means = [np.mean([run.scores[score] for run in group]) for group in groups]
     columns = [[group[0].setting(key) for group in groups] for key in keys]
     scales = [setting_scale(column) for column in columns]
-    columns.append([float(factor_of(score) * mean) for mean in means])
+    means = [np.mean([run.scores[score] for run in group]) for group in groups]
+    columns.append([factor_of(score) * mean for mean in means])
     scales.append((float, None))  # a score's distances mean something
     heights = []
     for at, (column, (place, ticks)) in enumerate(zip(columns, scales, strict=True)):
-        places = [place(value) for value in column]
-        low, high = min(places), max(places)
-        span = high - low or 1.0
-        heights.append([(value - low) / span for value in places])
+        places = np.array([place(value) for value in column])
+        low, span = places.min(), np.ptp(places) or 1.0
+        heights.append((places - low) / span)
         if not ticks:
             digits = ".4g" if at < len(keys) else ".3f" if "loss" in score else ".1f"
-            ends = sorted({low, high})
+            ends = np.unique([low, places.max()])
             ticks = ends, [f"{end:{digits}}" for end in ends]
         # Beside the outer axes, where no line is, and above the lines elsewhere.
         style = {"ha": "right" if at == 0 else "left", "fontsize": 8.5, "color": INKS["soft"]}
@@ -116,12 +114,12 @@ def bars(effects: Sequence[Effect]) -> Figure:
         "% of the score's variance", "", size=(4.0, max(1.4, 0.75 + 0.3 * len(effects)))
     )
     for at, (key, share, by_chance) in enumerate(effects):
-        colour = INKS["soft"] if key == "seed" else series_colour(0)
-        axes.barh(-at, 100 * share, color=colour, height=0.6)
+        colour = INKS["soft"] if key == "seed" else COLOURS[0]
+        axes.barh(at, 100 * share, color=colour, height=0.6)
         if by_chance is not None:
-            ends = [-at - 0.4, -at + 0.4]
-            axes.plot([100 * by_chance] * 2, ends, color=INKS["ink"], linewidth=1.2)
-    axes.set_yticks([-at for at in range(len(effects))], [effect.key for effect in effects])
+            axes.vlines(100 * by_chance, at - 0.4, at + 0.4, color=INKS["ink"], linewidth=1.2)
+    axes.set_yticks(range(len(effects)), [effect.key for effect in effects])
+    axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.grid(False)
     return figure
@@ -155,11 +153,10 @@ def setting_scale(
         return float, None
     distinct.sort(key=None if are_numbers else str)
     places = {repr(value): float(at) for at, value in enumerate(distinct)}
-    texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in distinct]
-    if len(set(texts)) < len(texts):
-        texts = list(map(str, distinct))
-    texts = ["–" if text == "None" else text for text in texts]
-    texts = [f"…{text[1 - LONGEST_TICK :]}" if len(text) > LONGEST_TICK else text for text in texts]
+    texts = []
+    for value in distinct:
+        text = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+        texts.append(text if len(text) <= 16 else f"…{text[-15:]}")
     return lambda value: places[repr(value)], (list(places.values()), texts)
 
 

@@ -8,6 +8,7 @@ from captioning.output.card import model_card
 SCORES = {"val/loss": 2.5, "val/cider": 0.439, "val/distinct": 0.605, "train/loss": 3.0}
 BEAM = {"_target_": "captioning.search.beam.beam_search", "_partial_": True, "width": 5}
 GREEDY = {"_target_": "captioning.search.beam.greedy_search", "max_length": 20}
+FOLDER = {"_target_": "captioning.data.readers.CaptionFolder", "root": "/secret/dogs"}
 RUN = {
     "command": "python -m captioning.train seed=3",
     "commit": "c0ffee",
@@ -25,20 +26,19 @@ def card(
     captions=None,
     evaluation=None,
     history=None,
-    data=None,
-    validation=None,
+    data=FOLDER,
+    validation=BEAM,
     **extra,
 ):
-    """Return a card; `history` has the metrics of the epochs before the checkpoint's own, 7."""
+    """Return the card of a checkpoint of epoch 7; `history` has the metrics by epoch."""
     config = {
         "name": "lstm",
         "seed": 3,
         "monitor": "val/cider",
         "model": {"_target_": "captioning.models.lstm.LSTMDecoder"},
-        "data": data
-        or {"_target_": "captioning.data.readers.CaptionFolder", "root": "/secret/dogs"},
+        "data": data,
         "datamodule": {"min_count": 5},
-        "callbacks": {"captions": {"search": BEAM} if validation is None else validation},
+        "callbacks": {"captions": {"search": validation}},
     }
     encoder = {"name": "resnet50", "weights": "abc", "features": "pooled", "image_size": 224}
     checkpoint = {
@@ -50,8 +50,7 @@ def card(
             "config": config,
         },
     }
-    if history:
-        checkpoint["callbacks"] = {"RunFolder": {"history": history}}
+    checkpoint["callbacks"] = {"RunFolder": {"history": history or {}}}
     return model_card(kind, checkpoint | extra, run, choice, captions, evaluation)
 
 
@@ -130,9 +129,9 @@ def test_an_evaluation_has_its_command_search_and_intervals():
 @pytest.mark.parametrize(
     ("data", "choice", "licence"),
     [
-        (None, "flickr8k", "Licence: for research use only"),
-        (None, "folder", "`dogs`. **Licence: not known to this program"),
-        (None, None, "Licence: not known to this program"),
+        (FOLDER, "flickr8k", "Licence: for research use only"),
+        (FOLDER, "folder", "`dogs`. **Licence: not known to this program"),
+        (FOLDER, None, "Licence: not known to this program"),
         ({"_target_": "captioning.data.scenes.Scenes"}, "scenes", "Licence: nobody's rights"),
     ],
 )
@@ -144,9 +143,8 @@ def test_the_licence_of_the_data_is_stated_or_missing(data, choice, licence):
 
 def test_the_worst_captions_are_quoted(tmp_path):
     with (tmp_path / "captions.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["image", "caption", "semantic"])
-        table.writerows([(f"{n}.jpg", f"caption {n}", n / 10) for n in (4, 1, 3, 2)])
+        rows = [(f"{n}.jpg", f"caption {n}", n / 10) for n in (4, 1, 3, 2)]
+        csv.writer(file).writerows([["image", "caption", "semantic"], *rows])
     text = card(captions=tmp_path / "captions.csv")
     assert "“caption 1” of `1.jpg`; “caption 2” of `2.jpg`; “caption 3” of `3.jpg`." in text
 
@@ -183,6 +181,6 @@ def test_a_card_of_weights_has_nothing_of_a_graph():
 
 
 def test_a_run_without_validation_captions_has_a_card():
-    text = card("onnx", history={7: {"val/loss": 2.5}}, validation={})
+    text = card("onnx", history={7: {"val/loss": 2.5}}, validation=None)
     assert "with `teacher forcing`" in text
     assert "were not scored" in text

@@ -10,6 +10,7 @@ from captioning.training.validation import (
     LastEpoch,
     ValidationCaptions,
     all_gather_interleaved,
+    evenly_spaced,
     share,
 )
 
@@ -58,3 +59,8 @@ def test_the_last_epoch_is_validated_though_it_is_not_due(fit):
     epochs = []
     fit(LastEpoch(), Recorder(), epochs=5, check_val_every_n_epoch=3, num_sanity_val_steps=0)
     assert epochs == [2, 4]
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(3, [0, 3, 6]), (99, list(range(10))), (0, [])])
+def test_items_are_evenly_spaced_and_in_order(count, chosen):
+    assert evenly_spaced(range(10), count) == chosen

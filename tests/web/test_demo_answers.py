@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,20 +12,17 @@ from PIL import Image
 
 from captioning import UserError
 from captioning.captioner import Captioner
-from captioning.features.images import Preprocess
 from captioning.search.beam import Hypotheses
 from captioning.web.demo_answers import (
     ALTERNATIVES,
     CHUNK,
     FRAGMENTS,
-    _crop_css,
     attention_parts,
     open_image,
     render_answer,
     render_image,
     render_table,
 )
-from captioning.web.pages import thumbnail_uri
 
 
 def save_image(path, size=(20, 20), colour="black"):
@@ -71,17 +69,14 @@ def test_a_rerank_is_used_after_any_search_where_it_is_chosen(tmp_path, captione
     assert ("−" in html) != use_rerank  # log-probabilities are negative
 
 
-@pytest.mark.parametrize(
-    ("resize", "size", "css"),
-    [
-        (None, (200, 100), "left:0.00%;top:0.00%;width:100.00%;height:100.00%"),
-        (256, (200, 100), "left:28.12%;top:6.25%;width:43.75%;height:87.50%"),
-        (224, (100, 200), "left:0.00%;top:25.00%;width:100.00%;height:50.00%"),
-    ],
-)
-def test_attention_is_laid_over_what_the_encoder_sees(resize, size, css):
-    preprocess = Preprocess(224, resize, [0.5] * 3, [0.5] * 3, "bilinear")
-    assert _crop_css(Image.new("RGB", size), preprocess) == css
+@pytest.mark.parametrize(("resize", "crop"), [(None, "100%"), (256, "50.00cqmin")])
+def test_attention_is_laid_over_what_the_encoder_sees(
+    tmp_path, captioners, monkeypatch, resize, crop
+):
+    encoder = captioners["attention"].encoder  # which sees 128 x 128 pixels
+    monkeypatch.setattr(encoder, "preprocess", replace(encoder.preprocess, resize=resize))
+    html = render_image(str(save_image(tmp_path / "a.png")), captioners, "nats")
+    assert f'data-crop="{crop}"' in html
 
 
 def test_several_images_become_a_table_and_a_csv_of_their_captions(tmp_path, captioners):
@@ -111,22 +106,14 @@ def test_without_a_readable_image_there_is_no_csv(tmp_path, captioners):
     assert "text/csv" not in html
 
 
-def half_an_image(path):
-    Image.effect_noise((64, 64), 90).save(path, "PNG")
-    path.write_bytes(path.read_bytes()[:900])
-
-
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
         (lambda path: path.write_text("a letter"), ""),
-        (lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), ""),
-        (lambda path: path.write_bytes(b""), ""),
         (lambda path: Image.new("1", (30000, 30000)).save(path, "PNG"), "900000000 pixels"),
-        (half_an_image, ""),
         (lambda path: None, ""),
     ],
-    ids=["text", "postscript", "empty", "bomb", "half", "missing"],
+    ids=["text", "bomb", "missing"],
 )
 def test_a_file_that_is_no_image_is_named_without_its_folder(tmp_path, make, reason):
     path = tmp_path / "holiday.jpg"
@@ -139,11 +126,5 @@ def test_a_file_that_is_no_image_is_named_without_its_folder(tmp_path, make, rea
 def test_unreadable_samples_are_left_out_and_the_others_keep_their_number(tmp_path):
     paths = [save_image(tmp_path / f"{name}.png") for name in "abc"]
     paths[1].write_text("a letter")
-    thumbnails = [(at, path.name, thumbnail_uri(str(path), 9)) for at, path in enumerate(paths)]
-    assert re.findall(r'data-at="(\d)"', FRAGMENTS.samples(thumbnails)) == ["0", "2"]
-
-
-@pytest.mark.parametrize("suffix", ["jp2", "tga", "ppm", "ico"])
-def test_the_page_reads_the_formats_that_training_reads(tmp_path, suffix):
-    path = save_image(tmp_path / f"a.{suffix}", (32, 32), "red")
-    assert open_image(str(path)).getpixel((9, 9))[0] > 250
+    html = FRAGMENTS.samples(list(map(str, paths)), 9)
+    assert re.findall(r'data-at="(\d)".*alt="(.*)"', html) == [("0", "a.png"), ("2", "c.png")]

@@ -10,8 +10,8 @@ from PIL import Image
 
 from captioning.data.image_files import load_image
 from captioning.data.records import Record
-from captioning.training.validation import Generated, ValidationCaptions, evenly_spaced
-from captioning.web.gallery import Gallery, write_captions, write_gallery
+from captioning.training.validation import Generated, ValidationCaptions
+from captioning.web.gallery import Gallery, write_gallery
 
 
 @pytest.fixture
@@ -133,16 +133,3 @@ def test_an_unreadable_image_leaves_a_blank(tmp_path, row):
     gone = row.record._replace(path=str(tmp_path / "gone.jpg"))
     page = written(tmp_path / "gallery.html", [row._replace(record=gone)])
     assert not page.all("img") and "the image cannot be read" in page.text
-
-
-def test_a_missing_score_is_nan_for_the_order_and_empty_in_the_csv(tmp_path, row):
-    rows = [row, row._replace(scores={"bert_similarity": 0.75})]
-    items = written(tmp_path / "gallery.html", rows).all("li")
-    assert [li["data-scores"] for li in items if "data-scores" in li] == ["0.5 nan", "nan 0.75"]
-    write_captions(tmp_path / "captions.csv", rows)
-    assert (tmp_path / "captions.csv").read_text().splitlines()[2].endswith(",,0.75")
-
-
-@pytest.mark.parametrize(("count", "chosen"), [(3, [0, 3, 6]), (99, list(range(10))), (0, [])])
-def test_items_are_evenly_spaced_and_in_order(count, chosen):
-    assert evenly_spaced(range(10), count) == chosen

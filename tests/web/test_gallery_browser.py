@@ -1,7 +1,5 @@
 """The gallery, as a reader of it uses it: in a browser, from disk, by keyboard."""
 
-import shutil
-
 import pytest
 from browser import opened
 from PIL import Image
@@ -27,10 +25,7 @@ def gallery(tmp_path_factory):
         record = Record(path.name, str(path), ("a reference",), "val")
         rows.append(Generated(record, caption, {"cider": (number * 7) % IMAGES / IMAGES}))
     write_gallery(folder / "gallery.html", "run", {"images": IMAGES}, rows)
-    moved = tmp_path_factory.mktemp("elsewhere")
-    for name in ("gallery.html", "gallery"):
-        shutil.move(folder / name, moved / name)
-    return moved / "gallery.html"
+    return folder.rename(folder.with_name("moved")) / "gallery.html"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from captioning.data.records import Record
 from captioning.evaluation.results import make_results
 from captioning.evaluation.scoring import BootstrapScores, Scorer, System
-from captioning.web.report import render_report
+from captioning.web.report import write_report
 
 EVIL = "<script>alert(1)</script>"
 REFERENCES = [["a dog runs", "the dog runs", f"a brown dog {EVIL}"], ["a red car"] * 3] * 2
@@ -33,31 +33,32 @@ def system(label, **corpus):
     return System(label, ["a dog", EVIL, "a car", ""], measured, measured)
 
 
-def report(*systems, rounds=3):
+def report(path, *systems, rounds=3):
     scorer = Mock(
         spec=Scorer, records=RECORDS, references=REFERENCES, rounds=rounds, fewest=3, most=3
     )
     described = [{"label": one.label, "checkpoints": [{"path": f"{EVIL}.ckpt"}]} for one in systems]
     content = CONTENT | make_results(scorer, systems, systems[0].scores if rounds else None)
-    return render_report(scorer, systems, {"dog"}, content | {"systems": described})
+    write_report(path, scorer, systems, {"dog"}, content | {"systems": described})
+    return path.read_text(encoding="utf-8")
 
 
-def test_labels_captions_words_and_paths_are_escaped():
-    page = report(system(f"{EVIL}1"), system(f"{EVIL}2"))
+def test_labels_captions_words_and_paths_are_escaped(tmp_path):
+    page = report(tmp_path / "report.html", system(f"{EVIL}1"), system(f"{EVIL}2"))
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;.ckpt" in page
     assert page.count("the image cannot be read") == 4
     assert "beam_search, width 5, NeighbourRerank · 1 s on an abacus" in page
 
 
-def test_an_added_score_has_a_column(added):
-    page = report(system("ours", letters=12.0))
+def test_an_added_score_has_a_column(tmp_path, added):
+    page = report(tmp_path / "report.html", system("ours", letters=12.0))
     assert re.search(r"<th>letters ↓</th>\s*<th>CIDEr-D</th>", page)
     assert "<b>12.0</b><small>± 0.5</small>" in page
 
 
 @pytest.mark.parametrize("rounds", [0, 3])
-def test_human_captions_are_compared_with_where_there_are_references_to_spare(rounds):
-    page = report(system("ours"), rounds=rounds)
+def test_human_captions_are_compared_with_where_there_are_references_to_spare(tmp_path, rounds):
+    page = report(tmp_path / "report.html", system("ours"), rounds=rounds)
     assert ("100% of human" in page) == ("against 2 references" in page) == bool(rounds)
     assert "Who is better" not in page

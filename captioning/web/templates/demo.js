@@ -16,7 +16,7 @@ function show(word) {
     : view.querySelector(".word") ? "Point at a word to see the attention of the model" : "";
   if (!word) return;
   word.classList.add("on");
-  canvas.style.cssText = word.closest(".model").dataset.crop;
+  canvas.style.width = canvas.style.height = word.closest(".model").dataset.crop;
   const side = Number(word.dataset.side);
   const map = word.dataset.map;
   canvas.width = canvas.height = side;

@@ -15,9 +15,8 @@ function show() {
 
 function arrange() {
   const [column, sign] = sort.value.split(" ").map(Number);
-  const compare = (a, b) => isNaN(a) - isNaN(b) || sign * (a - b);
   const order = [...cards];
-  if (sort.value) order.sort((a, b) => compare(scores.get(a)[column], scores.get(b)[column]));
+  if (sort.value) order.sort((a, b) => sign * (scores.get(a)[column] - scores.get(b)[column]));
   list.append(...order);
 }
 
