@@ -36,7 +36,7 @@ ImageLike = str | Path | Image.Image
 
 
 class Captioner:
-    """An encoder, a decoder and a vocabulary; in eval mode, on the CPU unless moved.
+    """An encoder, a decoder and a vocabulary.
 
     `search(decoder, features)` is beam search of width 5 unless another is given; its hypotheses
     are reordered by `rerank(hypotheses, features)`, if any.
@@ -62,8 +62,8 @@ class Captioner:
     ) -> Captioner:
         """Load best.ckpt or last.ckpt; no code in the file is run.
 
-        `encoder_weights` is where the encoder's weights are on this machine, if not where they
-        were in training; other weights than those of training are refused.
+        `encoder_weights` is the file of the encoder's weights, if it has moved since training.
+        Raises UserError for other weights than those of training.
         """
         return cls._load(path, read_checkpoint(path), encoder_weights, device)
 
@@ -71,8 +71,7 @@ class Captioner:
     def from_pretrained(cls, folder: str | Path, device: str = "cpu") -> Captioner:
         """Load a folder of `captioning.export format=safetensors`, which has the encoder in it.
 
-        No file of it is a pickle and no code is run. Raises UserError for a folder that does not
-        add up.
+        Raises UserError for a folder that does not add up.
         """
         return cls._load(folder, read_pretrained(folder), None, device)
 
@@ -98,10 +97,9 @@ class Captioner:
     ) -> list[Record]:
         """Rerank hypotheses by the training captions of a data folder from now on.
 
-        As `rerank=neighbours` does; a wide beam gives it most to choose from. All images of the
-        folder are encoded, unless their features are below `features_root`; unreadable ones are
-        left out with a warning. Returns the training records. Raises UserError for a folder without
-        captions, or with fewer than two training images.
+        All images of the folder are encoded, unless their features are below `features_root`;
+        unreadable ones are left out with a warning. Returns the training records. Raises UserError
+        for a folder without captions, or with fewer than two training images.
         """
         records = load_records(CaptionFolder(str(folder), skip_unreadable=True))
         records, store = open_store(
@@ -123,7 +121,8 @@ class Captioner:
 
     def captions_of(self, images: Float[Tensor, "batch 3 height width"]) -> list[str]:
         """Return one caption an image of a preprocessed batch."""
-        tokens = self.hypotheses(self._encode(images)).tokens[:, 0]
+        features = self.encoder(images.to(self.device))
+        tokens = self.hypotheses(features).tokens[:, 0]
         return [self.vocabulary.decode(row) for row in tokens.tolist()]
 
     def hypotheses(self, features: Float[Tensor, "batch *region feature"]) -> Hypotheses:
@@ -133,19 +132,17 @@ class Captioner:
 
     def features(self, image: ImageLike) -> Float[Tensor, "1 *region feature"]:
         """Encode one image, so that several methods can be called on its features."""
-        return self._encode(self._preprocess(image))
+        return self.encoder(self._preprocess(image).to(self.device))
 
     def alternatives(self, image: ImageLike | Tensor) -> list[tuple[str, float]]:
         """Return the hypotheses for one image, or its features, and the scores that order them.
 
-        Best first, each text once; a beam of width 5 finds up to five. The first is the caption.
+        Best first, each text once. The first is the caption.
         """
         features = image if isinstance(image, Tensor) else self.features(image)
-        hypotheses = self.hypotheses(features)
+        tokens_of_image, scores_of_image = (part[0].tolist() for part in self.hypotheses(features))
         scores: dict[str, float] = {}
-        for tokens, score in zip(
-            hypotheses.tokens[0].tolist(), hypotheses.scores[0].tolist(), strict=True
-        ):
+        for tokens, score in zip(tokens_of_image, scores_of_image, strict=True):
             if score > -math.inf:  # the score of what fills up a beam that is wider than needed
                 scores.setdefault(self.vocabulary.decode(tokens), score)
         return list(scores.items())
@@ -156,14 +153,13 @@ class Captioner:
     ) -> list[tuple[str, Float[Tensor, "height width"]]]:
         """Return the attention weights from which each word of a caption and `<eos>` is predicted.
 
-        They sum to 1 over the encoder's grid, rows from the top, columns from the left. The caption
-        may be anybody's; the model reads words that it does not know as `<unk>`. Raises UserError
-        for a model without attention weights.
+        They sum to 1 over the encoder's grid, rows from the top, columns from the left. Any caption
+        will do, not only the model's. Raises UserError for a model without attention weights.
         """
         if not hasattr(self.decoder, "attention"):
             raise UserError(
-                f"{type(self.decoder).__name__} does not show where it looks; "
-                "attention is there to see after training with model=attention or model=updown"
+                f"{type(self.decoder).__name__} has no attention weights to show; train with "
+                "model=attention or model=updown"
             )
         features = image if isinstance(image, Tensor) else self.features(image)
         tokens = torch.tensor([self.vocabulary.encode(caption)[:-1]], device=features.device)
@@ -175,6 +171,3 @@ class Captioner:
     def _preprocess(self, image: ImageLike) -> Float[Tensor, "1 3 height width"]:
         opened = image if isinstance(image, Image.Image) else load_image(image)
         return self.encoder.preprocess(opened)[None]
-
-    def _encode(self, images: Tensor) -> Tensor:
-        return self.encoder(images.to(self.device))

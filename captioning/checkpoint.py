@@ -2,8 +2,7 @@
 
 A checkpoint is Lightning's dictionary with a `captioning` entry beside `state_dict`: format
 version, vocabulary, resolved config, and the encoder's identity, which is all that decides its
-features. Files may be a stranger's: nothing in them is run, and what does not add up is refused by
-a UserError, before memory is asked for.
+features. Files may be a stranger's: nothing in them is run.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = _load(path)
     except Exception:  # a foreign file can raise anything
-        why = "is not a checkpoint of captioning.train, or is damaged"
-        if zipfile.is_zipfile(path):
-            why = "holds more than numbers and plain types, or is damaged: it is not loaded safely"
-        raise UserError(f"{path} {why}; a run leaves best.ckpt in its folder") from None
+        raise UserError(
+            f"{path} is not a checkpoint of captioning.train that can be loaded safely, or is "
+            "damaged; a run leaves best.ckpt in its folder"
+        ) from None
     return _validated(path, checkpoint)
 
 
@@ -67,68 +66,55 @@ def _load(path: str | Path) -> Any:
 def read_pretrained(folder: str | Path) -> dict[str, Any]:
     """Read a folder of `captioning.export format=safetensors` as what a checkpoint would hold.
 
-    Raises UserError where a file is missing, too large, damaged, or not what
-    `output.safetensors_folder` writes.
+    Raises UserError where a file is missing, too large or damaged.
     """
     folder = Path(folder)
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise UserError(
-                f"{folder} is not a folder of captioning.export format=safetensors: it lacks {name}"
-            )
     try:
         if (folder / "config.json").stat().st_size > LARGEST_CONFIG:
             raise ValueError(f"config.json is larger than {LARGEST_CONFIG >> 20} MB")
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         contents = {key: config[key] for key in ("format_version", "vocabulary", "encoder")}
-        options = {
+        encoder = {
             key: config["encoder"][key] for key in ("name", "features", "image_size", "crop")
         }
         file = config["encoder_weights"]
-        options["weights"] = str(folder / Path(file).name) if file else None
-        contents["config"] = {"model": config["model"], "encoder": options}
-        if not isinstance(feature_dim := config["feature_dim"], int):
-            raise TypeError("feature_dim is not a whole number")
+        encoder["weights"] = str(folder / Path(file).name) if file else None
+        contents["config"] = {"model": config["model"], "encoder": encoder}
         weights = load_file(folder / "model.safetensors")
     except Exception as error:  # a foreign file can raise anything
         why = " ".join(f"{type(error).__name__} {error}".split())[:300]
         raise UserError(f"{folder} is not a folder of captioning.export: {why}") from None
     state_dict = {f"decoder.{key}": value for key, value in weights.items()}
-    checkpoint = _validated(folder, {"captioning": contents, "state_dict": state_dict})
-    load_decoder(folder, checkpoint, feature_dim)
-    return checkpoint
+    return _validated(folder, {"captioning": contents, "state_dict": state_dict})
 
 
 def _validated(path: str | Path, checkpoint: Any) -> dict[str, Any]:
     """Return a checkpoint in today's format. Raises UserError for one that is not sound."""
-    if why := validate_contents(checkpoint):
-        raise UserError(f"{path} cannot be read: {why}")
-    upgrade(checkpoint)
-    return checkpoint
-
-
-def validate_contents(checkpoint: Any) -> str:
-    """Say what in a checkpoint is not as training stores it, "" for nothing."""
-    contents = checkpoint.get("captioning") if isinstance(checkpoint, dict) else None
-    if not isinstance(contents, dict):
-        return "it is not a checkpoint of captioning.train"
-    version, vocabulary = contents.get("format_version"), contents.get("vocabulary")
-    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
-        return f"its format version is {version}, this release reads 1 to {FORMAT_VERSION}"
-    if not isinstance(vocabulary, list) or not all(isinstance(word, str) for word in vocabulary):
-        return "its vocabulary is not a list of words"
-    config, weights = contents.get("config"), checkpoint.get("state_dict")
-    nodes = [config.get("encoder"), config.get("model")] if isinstance(config, dict) else [None]
-    if not all(isinstance(node, dict) for node in nodes):
-        return "it has no config of encoder and model"
-    if not isinstance(contents.get("encoder"), dict):
-        return "it has no identity of its encoder"
-    if not isinstance(weights, dict) or not all(isinstance(key, str) for key in weights):
-        return "its weights have no names"
+    match checkpoint:
+        case {
+            "captioning": {
+                "format_version": int(version),
+                "vocabulary": list(words),
+                "encoder": dict(),
+                "config": {"encoder": dict(), "model": dict()},
+            },
+            "state_dict": dict(weights),
+        } if all(isinstance(text, str) for text in (*words, *weights)):
+            pass
+        case _:
+            raise UserError(
+                f"{path} is not a checkpoint of captioning.train: it has no format version, "
+                "vocabulary, identity of its encoder, config of encoder and model, or weights"
+            )
+    if not 1 <= version <= FORMAT_VERSION:
+        raise UserError(
+            f"{path}: its format version is {version}, this release reads 1 to {FORMAT_VERSION}"
+        )
     for value in weights.values():
         if type(value) is not Tensor or value.layout is not torch.strided or value.is_quantized:
-            return "its weights are not plain tensors"
-    return ""
+            raise UserError(f"{path}: its weights are not plain tensors")
+    upgrade(checkpoint)
+    return checkpoint
 
 
 def upgrade(checkpoint: dict[str, Any]) -> None:
@@ -147,10 +133,9 @@ def upgrade(checkpoint: dict[str, Any]) -> None:
 def load_encoder(
     path: str | Path, checkpoint: Mapping[str, Any], weights: str | None = None
 ) -> Encoder:
-    """Make the encoder that a checkpoint was trained with.
+    """Make the encoder that a checkpoint was trained with; its weights may have moved to `weights`.
 
-    `weights` is where its weights are on this machine, if not where they were in training. Raises
-    UserError where the features would be others.
+    Raises UserError where the features would be others.
     """
     contents = checkpoint["captioning"]
     options = {"_target_": "captioning.features.encoder.Encoder"} | contents["config"]["encoder"]
@@ -173,33 +158,38 @@ def load_encoder(
 def load_decoder(path: str | Path, checkpoint: Mapping[str, Any], feature_dim: int) -> Decoder:
     """Make a checkpoint's decoder with its weights, in eval mode.
 
-    It is first made without memory, and no number in its config may be larger than its weights have
-    room for: a stranger's would fill this machine. Raises UserError where they do not fit.
+    It is first made without memory, and no number in its config may be larger than its weights'
+    largest dimension: a stranger's would fill this machine. Raises UserError where they do not fit.
     """
     contents = checkpoint["captioning"]
-    model, words = contents["config"]["model"], len(contents["vocabulary"])
-    weights = {
-        key.removeprefix("decoder."): value
-        for key, value in checkpoint["state_dict"].items()
-        if key.startswith("decoder.")
-    }
+    model, vocabulary_size = contents["config"]["model"], len(contents["vocabulary"])
+    weights = decoder_weights(checkpoint)
     try:
-        room = max((size for value in weights.values() for size in value.shape), default=0)
-        for key, value in {**model, "feature_dim": feature_dim}.items():
-            if isinstance(value, int) and not 0 <= value <= room:
+        largest = max((size for value in weights.values() for size in value.shape), default=0)
+        for key, value in model.items():
+            if isinstance(value, int) and not 0 <= value <= largest:
                 raise ValueError(f"{key}={value} is more than its weights have")
-            hydras = str(key).startswith("_") and key != "_target_"
-            if hydras or isinstance(value, dict) or "$" in str(value):
+            is_hydras = str(key).startswith("_") and key != "_target_"
+            if is_hydras or isinstance(value, dict) or "$" in str(value):
                 raise ValueError(f"model.{key} is not a plain value")
         with torch.device("meta"):
-            expected = build_decoder(model, words, feature_dim).state_dict()
+            expected = build_decoder(model, vocabulary_size, feature_dim).state_dict()
         if differ := sorted(set(shapes(expected).items()) ^ set(shapes(weights).items())):
             raise ValueError(f"{differ[0][0]} is not of the size that its config says")
-        decoder = build_decoder(model, words, feature_dim)
+        decoder = build_decoder(model, vocabulary_size, feature_dim)
         decoder.load_state_dict(weights)
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{path}: its model cannot be made: {error}") from None
     return decoder.eval()
+
+
+def decoder_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the decoder's weights by its own names for them."""
+    return {
+        key.removeprefix("decoder."): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith("decoder.")
+    }
 
 
 def shapes(state_dict: Mapping[str, Tensor], prefix: str = "") -> dict[str, tuple[int, ...]]:

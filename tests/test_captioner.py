@@ -77,7 +77,7 @@ def test_attention_of_a_word_is_that_after_the_words_before_it(
     attentive, image, caption, words, tokens
 ):
     named, weights = zip(*attentive.attention(image, caption), strict=True)
-    assert [*named] == [*words, "<eos>"]
+    assert named == (*words, "<eos>")
     assert {shares.shape for shares in weights} == {(3, 3)}
     torch.testing.assert_close(torch.stack(weights).sum((1, 2)), torch.ones(len(words) + 1))
     features = attentive.encoder(attentive.encoder.preprocess(image)[None])
@@ -112,5 +112,5 @@ def test_attention_is_where_it_is_on_the_image(grid, row, column):
 
 def test_a_model_without_attention_is_named(encoder, image):
     decoder = LSTMDecoder(7, encoder.feature_shape[-1], embed_dim=8, hidden_dim=6)
-    with pytest.raises(UserError, match=r"LSTMDecoder does not show where.*model=attention"):
+    with pytest.raises(UserError, match=r"LSTMDecoder has no attention weights.*model=attention"):
         Captioner(encoder, decoder, VOCABULARY).attention(image, "a dog")

@@ -88,8 +88,9 @@ def draw_scene(kind: str, rng: random.Random) -> Scene:
         return scene | {"place": rng.choice(("left", "right", "top", "bottom"))}
     if kind == "count":
         return scene | {"count": rng.choice(("two", "three", "four"))}
-    scene |= {"other_colour": other_colour, "other_shape": other_shape}
-    return scene | {"relation": rng.choice(("left", "above"))}
+    # The order of the keys is the order in which `caption_scene` draws words.
+    other = {"other_colour": other_colour, "other_shape": other_shape}
+    return scene | {"relation": rng.choice(("left", "above"))} | other
 
 
 def caption_scene(scene: Scene, rng: random.Random, number: int = 5) -> list[str]:

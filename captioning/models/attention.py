@@ -5,22 +5,16 @@ context vector (Xu et al. 2015, arXiv 1502.03044, 4.2.1) and the LSTM's output t
 next word. The context is not fed back into the LSTM, so a whole caption is decoded in parallel.
 """
 
-import math
-
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioning import UserError
 from captioning.models.decoder import Decoder, Features, HiddenStates, State, Tokens
-from captioning.models.layers import Dropout, RegionProjection
+from captioning.models.layers import Dropout, RegionProjection, attention_weights, split_heads
 
 
 class AttentionDecoder(Decoder):
-    """Embedding → LSTM → gated attention over regions → logits.
-
-    The LSTM's initial state is made of the mean region. Raises UserError where `heads` do not
-    divide `hidden_dim`.
-    """
+    """Embedding → LSTM, from a state of the mean region → gated attention over regions → logits."""
 
     shared_parts = 1  # regions
 
@@ -50,10 +44,7 @@ class AttentionDecoder(Decoder):
         nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
 
     def begin(self, features: Features) -> State:
-        """Return regions `[batch region hidden]`, hidden and cell, each `[batch hidden]`.
-
-        Raises UserError for pooled features, which have no regions.
-        """
+        """Return regions `[batch region hidden]`, hidden and cell, each `[batch hidden]`."""
         regions = self.region_proj(features)
         hidden, cell = self.init_state_proj(regions.mean(1)).chunk(2, dim=-1)
         return regions, hidden.tanh(), cell
@@ -64,7 +55,7 @@ class AttentionDecoder(Decoder):
         embedded = self.dropout(self.embedding(tokens))
         lstm_out, (hidden, cell) = self.lstm(embedded, (hidden[None], cell[None]))
         lstm_out = self.dropout(lstm_out)
-        region_heads = self._split_heads(regions)
+        region_heads = split_heads(regions, self.heads)
         context = self._attention_weights(lstm_out, region_heads) @ region_heads
         context = context.transpose(1, 2).reshape(lstm_out.shape)
         gate = self.context_gate(lstm_out).sigmoid()
@@ -72,15 +63,12 @@ class AttentionDecoder(Decoder):
         return self.dropout(fused.tanh()), (regions, hidden[0], cell[0])
 
     def attention(
-        self, features: Float[Tensor, "batch region feature"], tokens: Int[Tensor, "batch time"]
+        self, features: Float[Tensor, "batch region feature"], tokens: Tokens
     ) -> Float[Tensor, "batch time region"]:
-        """Return the attention weights, after each token, from which the next one is predicted.
-
-        The mean of the heads; sums to 1 over the regions, which are the grid's rows, one by one.
-        """
+        """Return the weights, the mean of the heads, from which the word after each token comes."""
         regions, hidden, cell = self.begin(features)
         lstm_out, _ = self.lstm(self.embedding(tokens), (hidden[None], cell[None]))
-        return self._attention_weights(lstm_out, self._split_heads(regions)).mean(1)
+        return self._attention_weights(lstm_out, split_heads(regions, self.heads)).mean(1)
 
     def _attention_weights(
         self, lstm_out: Tensor, region_heads: Float[Tensor, "image head region size"]
@@ -88,10 +76,4 @@ class AttentionDecoder(Decoder):
         """Return the weight of each region; all hypotheses of an image are queries of one row."""
         queries = self.query_proj(lstm_out)
         queries = queries.reshape(region_heads.shape[0], -1, queries.shape[-1])
-        scores = self._split_heads(queries) @ region_heads.transpose(-2, -1)
-        return (scores / math.sqrt(region_heads.shape[-1])).softmax(-1)
-
-    def _split_heads(
-        self, sequence: Float[Tensor, "image length hidden"]
-    ) -> Float[Tensor, "image head length size"]:
-        return sequence.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return attention_weights(split_heads(queries, self.heads), region_heads)

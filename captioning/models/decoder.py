@@ -25,10 +25,9 @@ class Decoder(nn.Module):
     """
 
     shared_parts = 0
-    """How many tensors, at the start of the state, all hypotheses of an image share in a search.
+    """How many tensors, at the start of the state, keep one row an image in a search.
 
-    They keep one row an image. `decode` gets k times as many rows of tokens, those of an image next
-    to each other, and returns these tensors unchanged.
+    `decode` gets k times as many rows of tokens, those of an image next to each other.
     """
 
     output: nn.Linear
@@ -42,7 +41,7 @@ class Decoder(nn.Module):
     def decode(self, tokens: Tokens, state: State) -> tuple[HiddenStates, State]:
         """Return the hidden states from which `output` predicts the next words, and the new state.
 
-        Decoding the same tokens one by one gives the same.
+        The result is that of decoding the tokens one by one.
         """
 
     def repeat(self, state: State, times: int) -> State:

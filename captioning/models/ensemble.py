@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 from jaxtyping import Float, Int
@@ -16,9 +16,8 @@ from captioning.models.decoder import Decoder, Features, Logits, State, Tokens
 class Ensemble(Decoder):
     """Averages the members' next-word probabilities, not their logits.
 
-    The members take the same features and have one vocabulary; the caller makes sure of that. The
-    state is that of the first member, then of the second, and so on. There is no `decode`: members
-    share no hidden state.
+    The members take the same features and have one vocabulary; their states are concatenated. There
+    is no `decode`: members share no hidden state.
     """
 
     def __init__(self, members: Sequence[nn.Module]):
@@ -30,20 +29,20 @@ class Ensemble(Decoder):
         """Return the members' states before the first word."""
         states = [member.begin(features) for member in self.members]
         self._state_sizes = [len(state) for state in states]  # the same for every image
-        return _concatenate(states)
+        return tuple(chain.from_iterable(states))
 
     def repeat(self, state: State, times: int) -> State:
         """Repeat each member's state for `times` hypotheses an image."""
-        return _concatenate([member.repeat(own, times) for member, own in self._split(state)])
+        states = [member.repeat(own, times) for member, own in self._split(state)]
+        return tuple(chain.from_iterable(states))
 
     def step(
         self, tokens: Int[Tensor, " batch"], state: State
     ) -> tuple[Float[Tensor, "batch vocabulary"], State]:
         """Decode one token a row; return the log-probabilities of the next one and the state."""
         steps = [member.step(tokens, own) for member, own in self._split(state)]
-        return _mean_log_probs([logits for logits, _ in steps]), _concatenate(
-            [own for _, own in steps]
-        )
+        logits, states = zip(*steps, strict=True)
+        return _mean_log_probs(logits), tuple(chain.from_iterable(states))
 
     def forward(self, features: Features, tokens: Tokens) -> Logits:
         """Return the log-probabilities after each token at once (teacher forcing)."""
@@ -56,10 +55,6 @@ class Ensemble(Decoder):
             yield member, tuple(islice(parts, size))
 
 
-def _concatenate(states: list[State]) -> State:
-    return tuple(part for state in states for part in state)
-
-
-def _mean_log_probs(logits: list[Tensor]) -> Tensor:
+def _mean_log_probs(logits: Sequence[Tensor]) -> Tensor:
     log_probs = torch.stack([member.float().log_softmax(-1) for member in logits])
     return log_probs.logsumexp(0) - math.log(len(logits))

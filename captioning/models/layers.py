@@ -1,7 +1,9 @@
-"""Layers that several decoders share: batch norm, dropout, the projection of image regions."""
+"""Layers that several decoders share."""
+
+import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -71,3 +73,25 @@ class RegionProjection(nn.Module):
             raise UserError("this model attends to regions of an image; type encoder.features=grid")
         normalized = self.norm(features.flatten(0, 1)).view_as(features)
         return self.dropout(self.linear(self.dropout(normalized)).relu())
+
+
+def split_heads(
+    sequence: Float[Tensor, "batch length hidden"], heads: int
+) -> Float[Tensor, "batch head length size"]:
+    """Split the hidden size into heads."""
+    return sequence.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def attention_weights(
+    query: Float[Tensor, "batch head query size"],
+    key: Float[Tensor, "batch head key size"],
+    mask: Bool[Tensor, "query key"] | None = None,
+) -> Float[Tensor, "batch head query key"]:
+    """Return the weights of scaled dot-product attention (Vaswani et al. 2017, eq. 1).
+
+    Written out, as for so few words torch's fused attention is slower in bfloat16 on a CPU.
+    """
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1)

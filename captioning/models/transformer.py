@@ -1,8 +1,8 @@
 """`model=transformer`: a small transformer decoder over words and image regions, without an LSTM.
 
 Vaswani et al. 2017, arXiv 1706.03762, with the norms first (Xiong et al. 2020, arXiv 2002.04745).
-Regions are projected once and are the keys and values of every layer, so that the state holds them
-once. The rest of the state is each layer's key-value cache, which grows by one position a word.
+Regions are projected once and are the keys and values of every layer. The rest of the state is each
+layer's key-value cache, which grows by one position a word.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from captioning import UserError
 from captioning.models.decoder import Decoder, Features, HiddenStates, State, Tokens
-from captioning.models.layers import Dropout, RegionProjection
+from captioning.models.layers import Dropout, RegionProjection, attention_weights, split_heads
 
 
 class TransformerDecoder(Decoder):
@@ -48,10 +48,7 @@ class TransformerDecoder(Decoder):
         self.output = nn.Linear(hidden_dim, vocabulary_size)
 
     def begin(self, features: Features) -> State:
-        """Return regions `[batch region hidden]` and for each layer `[batch past 2*hidden]`.
-
-        The latter are the keys and values of the words so far: none yet.
-        """
+        """Return regions `[batch region hidden]` and an empty cache for each layer."""
         regions = self.region_proj(features if features.dim() == 3 else features[:, None])
         empty = regions.new_zeros(regions.shape[0], 0, 2 * regions.shape[-1])
         return regions, *(empty for _ in self.layers)
@@ -63,18 +60,15 @@ class TransformerDecoder(Decoder):
         positions = torch.arange(past + time, device=tokens.device)
         causal_mask = positions <= positions[past:, None]
         embedded = self.embedding(tokens)
-        hidden = embedded + sinusoidal_positions(positions[past:], embedded.shape[-1])
-        hidden = self.dropout(hidden)
+        encodings = sinusoidal_positions(positions[past:], embedded.shape[-1])
+        hidden = self.dropout(embedded + encodings)
         for number, layer in enumerate(self.layers):
             hidden, caches[number] = layer(hidden, caches[number], regions, causal_mask)
         return self.final_norm(hidden), (regions, *caches)
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm block: masked self-attention, cross-attention to regions, feed-forward.
-
-    A residual connection goes around each.
-    """
+    """Pre-norm residual block: masked self-attention, cross-attention to regions, feed-forward."""
 
     def __init__(self, hidden_dim: int, heads: int, dropout: float):
         super().__init__()
@@ -112,18 +106,8 @@ class TransformerBlock(nn.Module):
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     ) -> Float[Tensor, "batch time hidden"]:
-        """Scaled dot-product attention with several heads.
-
-        Written out: for so few words torch's fused one is slower in bfloat16 on a CPU.
-        """
-        query, key, value = (
-            sequence.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for sequence in (query, key, value)
-        )
-        scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
-        return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+        query, key, value = (split_heads(part, self.heads) for part in (query, key, value))
+        return (attention_weights(query, key, mask) @ value).transpose(1, 2).flatten(2)
 
 
 def sinusoidal_positions(positions: Int[Tensor, " time"], size: int) -> Float[Tensor, "time size"]:

@@ -6,7 +6,7 @@ so there is a loop over words; what does not depend on it is computed for all wo
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioning.models.decoder import Decoder, Features, HiddenStates, State, Tokens
@@ -44,11 +44,7 @@ class UpDownDecoder(Decoder):
             nn.init.uniform_(gates.weight, -(hidden_dim**-0.5), hidden_dim**-0.5)  # as nn.LSTM
 
     def begin(self, features: Features) -> State:
-        """Return regions `[batch region hidden]`, their keys, and four times `[batch hidden]`.
-
-        The four are hidden and cell of the attention LSTM, then of the language LSTM. Raises
-        UserError for pooled features, which have no regions.
-        """
+        """Return regions `[batch region hidden]`, their keys, and the states of both LSTMs."""
         regions = self.region_proj(features)
         zero = torch.zeros_like(regions[:, 0])
         return regions, self.key_proj(regions), zero, zero, zero, zero
@@ -59,12 +55,9 @@ class UpDownDecoder(Decoder):
         return self.dropout(lang_hidden), state
 
     def attention(
-        self, features: Float[Tensor, "batch region feature"], tokens: Int[Tensor, "batch time"]
+        self, features: Float[Tensor, "batch region feature"], tokens: Tokens
     ) -> Float[Tensor, "batch time region"]:
-        """Return the attention weights, after each token, from which the next one is predicted.
-
-        Sums to 1 over the regions, which are the grid's rows, one by one.
-        """
+        """Return the attention weights from which the word after each token is predicted."""
         return self._unroll(tokens, self.begin(features))[1]
 
     def _unroll(self, tokens: Tensor, state: State) -> tuple[Tensor, Tensor, State]:

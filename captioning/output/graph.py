@@ -1,7 +1,6 @@
-"""The whole captioner as one ONNX graph: from pixels to token ids, with greedy search inside.
+"""The whole captioner as one ONNX graph: from pixels to token ids, with greedy search as a loop.
 
-Greedy search is a loop within the graph, which ends when every caption has. ONNX Runtime alone runs
-it; onnx_script.py, shipped beside it, shows how.
+onnx_script.py, shipped beside it, shows how to run it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from captioning.models.decoder import Decoder, State
 
 
 class EncodeStep(nn.Module):
-    """What comes before the first word: normalization, encoder and the decoder's initial state."""
+    """Normalization, encoder and the decoder's initial state."""
 
     def __init__(self, encoder: Encoder, decoder: Decoder):
         super().__init__()
@@ -46,16 +45,12 @@ class DecodeStep(nn.Module):
     def forward(
         self, time: Int[Tensor, ""], token: Int[Tensor, " batch"], *state: Tensor
     ) -> tuple[Bool[Tensor, ""], Int[Tensor, " batch"], *State]:
-        """Return whether a caption is unfinished, the next tokens and the new state.
-
-        After a caption's `<eos>` comes `<pad>`.
-        """
+        """Return whether a caption is unfinished, the next tokens and the new state."""
         logits, state = self.decoder.step(token, state)
         ids = torch.arange(logits.shape[-1])
         never = (ids == PAD) | (ids == BOS) | (ids == UNK) | ((ids == EOS) & (time == 0))
         likeliest = logits.masked_fill(never, -torch.inf).argmax(-1)
-        finished = (token == EOS) | (token == PAD)
-        token = likeliest.masked_fill(finished, PAD)
+        token = likeliest.masked_fill((token == EOS) | (token == PAD), PAD)
         return (token > EOS).any(), token, *state
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from captioning.checkpoint import decoder_weights
 from captioning.features.encoder import build_classifier, cut_before_pooling
 from captioning.features.weights import find_weights, load_weights
 
@@ -54,10 +55,7 @@ def write_pretrained(
         body = cut_before_pooling(build_classifier(encoder["name"], encoder["image_size"]))
         load_weights(body, source)
         _save(body.state_dict(), folder / encoder_weights)
-    state_dict = checkpoint["state_dict"]
-    decoder_keys = [key for key in state_dict if key.startswith("decoder.")]
-    decoder = {key.removeprefix("decoder."): state_dict[key] for key in decoder_keys}
-    _save(decoder, folder / "model.safetensors")
+    _save(decoder_weights(checkpoint), folder / "model.safetensors")
     write_config(folder, checkpoint, feature_dim, encoder_weights)
 
 

@@ -27,9 +27,7 @@ class RiskModule(CaptioningModule):
 
     `search(decoder, features)` returns hypotheses; `reward(rows, references)` returns the function
     of the images' rows and tokens that scores them. `risk_learning_rate` falls linearly to zero.
-    `sharpness` is the paper's alpha: captions are weighted by their probabilities to that power,
-    normalized. The rest is as for `CaptioningModule`. Raises UserError where no epoch is left for
-    cross entropy.
+    `sharpness` is the paper's alpha, the power to which probabilities are taken.
     """
 
     def __init__(
@@ -57,14 +55,13 @@ class RiskModule(CaptioningModule):
         self.sharpness = sharpness
 
     def on_fit_start(self) -> None:
-        """Refuse `risk_epochs` that leave no epoch for cross entropy."""
+        """Raise UserError where no epoch is left for cross entropy."""
         super().on_fit_start()
         if not 0 < self.risk_epochs < self.trainer.max_epochs:
             raise UserError(
-                f"training.risk_epochs={self.risk_epochs} must leave some of the "
+                f"training.risk_epochs={self.risk_epochs} leaves none of the "
                 f"trainer.max_epochs={self.trainer.max_epochs} to cross entropy; type "
-                f"training.risk_epochs={max(1, self.trainer.max_epochs // 3)} "
-                f"trainer.max_epochs={max(2, self.trainer.max_epochs)}"
+                f"trainer.max_epochs={self.risk_epochs + 1} or more"
             )
 
     def on_train_start(self) -> None:
@@ -125,8 +122,8 @@ def expected_reward(
 ) -> Float[Tensor, " image"]:
     """Return the mean reward of each image's captions, weighted by their probabilities.
 
-    These are the decoder's, to the power `sharpness`, normalized over an image's captions, which
-    end with `<eos>`, then `<pad>`.
+    These are to the power `sharpness`, normalized over an image's captions. After `<eos>` a caption
+    is filled with `<pad>`.
     """
     num_captions, captions = tokens.shape[1], tokens.flatten(0, 1)
     state = decoder.repeat(decoder.begin(features), num_captions)

@@ -1,7 +1,6 @@
 """The LightningModule: a decoder, its loss, its optimizer and its schedule.
 
-The frozen encoder is not inside, so that a checkpoint holds what was trained; `contents` beside it
-is all else that captioning needs.
+The frozen encoder is not inside, so that a checkpoint holds only what was trained.
 """
 
 import math
@@ -10,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from captioning import UserError
 from captioning.checkpoint import FORMAT_VERSION, upgrade
@@ -21,9 +21,8 @@ from captioning.models.loss import word_loss
 class CaptioningModule(pl.LightningModule):
     """Teacher forcing with AdamW, linear warm-up and a cosine schedule to zero.
 
-    `warmup` is a share of all steps; without `cosine` the rate stays after it. `contents` (plain
-    types: vocabulary, resolved config, encoder identity) goes into every checkpoint under the key
-    `captioning`.
+    `warmup` is a share of all steps; without `cosine` the rate stays after it. `contents`
+    (vocabulary, resolved config, encoder identity) is stored in every checkpoint.
     """
 
     def __init__(
@@ -57,15 +56,9 @@ class CaptioningModule(pl.LightningModule):
 
     def _log_epoch_mean(self, key: str, value: Tensor, count: int | float) -> None:
         """Log a batch's mean over `count` words or images; an epoch's is over all of them."""
-        self.log(
-            key,
-            value,
-            prog_bar=True,
-            on_step=False,
-            on_epoch=True,
-            batch_size=float(count),  # Lightning 2.6.6 rounds means of whole numbers down
-            sync_dist=True,
-        )
+        options = {"prog_bar": True, "on_step": False, "on_epoch": True, "sync_dist": True}
+        # A float, as Lightning 2.6.6 rounds means of whole numbers down.
+        self.log(key, value, batch_size=float(count), **options)
 
     def on_fit_start(self) -> None:
         """Give each process its own dropout: all were seeded alike."""
@@ -80,13 +73,12 @@ class CaptioningModule(pl.LightningModule):
                     buffer.copy_(self.trainer.strategy.reduce(buffer.clone(), reduce_op="mean"))
 
     def _loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-        """Return the mean cross entropy a word in nats, of the logits that `forward` makes.
+        """Return the mean cross entropy a word in nats.
 
-        But each image is projected once for all of its captions, and `<pad>` gets no logits.
+        Each image is projected once for all of its captions, and `<pad>` gets no logits.
         """
-        state = tuple(
-            part.index_select(0, batch.image_index) for part in self.decoder.begin(batch.features)
-        )
+        state = self.decoder.begin(batch.features)
+        state = tuple(part.index_select(0, batch.image_index) for part in state)
         hidden, _ = self.decoder.decode(batch.tokens[:, :-1], state)
         hidden = hidden.flatten(0, 1).index_select(0, batch.target_positions)
         targets = batch.tokens[:, 1:].flatten()[batch.target_positions]
@@ -103,18 +95,21 @@ class CaptioningModule(pl.LightningModule):
             weight_decay=self.weight_decay,
             fused=not uses_grad_scaler,
         )
-        # Lightning clips no gradients for an optimizer that unscales them: without a scaler
-        # (16-mixed has one) there is nothing to unscale.
+        # Or Lightning clips no gradients: a fused optimizer can unscale them itself.
         optimizer._step_supports_amp_scaling = False
         total = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self.factor(step, total)
-        )
+        schedule = LambdaLR(optimizer, lambda step: self.factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def factor(self, step: int, total: int) -> float:
-        """Return the factor on the learning rate at a step of the `total`."""
-        return warmup_cosine(step, total, round(self.warmup * total), self.cosine)
+        """Return the factor on the learning rate: 0 → 1 in the warm-up, then a cosine to 0."""
+        warmup = round(self.warmup * total)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if not self.cosine:
+            return 1.0
+        progress = (step - warmup) / max(1, total - warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a machine without this run's folder needs to caption an image."""
@@ -122,13 +117,12 @@ class CaptioningModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Convert an older format; refuse to go on from a checkpoint of another vocabulary."""
-        stored = checkpoint.get("captioning", {}).get("vocabulary", [])
+        stored = checkpoint["captioning"]["vocabulary"]
         vocabulary = self.contents["vocabulary"]
         if stored != vocabulary:
             raise UserError(
                 f"the checkpoint has a vocabulary of {len(stored)} words, this run one of "
-                f"{len(vocabulary)}: they were made from other captions or another "
-                "datamodule.min_count; train from the start or use the checkpoint's own data"
+                f"{len(vocabulary)}: type its own data and datamodule.min_count"
             )
         upgrade(checkpoint)
 
@@ -144,16 +138,3 @@ def scale_by_word_share(loss: Tensor, count: int | float) -> Tensor:
     total = torch.tensor(float(count), device=loss.device)
     torch.distributed.all_reduce(total)
     return loss * (count * torch.distributed.get_world_size() / total)
-
-
-def warmup_cosine(step: int, total: int, warmup: int, cosine: bool = True) -> float:
-    """Return the factor on the learning rate: 0 → 1 over `warmup` steps, then a cosine to 0.
-
-    Without `cosine` it stays 1 after the warm-up.
-    """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if not cosine:
-        return 1.0
-    progress = (step - warmup) / max(1, total - warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

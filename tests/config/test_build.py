@@ -67,7 +67,7 @@ def test_nothing_inside_a_stored_config_is_made(tmp_path):
 
 def test_a_decoder_is_a_torch_module():
     with pytest.raises(UserError, match="not a"):
-        build_decoder({"_target_": "captioning.training.module.warmup_cosine"}, 10, 4)
+        build_decoder({"_target_": "captioning.training.module.scale_by_word_share"}, 10, 4)
 
 
 @pytest.mark.parametrize("output", [nn.Linear(8, 10, bias=False), nn.Sequential(), None])

@@ -12,9 +12,6 @@ import torch
 from mutations import inside_zip, mutated
 
 from captioning.captioner import Captioner
-from captioning.checkpoint import read_checkpoint, read_pretrained
-from captioning.config.build import build_decoder
-from captioning.data.vocabulary import SPECIALS
 from captioning.features.encoder import Encoder
 from captioning.features.store import FeatureStore
 from captioning.features.weights import read_state_dict
@@ -23,23 +20,17 @@ from captioning.output.safetensors_folder import write_pretrained
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-WORDS = [*SPECIALS, "a", "red", "dog"]
-MODEL = {"_target_": "captioning.models.lstm.LSTMDecoder", "embed_dim": 4, "hidden_dim": 4}
-OPTIONS = {"name": "resnet18", "weights": None, "features": "pooled", "image_size": 32}
+VERSION_1 = Path(__file__).parents[1] / "checkpoints" / "version_1"
 
 
 @pytest.fixture(scope="module")
 def checkpoint():
-    encoder = Encoder(**OPTIONS)
-    decoder = build_decoder(MODEL, len(WORDS), encoder.feature_shape[-1])
-    contents = {
-        "format_version": 2,
-        "vocabulary": WORDS,
-        "encoder": encoder.identity,
-        "config": {"encoder": OPTIONS, "model": MODEL, "name": "lstm", "seed": 5},
-    }
-    weights = {f"decoder.{key}": value for key, value in decoder.state_dict().items()}
-    return {"epoch": 0, "state_dict": weights, "captioning": contents}
+    """A small one: what captioning reads of it."""
+    stored = torch.load(VERSION_1 / "lstm.ckpt")
+    config = stored["captioning"]["config"]
+    needed = ("encoder", "model", "name", "seed")
+    stored["captioning"]["config"] = {key: config[key] for key in needed}
+    return {key: stored[key] for key in ("epoch", "state_dict", "captioning")}
 
 
 def saved(content):
@@ -55,19 +46,24 @@ def pickled(seed, others, rng):
     return mutated(seed, others, rng)
 
 
-def test_checkpoints(tmp_path, fuzz, checkpoint, monkeypatch):
-    """Down to the caption where one is still sound; the encoder is made once."""
-    encoder, path = Encoder(**OPTIONS), tmp_path / "best.ckpt"
+@pytest.fixture
+def one_encoder(monkeypatch):
+    """Make the encoder once."""
+    encoder = Encoder("resnet18", None, image_size=64)
+    monkeypatch.setattr(
+        Encoder, "__init__", lambda self, *_, **__: self.__dict__.update(encoder.__dict__)
+    )
+
+
+@pytest.mark.usefixtures("one_encoder")
+def test_checkpoints(tmp_path, fuzz, checkpoint):
+    """Down to the caption where one is still sound."""
+    path = tmp_path / "best.ckpt"
 
     def read(data):
         path.write_bytes(data)
-        read_checkpoint(path)
-        Captioner.from_checkpoint(path).captions_of(torch.zeros(1, 3, 32, 32))
+        Captioner.from_checkpoint(path).captions_of(torch.zeros(1, 3, 64, 64))
 
-    def copy_encoder(self, *_, **__):
-        self.__dict__.update(encoder.__dict__)
-
-    monkeypatch.setattr(Encoder, "__init__", copy_encoder)
     fuzz("checkpoints", [saved(checkpoint)], read, 300, pickled)
 
 
@@ -81,6 +77,7 @@ def test_state_dicts_of_encoders(tmp_path, fuzz):
     fuzz("encoder weights", [seed], read, 300, pickled)
 
 
+@pytest.mark.usefixtures("one_encoder")
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_exported_folders(tmp_path, fuzz, checkpoint, file):
     write_pretrained(tmp_path, checkpoint, 512, None)
@@ -88,7 +85,7 @@ def test_exported_folders(tmp_path, fuzz, checkpoint, file):
 
     def read(data):
         (tmp_path / file).write_bytes(data)
-        read_pretrained(tmp_path)
+        Captioner.from_pretrained(tmp_path)
 
     fuzz(f"exported {file}", [seed], read, 1000)
 

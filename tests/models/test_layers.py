@@ -3,25 +3,6 @@ import torch
 from torch import nn
 
 from captioning.models.layers import BatchNorm, Dropout
-from captioning.models.lstm import LSTMDecoder
-from captioning.models.transformer import TransformerDecoder
-
-WORDS, FEATURE = 9, 4
-DECODERS = {
-    "init": lambda: LSTMDecoder(WORDS, FEATURE, 8, 8),
-    "pre": lambda: LSTMDecoder(WORDS, FEATURE, 8, 8, inject="pre"),
-    "par": lambda: LSTMDecoder(WORDS, FEATURE, 8, 8, inject="par"),
-    "transformer": lambda: TransformerDecoder(WORDS, FEATURE, 8, heads=2),
-}
-
-
-@pytest.mark.parametrize("make", DECODERS.values(), ids=DECODERS)
-def test_decoders_learn_from_the_captions_of_a_single_pooled_image(make):
-    decoder = make().train()
-    state = tuple(part.repeat_interleave(3, 0) for part in decoder.begin(torch.randn(1, FEATURE)))
-    hidden, _ = decoder.decode(torch.randint(4, WORDS, (3, 5)), state)
-    decoder.output(hidden).logsumexp(-1).sum().backward()
-    assert all(weight.grad.isfinite().all() for weight in decoder.parameters())
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -46,16 +27,13 @@ def test_single_rows_update_the_running_statistics():
 
 
 def test_a_single_row_is_normalized_by_the_statistics_before_it():
-    norm, row = BatchNorm(3), torch.randn(1, 3)
-    norm(torch.randn(8, 3))
-    expected = norm.eval()(row)
-    assert torch.equal(norm.train()(row), expected)
-
-
-def test_two_single_rows_may_be_in_one_graph():
-    """The update by the second leaves the gradient of the first as it is."""
+    """An update by another row leaves the gradient as it is."""
     norm, rows = BatchNorm(3), torch.randn(2, 3, requires_grad=True)
-    (norm(rows[:1]) + norm(rows[1:])).sum().backward()
+    norm(torch.randn(8, 3))
+    expected = norm.eval()(rows[:1])
+    normalized = norm.train()(rows[:1])
+    assert torch.equal(normalized, expected)
+    (normalized + norm(rows[1:])).sum().backward()
     assert rows.grad.isfinite().all()
 
 
@@ -64,9 +42,7 @@ def test_lightning_may_convert_it_to_sync_batch_norm():
     assert isinstance(converted[0], nn.SyncBatchNorm)
 
 
-@pytest.mark.parametrize(
-    "p", [1e-6, 0.0005, 0.001, 1 / 512, 0.0020, 0.003, 0.01, 0.4, 0.9, 0.99, 0.997, 0.999]
-)
+@pytest.mark.parametrize("p", [1e-6, 0.001, 1 / 512, 0.002, 0.003, 0.01, 0.4, 0.9, 0.997, 0.999])
 def test_the_share_is_dropped_and_the_mean_preserved(p):
     torch.manual_seed(0)
     dropped = Dropout(p)(torch.ones(1000, 1001))

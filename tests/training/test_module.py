@@ -12,21 +12,16 @@ from captioning.models.lstm import LSTMDecoder
 from captioning.models.merge import MergeDecoder
 from captioning.models.transformer import TransformerDecoder
 from captioning.models.updown import UpDownDecoder
-from captioning.training.module import CaptioningModule, warmup_cosine
+from captioning.training.module import CaptioningModule
 
 WORDS, FEATURE = 9, 4
 WAITING = {"item", "cpu", "tolist", "numpy", "__bool__", "__float__", "__int__", "nonzero"}
-DECODERS = {
-    "lstm": lambda: LSTMDecoder(WORDS, FEATURE, embed_dim=8, hidden_dim=8),
-    "merge": lambda: MergeDecoder(WORDS, FEATURE, hidden_dim=8),
-    "attention": lambda: AttentionDecoder(WORDS, FEATURE, 8, 8),
-    "updown": lambda: UpDownDecoder(WORDS, FEATURE, 8, 8),
-    "transformer": lambda: TransformerDecoder(WORDS, FEATURE, 8),
-}
+REGIONAL = [AttentionDecoder, UpDownDecoder, TransformerDecoder]
 
 
-def make_module(decoder="lstm", **options):
-    return CaptioningModule(DECODERS[decoder](), {"vocabulary": ["a"]}, **options)
+def make_module(decoder=LSTMDecoder, **options):
+    decoder = decoder(WORDS, FEATURE, hidden_dim=8)
+    return CaptioningModule(decoder, {"vocabulary": ["a"]}, **options)
 
 
 def make_batch(*regions):
@@ -70,27 +65,18 @@ def test_loss_and_gradients_are_those_of_one_image_a_caption(monkeypatch, smooth
     torch.testing.assert_close(grads, expected, atol=1e-5, rtol=0)
 
 
-def test_the_end_of_the_caption_is_a_target(monkeypatch):
-    module, batch = make_module(label_smoothing=0.0).eval(), make_batch()
-    monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
-    before = module.training_step(batch)
-    with torch.no_grad():
-        module.decoder.output.bias[EOS] += 1
-    assert module.training_step(batch) < before
-
-
-def test_learning_rate_warms_up_then_falls_to_zero():
-    rates = [warmup_cosine(step, total=100, warmup=10) for step in range(100)]
-    assert rates[0] < rates[5] < rates[10] == 1.0
-    assert rates[50] > rates[80] > rates[99] > 0
-    assert warmup_cosine(100, 100, 10) == pytest.approx(0.0)
-
-
-def test_learning_rate_stays_without_the_cosine():
-    rates = [warmup_cosine(step, total=100, warmup=10, cosine=False) for step in range(100)]
-    assert rates[0] < rates[5] < rates[10]
-    assert set(rates[10:]) == {1.0}
-    assert warmup_cosine(0, total=100, warmup=0, cosine=False) == 1.0
+@pytest.mark.parametrize("cosine", [True, False])
+def test_learning_rate_warms_up_then_falls_to_zero_or_stays(cosine):
+    module = make_module(warmup=0.1, cosine=cosine)
+    rates = [module.factor(step, 100) for step in range(101)]
+    assert 0 < rates[0] < rates[5] < rates[10] == 1.0
+    if cosine:
+        assert 1 > rates[50] > rates[80] > rates[99] > 0
+        assert rates[100] == pytest.approx(0.0)
+    else:
+        assert set(rates[10:]) == {1.0}
+    module.warmup = 0.0
+    assert module.factor(0, 100) == 1.0
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -131,9 +117,9 @@ class WaitingCalls(pl.Callback, TorchFunctionMode):
         self.is_recording = False
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", [LSTMDecoder, MergeDecoder, *REGIONAL])
 def test_a_training_step_never_waits_for_the_device(decoder):
-    regions = () if decoder in ("lstm", "merge") else (3,)
+    regions = (3,) if decoder in REGIONAL else ()
     with WaitingCalls() as waiting:
         fit(make_module(decoder), [make_batch(*regions)] * 3, waiting, gradient_clip_val=5.0)
     assert waiting.steps == 3
