@@ -72,7 +72,7 @@ class ShowAndTell(nn.Module):
 
 
 class SoftAttention(nn.Module):
-    """Xu et al. 2015 as tutorials write it: additive attention, one LSTM cell a word."""
+    """Xu et al. 2015 as tutorials write it: additive attention, one LSTM cell per word."""
 
     def __init__(self, vocabulary_size, feature_dim, hidden_dim=256):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Rows: encoding, JPEG files on disk to stored features, in images a second."""
+"""Rows: encoding, JPEG files on disk to stored features, in images per second."""
 
 from __future__ import annotations
 

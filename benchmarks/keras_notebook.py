@@ -1,6 +1,6 @@
 """The Keras notebook's own training step, for `python -m benchmarks --keras PYTHON`.
 
-Runs under an interpreter that has tensorflow-cpu, and prints target words a second: every caption
+Runs under an interpreter that has tensorflow-cpu, and prints target words per second: every caption
 of 32 images cut into its prefixes, each padded to the longest caption, one-hot targets.
 """
 

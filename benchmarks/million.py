@@ -109,7 +109,7 @@ def gathering(store: FeatureStore, result: dict) -> None:
 
 def batching(store: FeatureStore, records: list[Record], result: dict) -> None:
     """Time what a training run makes of the captions before its first step."""
-    with measured(result, "rows of five captions an image, s"):
+    with measured(result, "rows of five captions per image, s"):
         rows = store.find_rows([one.image_id for one in records for _ in one.captions])
     lengths = np.random.default_rng(0).integers(8, 20, len(rows))
     with measured(result, "dataset, s"):
@@ -119,7 +119,7 @@ def batching(store: FeatureStore, records: list[Record], result: dict) -> None:
 
 
 def decoding(folder: str) -> float:
-    """Return how many images a second one thread reads and makes an encoder's input of."""
+    """Return how many images per second one thread reads and makes an encoder's input of."""
     preprocess = Preprocess(224, None, [0.5] * 3, [0.5] * 3, "bilinear")
     paths = sorted(Path(folder).glob("*.jpg"))[:500]
     start = time.perf_counter()

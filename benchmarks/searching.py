@@ -1,4 +1,4 @@
-"""Rows: search, in captions a second; and what BERT similarity adds to a validation epoch."""
+"""Rows: search, in captions per second; and what BERT similarity adds to a validation epoch."""
 
 from __future__ import annotations
 

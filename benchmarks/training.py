@@ -1,4 +1,4 @@
-"""Rows: training, in target words a second."""
+"""Rows: training, in target words per second."""
 
 from __future__ import annotations
 

@@ -115,12 +115,12 @@ class Captioner:
         return self.captions([image])[0]
 
     def captions(self, images: Iterable[ImageLike]) -> list[str]:
-        """Return one caption an image, all in one batch. Raises UserError for a bad file."""
+        """Return one caption per image, all in one batch. Raises UserError for a bad file."""
         inputs = [self._preprocess(image) for image in images]
         return self.captions_of(torch.cat(inputs)) if inputs else []
 
     def captions_of(self, images: Float[Tensor, "batch 3 height width"]) -> list[str]:
-        """Return one caption an image of a preprocessed batch."""
+        """Return one caption per image of a preprocessed batch."""
         features = self.encoder(images.to(self.device))
         tokens = self.hypotheses(features).tokens[:, 0]
         return [self.vocabulary.decode(row) for row in tokens.tolist()]
@@ -143,7 +143,7 @@ class Captioner:
         tokens_of_image, scores_of_image = (part[0].tolist() for part in self.hypotheses(features))
         scores: dict[str, float] = {}
         for tokens, score in zip(tokens_of_image, scores_of_image, strict=True):
-            if score > -math.inf:  # the score of what fills up a beam that is wider than needed
+            if score > -math.inf:  # the score of padding of a beam with too few captions
                 scores.setdefault(self.vocabulary.decode(tokens), score)
         return list(scores.items())
 

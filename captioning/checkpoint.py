@@ -32,7 +32,7 @@ LARGEST_IMAGE = 1024  # pixels a side; torchvision's largest is 600
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of this project: plain types and tensors, no code.
 
-    Raises UserError where the file is missing, unsafe, damaged, or not one of ours.
+    Raises UserError if the file is missing, unsafe, damaged, or not one of ours.
     """
     if not Path(path).is_file():
         raise UserError(f"there is no checkpoint {path}; a run leaves best.ckpt in its folder")
@@ -66,7 +66,7 @@ def _load(path: str | Path) -> Any:
 def read_pretrained(folder: str | Path) -> dict[str, Any]:
     """Read a folder of `captioning.export format=safetensors` as what a checkpoint would hold.
 
-    Raises UserError where a file is missing, too large or damaged.
+    Raises UserError if a file is missing, too large or damaged.
     """
     folder = Path(folder)
     try:
@@ -135,7 +135,7 @@ def load_encoder(
 ) -> Encoder:
     """Make the encoder that a checkpoint was trained with; its weights may have moved to `weights`.
 
-    Raises UserError where the features would be others.
+    Raises UserError if the features would be others.
     """
     contents = checkpoint["captioning"]
     options = {"_target_": "captioning.features.encoder.Encoder"} | contents["config"]["encoder"]
@@ -159,7 +159,7 @@ def load_decoder(path: str | Path, checkpoint: Mapping[str, Any], feature_dim: i
     """Make a checkpoint's decoder with its weights, in eval mode.
 
     It is first made without memory, and no number in its config may be larger than its weights'
-    largest dimension: a stranger's would fill this machine. Raises UserError where they do not fit.
+    largest dimension: a stranger's would fill this machine. Raises UserError if they do not fit.
     """
     contents = checkpoint["captioning"]
     model, vocabulary_size = contents["config"]["model"], len(contents["vocabulary"])

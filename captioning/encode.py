@@ -14,7 +14,7 @@ import time
 import hydra
 from omegaconf import DictConfig
 
-from captioning.config.cli import check_device, run_verb
+from captioning.config.cli import check_device, run_command
 from captioning.config.compose import CONF, checked_configs, resolve_config
 from captioning.config.hydra_arguments import hydra_arguments
 from captioning.config.trust import check_places
@@ -24,7 +24,7 @@ from captioning.config.trust import check_places
 @hydra.main(config_path=str(CONF), config_name="encode", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Run one process of an encoding."""
-    run_verb(encode, cfg)
+    run_command(encode, cfg)
 
 
 def encode(cfg: DictConfig) -> None:
@@ -41,7 +41,7 @@ def encode(cfg: DictConfig) -> None:
     source.prepare()
     records = load_records(source)
     per_shard, world_size = PER_SHARD, int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun
-    if world_size > 1:  # four shards a process, so that a fast one takes over from a slow one
+    if world_size > 1:  # four shards per process, so that a fast one takes over from a slow one
         per_shard = min(PER_SHARD, math.ceil(len(records) / (4 * world_size)))
     records, store = open_store(
         records,

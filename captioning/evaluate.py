@@ -15,7 +15,7 @@ import hydra
 from omegaconf import DictConfig
 
 from captioning import UserError
-from captioning.config.cli import check_device, run_verb
+from captioning.config.cli import check_device, run_command
 from captioning.config.compose import CONF, checked_configs
 from captioning.config.hydra_arguments import hydra_arguments
 from captioning.config.trust import check_places
@@ -25,7 +25,7 @@ from captioning.config.trust import check_places
 @hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Run one evaluation."""
-    run_verb(evaluate, cfg)
+    run_command(evaluate, cfg)
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -135,7 +135,7 @@ def load_inputs(options: dict[str, Any]) -> tuple[list, list, Any, Any]:
 def build_group(group: str, stage: str, chosen: dict[str, Any], configs: Sequence[dict]) -> Any:
     """Build a config group as typed, or as the checkpoints were trained with, with typed keys.
 
-    Raises UserError where checkpoints differ.
+    Raises UserError if checkpoints differ.
     """
     from captioning.config.build import build, build_stored
 

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from captioning.config.cli import run_verb
+from captioning.config.cli import run_command
 from captioning.config.compose import CONF, checked_configs, resolve_config
 from captioning.config.hydra_arguments import hydra_arguments
 
@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> float | None:
     try:
         if is_sweep_job():
             return run_job(cfg)
-        return run_verb(lambda cfg: train(resolve_config(cfg)), cfg)
+        return run_command(lambda cfg: train(resolve_config(cfg)), cfg)
     except KeyboardInterrupt:
         print("\nstopped: the same command goes on", file=sys.stderr)
         sys.exit(130)

@@ -23,7 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from captioning import UserError
-from captioning.config.cli import run_verb
+from captioning.config.cli import run_command
 from captioning.config.compose import CONF, checked_configs, key_of, resolve_config
 from captioning.config.hydra_arguments import hydra_arguments
 from captioning.sweeps import study as studies
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 @hydra.main(config_path=str(CONF), config_name="tune", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Run one worker of a search."""
-    run_verb(tune, cfg)
+    run_command(tune, cfg)
 
 
 def tune(cfg: DictConfig) -> None:

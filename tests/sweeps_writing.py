@@ -5,7 +5,7 @@ from itertools import product
 
 
 def write_run(folder, overrides, seed, cider, status="finished", config=None, **content):
-    """Write what a run leaves; `cider` may be one score an epoch."""
+    """Write what a run leaves; `cider` may be one score per epoch."""
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "overrides.yaml").write_text(json.dumps([*overrides, f"seed={seed}"]))
     if config:

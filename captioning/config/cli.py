@@ -62,7 +62,7 @@ def command(schema: type) -> Callable:
                 print(help_text(schema))
                 return 0 if arguments else 2
             try:
-                return run_verb(lambda: function(read_options(schema, arguments))) or 0
+                return run_command(lambda: function(read_options(schema, arguments))) or 0
             except SystemExit as stop:
                 return stop.code
 
@@ -147,7 +147,7 @@ def refuse_dashes(argument: str, following: str, keys: Mapping[str, Field]) -> N
     name, equals, text = argument.lstrip("-").partition("=")
     name = name.replace("-", "_")
     if name not in keys:
-        raise UserError(f"{argument} is no key=value; --help lists the keys")
+        raise UserError(f"{argument} is not key=value; --help lists the keys")
     if not equals:
         text = "true" if keys[name].default is False else following
     raise UserError(f"type {name}={text} instead of {argument}")
@@ -196,11 +196,11 @@ def disk_errors(resume_command: str) -> Iterator[None]:
         raise UserError(f"{reason}; mend that, then {resume_command} goes on") from error
 
 
-def run_verb(verb: Callable, *arguments: Any) -> Any:
+def run_command(function: Callable, *arguments: Any) -> Any:
     """Run a command; exit with a sentence and 1 for a UserError, with 130 after Ctrl-C."""
     try:
         with disk_errors("the same command"):
-            return verb(*arguments)
+            return function(*arguments)
     except UserError as error:
         # In a sweep Hydra notes the failure and goes on with the next job.
         if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:

@@ -69,7 +69,7 @@ def restrict_environment() -> None:
 
 
 class CheckedLoader(ConfigLoaderImpl):
-    """Hydra's loader of configs, which launchers pickle for the processes of their jobs."""
+    """Hydra's config loader that refuses unsafe configs and unknown keys; launchers pickle it."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restrict the process of a job as the command's."""
@@ -82,8 +82,8 @@ class CheckedLoader(ConfigLoaderImpl):
         """Compose and check a config. Raises RefusedError, whose text is fit to be printed."""
         try:
             # A group has its place in the defaults list: + would choose a second one.
-            is_group = self.repository.group_exists
-            typed = [each.lstrip("+") if is_group(key_of(each)) else each for each in overrides]
+            group_exists = self.repository.group_exists
+            typed = [each.lstrip("+") if group_exists(key_of(each)) else each for each in overrides]
             if config_name is not None:
                 check_search_path(self.repository.load_config(config_name), typed)
             try:

@@ -68,7 +68,7 @@ def check_flags(arguments: Sequence[str]) -> None:
         extra = LAUNCHERS.get(launcher)
         if extra and not find_spec(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher"):
             sys.exit(f"error: {argument}: type pip install 'captioning[{extra}]' first")
-        # joblib's own number is a job a core, each with all GPUs in sight.
+        # joblib's own number is a job per core, each with all GPUs in sight.
         if launcher == "joblib" and "hydra.launcher.n_jobs" not in " ".join(arguments):
             sys.exit(f"error: {argument}: say how many jobs at once with hydra.launcher.n_jobs=N")
         key = re.match(r"\+*trainer\.(\w+)=", argument)

@@ -37,7 +37,7 @@ CLASSES = (
 )
 FUNCTIONS = ("captioning.search", "captioning.metrics.consensus")
 METHOD = "hydra.utils.get_method"  # whose `path` is one of FUNCTIONS
-MOVED = ("captioning.callbacks", "captioning.models.module", "captioning.models.risk")  # in 0.2
+MOVED = ("captioning.callbacks", "captioning.models.module", "captioning.models.risk")
 
 LIMITS: dict[tuple[float, float], list[str]] = {  # a key means the same wherever it is
     (1, math.inf): ["batch_size", "min_count", "image_size", "images", "samples", "risk_epochs"],
@@ -142,7 +142,7 @@ def check_node(node: Any, where: str, arguments: Mapping[str, Any] | None = None
             raise UserError(f"{where}: {node['_target_']} has no {key}{hint}")
         path = f"{where}.{key}" if where else key
         if key in node and key in arguments:
-            raise UserError(f"{path} is not for a config to say: leave it out")
+            raise UserError(f"{path} is set by the program: leave it out")
         check_value(path, value, hints.get(key, Any), is_config=key in node)
 
 
@@ -165,7 +165,7 @@ def check_value(where: str, value: Any, hint: Any = Any, is_config: bool = True)
 def missing_extra_error(target: object, error: ModuleNotFoundError) -> UserError:
     """Return the error that says what to install."""
     return UserError(
-        f"{target} needs a package that is not installed ({error}); the extras are "
+        f"{target} needs a package that is not installed ({error}); type "
         "pip install 'captioning[offline,tensorboard,wandb]'"
     )
 

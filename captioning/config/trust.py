@@ -49,7 +49,7 @@ class RefusedError(UserError, ConfigCompositionException):
 
 
 def check_search_path(primary: ConfigResult | None, overrides: Sequence[str]) -> None:
-    """Raise UserError where the main file adds places for configs: pkg://NAME imports NAME.
+    """Raise UserError if the main file adds places for configs: pkg://NAME imports NAME.
 
     Hydra takes that key from the main file only, and acts on it while it composes.
     """
@@ -61,7 +61,7 @@ def check_search_path(primary: ConfigResult | None, overrides: Sequence[str]) ->
 
 
 def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Raise UserError where `cfg.hydra` has what only a person may say, by typed `overrides`."""
+    """Raise UserError if `cfg.hydra` has what only a person may say, by typed `overrides`."""
     typed = [override.lstrip("+~") for override in overrides]
     for key in TYPED_ONLY:
         if OmegaConf.select(cfg, key) and not any(each.startswith(key) for each in typed):
@@ -77,14 +77,14 @@ def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
         for key in (*NAMES, "hydra.sweep.subdir") if in_sweep else NAMES:
             name = str(OmegaConf.select(cfg, key, throw_on_missing=False) or "")
             if name.startswith("/") or ".." in Path(name).parts:
-                raise UserError(f"{key}={name} leads out of its folder; it is a name")
+                raise UserError(f"{key}={name} leads out of its folder; type a plain name")
         for key in FOLDERS:
             if OmegaConf.select(cfg, key, throw_on_missing=False):
                 check_folder(key, str(OmegaConf.select(cfg, key)), _typed_folders(overrides))
 
 
 def check_places(config: Mapping[str, Any]) -> None:
-    """Raise UserError where a resolved config would write outside the folders that it may."""
+    """Raise UserError if a resolved config would write outside the folders that it may."""
     hydra = HydraConfig.get().overrides if HydraConfig.initialized() else None
     typed = _typed_folders([*hydra.task, *hydra.hydra]) if hydra else []
     for path, value in _leaves(config):
@@ -136,7 +136,7 @@ def _absolute(path: str) -> Path:
 
 
 def _check_plugin(node: Any, where: str) -> None:
-    """Raise UserError where a node makes more than Hydra's own plug-in, or a plain log."""
+    """Raise UserError if a node makes more than Hydra's own plug-in, or a plain log."""
     is_logging = "logging" in where
     for path, value in _leaves(node):
         key, text = path.rpartition(".")[2], str(value)
@@ -144,7 +144,9 @@ def _check_plugin(node: Any, where: str) -> None:
         if text == HYDRA_CALLBACK or (path == "_target_" and where != "hydra.callbacks"):
             continue
         if key == "_target_" or (is_logging and _imports_code(key, text)):
-            raise UserError(f"{where}.{path}={text} could run code; no config file may say it")
+            raise UserError(
+                f"{where}.{path}={text} could run code; it is not allowed in a config file"
+            )
         if is_logging and key == "filename":
             name = text.replace("${hydra.runtime.output_dir}", ".")
             name = name.replace("${hydra.job.name}", "")

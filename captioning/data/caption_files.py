@@ -46,7 +46,7 @@ class CaptionFiles(NamedTuple):
     unread: list[str]
 
     def rows(self) -> Iterator[CaptionRow]:
-        """Yield all rows. Raises UserError where a split contradicts the name of its table."""
+        """Yield all rows. Raises UserError if a split contradicts the name of its table."""
         for path, split in self.tables.items():
             folder = path.parent.name if split and path.parent != self.root else ""
             for row in READERS[self.layout](path):
@@ -65,7 +65,7 @@ def find_captions(root: Path, layout: str) -> CaptionFiles:
     """Return the caption files of a folder.
 
     A layout with a file name of its own comes before other tables, and captions.csv before those.
-    Raises UserError where there is none, or more than one and no rule to prefer it.
+    Raises UserError if there is none, or more than one and no rule to prefer it.
     """
     if layout not in ("auto", *LAYOUTS):
         raise UserError(f"no layout is called {layout!r}: type data.layout=auto")

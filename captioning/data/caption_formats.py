@@ -55,7 +55,7 @@ def read_csv(path: Path) -> Iterator[CaptionRow]:
         if [header.count("image"), header.count("caption")] != [1, 1] or header.count("split") > 1:
             raise UserError(
                 f"{path}:1: the columns are not image,caption[,split], each once: {header}; name "
-                "them so, with one caption a row"
+                "them so, with one caption per row"
             )
         line = table.line_num + 1
         for cells in table:

@@ -25,7 +25,7 @@ PAUSE = 1.0  # seconds before the second attempt, doubled before each further on
 def fetch(url: str, path: Path, md5: str) -> None:
     """Download `url` to `path`, going on from `path`.partial where an earlier call was cut short.
 
-    Raises UserError where the server cannot be reached or refuses, and where the bytes are not
+    Raises UserError if the server cannot be reached or refuses, and where the bytes are not
     those of `md5` (hexadecimal; what was downloaded is then removed).
     """
     if path.exists():

@@ -26,7 +26,7 @@ def load_image(path: str | Path) -> Image.Image:
     """Read an image: upright, RGB, in the colours of sRGB, on white where it was transparent.
 
     A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, to `DRAFT_SIDE` or more, which takes a
-    fraction of the time. Raises UserError where the file is missing, damaged, no image, or larger
+    fraction of the time. Raises UserError if the file is missing, damaged, no image, or larger
     than Pillow's limit against decompression bombs.
     """
     try:
@@ -49,7 +49,7 @@ def load_image(path: str | Path) -> Image.Image:
 def _decode(file: io.BufferedIOBase) -> Image.Image:
     head = file.read(12)
     file.seek(0)
-    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis") and not _reads_heic():
+    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis") and not _register_heic():
         raise ValueError("it is HEIC, which takes a package: pip install 'captioning[heic]'")
     with Image.open(file) as image:
         if image.format in UNREAD_FORMATS:
@@ -61,7 +61,7 @@ def _decode(file: io.BufferedIOBase) -> Image.Image:
 
 
 @functools.cache
-def _reads_heic() -> bool:
+def _register_heic() -> bool:
     """Register Pillow's reader of HEIC; return whether its package is installed."""
     try:
         import pillow_heif

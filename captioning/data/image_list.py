@@ -39,7 +39,7 @@ def find_images(images: str, listed: bytes = b"", key: str = "images") -> tuple[
     """Return the paths that `images` names, each once, in a fixed order, and what is left out.
 
     `images` is an image, a folder (its images at any depth), a pattern such as `trip/**/*.jpg`, or
-    `-` for the names in `listed`, one a line or separated by NUL as `find -print0` does. Raises
+    `-` for the names in `listed`, one per line or separated by NUL as `find -print0` does. Raises
     UserError, which calls the argument `key`, where there is no image, and for an address.
     """
     if ADDRESS.match(images):

@@ -21,19 +21,19 @@ from captioning.data.records import Record
 
 NO_TRAIN = "no image in the train split"
 NO_FILE = "images of a split that are not there"
-NEAR = "image names that match no file for certain"
+NEAR = "image names that may mean several files or none for certain"
 EMPTY = "empty captions"
 NO_BLANKS = "captions that are one word, in a script without blanks"
 TWO_SPLITS = "images in two splits"
 NO_CAPTION = "images of a split without caption"
 ERRORS = {  # what no run goes on with, and the way out
-    NEAR: "write the name of the file, or go on without with data.skip_unreadable=true",
+    NEAR: "write the name of the file, or leave them out with data.skip_unreadable=true",
     NO_BLANKS: "put blanks between the words first, with a segmenter (jieba, MeCab, PyThaiNLP, …)",
     TWO_SPLITS: "leave each in one",
     NO_TRAIN: "name images that are there, in a train list or with the split train",
     EMPTY: "write them or delete their lines",
     NO_CAPTION: "give them captions or take them out of the split",
-    NO_FILE: "add them, or go on without with data.skip_unreadable=true",
+    NO_FILE: "add them, or leave them out with data.skip_unreadable=true",
 }
 UNREAD = "tables that are not read"
 MATCHED = "image names that differ from the name of their file"
@@ -56,7 +56,7 @@ class CaptionFolder:
 
     Official splits are kept. Where the files name none, each image falls into train, val or
     test (80, 10 and 10 percent) by a hash of its id and `split_seed`. No image is opened:
-    `skip_unreadable` leaves out those that are missing, and the encoder those that are broken.
+    `skip_unreadable` leaves out missing ones here, and undecodable ones in `open_store`.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class CaptionFolder:
         self.skip_unreadable = skip_unreadable
 
     def prepare(self) -> None:
-        """Raise UserError where the folder is missing or in no known layout."""
+        """Raise UserError if the folder is missing or in no known layout."""
         find_captions(self.root, self.layout)
 
     def records(self) -> list[Record]:
-        """Return one record an image, in the order of the files; log what is left out.
+        """Return one record per image, in the order of the files; log what is left out.
 
         Raises UserError for the first kind of `ERRORS` that occurs.
         """

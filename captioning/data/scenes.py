@@ -96,7 +96,7 @@ class Scenes:
             csv.writer(file, lineterminator="\n").writerows(rows)
 
     def records(self) -> list[Record]:
-        """Return one record an image; call `prepare` first."""
+        """Return one record per image; call `prepare` first."""
         return CaptionFolder(str(self.folder), "csv").records()
 
     @cached_property

@@ -20,7 +20,7 @@ LEAKED = "sets of equal image files across splits"
 REPEATED = "sets of equal image files within a split"
 ADVICE = ERRORS | {  # the kinds that need the user's hand
     FEW: "name some in a column split, or try another data.split_seed",
-    UNREADABLE: "replace them, or go on without with data.skip_unreadable=true",
+    UNREADABLE: "replace them, or leave them out with data.skip_unreadable=true",
     LEAKED: "scores would count what was trained on; keep each in one split",
 }
 KINDS = (*ADVICE, *NOTES, REPEATED, *LEFT_OUT)
@@ -65,7 +65,7 @@ class Report(NamedTuple):
 def verify(folder: CaptionFolder, images: bool = True) -> Report:
     """Report all that is wrong with a folder; `images` decodes every image, to be sure.
 
-    Raises UserError where the folder is in no known layout or a caption file is malformed.
+    Raises UserError if the folder is in no known layout or a caption file is malformed.
     """
     records, findings = folder.read()
     counts = {}

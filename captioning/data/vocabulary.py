@@ -33,7 +33,7 @@ class Vocabulary:
     def from_captions(cls, captions: Iterable[str], min_count: int = 1) -> Vocabulary:
         """Keep every word that the captions hold at least `min_count` times, most frequent first.
 
-        Raises UserError where no word is left.
+        Raises UserError if no word is left.
         """
         counts = Counter(word for caption in captions for word in tokenize(caption))
         words = [word for word, count in counts.items() if count >= min_count]
@@ -49,11 +49,11 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, caption: str) -> list[int]:
-        """Return `<bos>`, one id a word (`<unk>` where unknown), `<eos>`."""
+        """Return `<bos>`, one id per word (`<unk>` where unknown), `<eos>`."""
         return [BOS, *(self.ids.get(word, UNK) for word in tokenize(caption)), EOS]
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Return the text up to `<eos>`, without special tokens."""
+        """Return the text up to `<eos>`, without `<pad>` and `<bos>`."""
         caption = takewhile(lambda token: token != EOS, tokens)
         return detokenize([self.words[token] for token in caption if token not in (PAD, BOS)])
 

@@ -51,7 +51,7 @@ def read_crowd(root: Path) -> Judged:
 def agreement(scores: Sequence[float] | np.ndarray, judged: Judged, variant: str) -> float:
     """Return Kendall's tau, -1 to 1, `variant` "b" or "c", of scores with each single judgement.
 
-    Raises UserError where all scores or all judgements are equal.
+    Raises UserError if all scores or all judgements are equal.
     """
     repeated = np.repeat(np.asarray(scores), judged.judgements.shape[1])
     tau = kendalltau(repeated, judged.judgements.ravel(), variant=variant).statistic

@@ -33,7 +33,7 @@ class LoadedModel(NamedTuple):
 
 
 def find_checkpoints(patterns: str | Sequence[str]) -> list[str]:
-    """Return the files that paths and patterns name. Raises UserError where one names none."""
+    """Return the files that paths and patterns name. Raises UserError if one names none."""
     checkpoints = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         paths = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
@@ -92,7 +92,7 @@ def load_models(
 
 
 def make_ensemble(models: Sequence[LoadedModel]) -> LoadedModel:
-    """Join models. Raises UserError where their vocabularies or their encoders differ."""
+    """Join models. Raises UserError if their vocabularies or their encoders differ."""
     first = models[0]
     if len(models) < 2:
         raise UserError("ensemble=true takes two checkpoints or more: 'ckpt=[a.ckpt,b.ckpt]'")

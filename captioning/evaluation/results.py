@@ -33,7 +33,7 @@ def make_results(
 
 
 def score_row(label: str, fewest: int, most: int, scores: BootstrapScores) -> dict[str, Any]:
-    """Return the scores of one system against `fewest` to `most` references an image."""
+    """Return the scores of one system against `fewest` to `most` references per image."""
     for key, value in scores.corpus.items():
         if not math.isfinite(value):
             raise UserError(f"{label}: {key} is {value}, which is no score")

@@ -32,7 +32,7 @@ class BootstrapScores(NamedTuple):
 
 
 class System(NamedTuple):
-    """A system's captions, one an image, and their scores."""
+    """A system's captions, one per image, and their scores."""
 
     label: str
     captions: list[str]

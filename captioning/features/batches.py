@@ -22,7 +22,8 @@ class Batch(NamedTuple):
 
     `store_rows` are the images' rows in the feature store; `image_index` is each caption's position
     in `features`. `tokens` holds `<bos>` words `<eos>`, then `<pad>`. `target_positions` are the
-    positions of the words to be predicted in `tokens[:, 1:].flatten()`; no GPU waits for them.
+    positions of the words to be predicted in `tokens[:, 1:].flatten()`, computed here, as a GPU
+    would wait for them.
     """
 
     features: Float[Tensor, "image *region feature"] | Int[Tensor, " image"]
@@ -73,15 +74,15 @@ class CaptionDataset(Dataset[Batch]):
 
 
 class LengthBuckets(Sampler[np.ndarray]):
-    """Yields the indices of `batch_size` captions of similar length; every caption once an epoch.
+    """Yields the indices of `batch_size` captions of similar length; every caption once per epoch.
 
     Shuffled captions are sorted by length in pools of `pool` batches, so that little is padding
     and batches stay random. The order depends on (seed, epoch) alone. With `shuffle=False`, all are
     one pool, in a fixed order. Given `images` (a number for each caption), all captions of an image
-    come together, so that its grid is read once an epoch, and `batch_size` is met on average.
+    come together, so that its grid is read once per epoch, and `batch_size` is met on average.
 
-    Of `world_size` processes each takes its share of every batch. A rest at the end that is less
-    than two captions (or images) a process joins the batch before it: batch norm needs two rows.
+    Of `world_size` processes each takes its share of every batch. A remainder of fewer
+    than two captions (or images) per process joins the batch before it: batch norm needs two rows.
     """
 
     def __init__(
@@ -96,17 +97,17 @@ class LengthBuckets(Sampler[np.ndarray]):
         images: np.ndarray | None = None,
     ):
         images = np.arange(len(lengths)) if images is None else images
-        # What is shuffled are groups, the captions of an image or a single one.
+        # Groups are shuffled: the captions of an image, or single captions.
         _, group_sizes = np.unique(images, return_counts=True)
-        self.captions = np.argsort(images, kind="stable")
+        self.caption_order = np.argsort(images, kind="stable")
         self.ends = np.cumsum(group_sizes)
         self.starts = self.ends - group_sizes
-        self.longest = np.maximum.reduceat(lengths[self.captions], self.starts)
+        self.longest = np.maximum.reduceat(lengths[self.caption_order], self.starts)
         size, count = max(1, round(batch_size / group_sizes.mean())), len(self.longest)
         self.cuts = np.arange(size, max(size, count - 2 * world_size + 1), size)
         self.shuffle = shuffle
         self.seed = seed
-        self.share = slice(rank, None, world_size)
+        self.rank_slice = slice(rank, None, world_size)
         self.pool_size = size * pool
         self.epoch = self.position = 0
         self.resume_from = {"epoch": 0, "position": 0}
@@ -137,9 +138,9 @@ class LengthBuckets(Sampler[np.ndarray]):
         self.resume_from = {"epoch": 0, "position": 0}
         for position, batch in enumerate(self._batches()[start:], start + 1):
             self.position = position
-            share = batch[self.share]
+            share = batch[self.rank_slice]
             groups = zip(self.starts[share].tolist(), self.ends[share].tolist(), strict=True)
-            yield np.concatenate([self.captions[start:end] for start, end in groups])
+            yield np.concatenate([self.caption_order[start:end] for start, end in groups])
 
     def _batches(self) -> list[np.ndarray]:
         """Return the groups of each batch of this epoch."""

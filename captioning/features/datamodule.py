@@ -31,7 +31,7 @@ class DataSource(Protocol):
         """Draw or check the files; cheap when that is done."""
 
     def records(self) -> list[Record]:
-        """Return one record an image."""
+        """Return one record per image."""
 
 
 class CaptionDataModule(pl.LightningDataModule):

@@ -30,7 +30,7 @@ class Encoder(nn.Module):
     such map: pooled is its class token. `image_size` is the published one unless given; `crop`
     takes the centre as the evaluation on ImageNet does, otherwise the whole image is encoded.
 
-    `identity` holds all that decides the numbers, in plain types. Raises UserError for what cannot
+    `identity` holds all that decides the features, in plain types. Raises UserError for what cannot
     be built, and for weights that are not on this machine.
     """
 
@@ -44,7 +44,7 @@ class Encoder(nn.Module):
     ):
         super().__init__()
         if features not in ("pooled", "grid"):
-            raise UserError(f"encoder.features={features}: it is pooled or grid")
+            raise UserError(f"encoder.features={features}: must be pooled or grid")
         file, published = find_weights(name, weights)
         image_size = image_size or published.image_size
         resize = round(published.resize * image_size / published.image_size) if crop else None

@@ -33,7 +33,7 @@ class DamagedError(UserError):
 
     def __init__(self, folder: Path, reason: str, shards: Sequence[int] = ()):
         self.shards = shards
-        super().__init__(f"{folder} is damaged ({reason}); the same command encodes that again")
+        super().__init__(f"{folder} is damaged ({reason}); run the same command to encode it again")
 
 
 class FeatureStore:
@@ -63,8 +63,8 @@ class FeatureStore:
         self.shape: tuple[int, ...] = tuple(map(int, manifest["shape"]))
         self.per_shard = int(manifest["per_shard"])
         self.ids = self._open_array("ids.npy", manifest.get("ids_crc32"))
-        has_ids = self.ids.shape == self.shape[:1] and self.ids.dtype.kind == "S"
-        if not has_ids or self.per_shard < 1:
+        ids_match = self.ids.shape == self.shape[:1] and self.ids.dtype.kind == "S"
+        if not ids_match or self.per_shard < 1:
             raise ValueError("ids.npy is of another store")
         self.has_checksums = "checksums_crc32" in manifest  # older versions wrote none
         if self.has_checksums:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from captioning import UserError
 
-Vectors = Float[Tensor, "_ dim"]  # one unit vector a text
+Vectors = Float[Tensor, "_ dim"]  # one unit vector per text
 RESCALED = ("bert_similarity", "bert_similarity_best")  # the mean and the best cosine of an image
 
 
@@ -31,7 +31,7 @@ class TextEncoder:
     """A frozen BERT that embeds texts; never loaded from the network.
 
     `path` is a folder, `package:NAME/SUBFOLDER` for a folder inside an installed package, or a
-    model id whose files are in the hub's cache. Raises UserError where it is none of these.
+    model id whose files are in the hub's cache. Raises UserError if it is none of these.
     """
 
     def __init__(self, path: str, max_length: int = 64):

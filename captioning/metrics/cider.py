@@ -17,7 +17,7 @@ from jaxtyping import Float
 from captioning import UserError
 from captioning.metrics.ngrams import MAX_NGRAM, Words, count_ngrams, tokenize_captions
 
-SIGMA = 6.0  # of the length penalty, in words
+SIGMA = 6.0  # of the Gaussian length penalty, in bigrams
 
 
 class DocumentFrequencies(NamedTuple):

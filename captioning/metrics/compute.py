@@ -17,7 +17,7 @@ Statistics = Mapping[Callable[..., Any], np.ndarray]
 def caption_scores(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Return the corpus scores of words, of one caption an image."""
+    """Return the corpus scores of words, of one caption per image."""
     statistics = compute_statistics(text_inputs(hypotheses, references))
     return corpus_scores(statistics) | caption_variety(hypotheses)
 

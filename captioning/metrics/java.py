@@ -44,7 +44,7 @@ def meteor(
 ) -> JavaScores:
     """Return METEOR 1.5, 0 to 1; that of the corpus adds up the counts of all images.
 
-    Raises UserError where Java or the extra `java` is missing, or the program fails or takes more
+    Raises UserError if Java or the extra `java` is missing, or the program fails or takes more
     than `timeout` seconds.
     """
     # Tokenized, a caption holds no newline and no "|||", which would end its field early.
@@ -92,7 +92,7 @@ def run_java(
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a program of pycocoevalcap in a process group of its own.
 
-    The group is killed when the block or the time ends. Raises UserError where the block finds no
+    The group is killed when the block or the time ends. Raises UserError if the block finds no
     answer that it can read.
     """
     package = find_spec("pycocoevalcap")

@@ -21,7 +21,7 @@ def tokenize_captions(
 ) -> list[tuple[Words, list[Words]]]:
     """Return, for each image, the words of its hypothesis and of its references.
 
-    Raises UserError where the two differ in length, are empty, or an image has no reference.
+    Raises UserError if the two differ in length, are empty, or an image has no reference.
     """
     if len(hypotheses) != len(references):
         raise UserError(f"{len(hypotheses)} hypotheses but references of {len(references)} images")

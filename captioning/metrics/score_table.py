@@ -18,7 +18,7 @@ from captioning.metrics.java import meteor, spice
 from captioning.metrics.rouge import rouge_l
 from captioning.metrics.semantic import bert_score, best_cosine, mean_cosine, semantic
 
-# What a score is computed from: the arguments of its function, the first two a row an image.
+# What a score is computed from: the arguments of its function, the first two a row per image.
 WORDS = "words"  # hypotheses `[image]`, references `[image][reference]`, as text
 DOCUMENTS = "documents"  # the same, and the document frequencies of all references
 BERT = "BERT"  # hypotheses and references as `semantic.WeightedText`
@@ -42,7 +42,7 @@ def is_true(hypotheses: list[str], image_ids: list[str], truth: Callable[..., bo
 class Score(NamedTuple):
     """A score: its name in tables, its inputs, its function, and which way is better.
 
-    `function` returns a number an image, `[image]`, or what adds up over images, `[image k]`, of
+    `function` returns a number per image, `[image]`, or what adds up over images, `[image k]`, of
     which `aggregate(sums, images)` makes the score of sets of images, `[set k] -> [set]`. A row
     depends on its own image (and the documents) alone, so that processes can share images.
     `rank` 1 is shown everywhere, 2 not in an epoch's line in the log, 3 in full tables only, each
@@ -80,7 +80,7 @@ TABLE = {
     "bert_similarity_rescaled": Score("BERT similarity, rescaled", BERT, rank=3),
     "bert_similarity_best_rescaled": Score("BERT, closest, rescaled", BERT, rank=3),
     "distinct": Score("distinct captions", WORDS, rank=3),
-    "words": Score("words a caption", WORDS, rank=3, factor=1),
+    "words": Score("words per caption", WORDS, rank=3, factor=1),
     "loss": Score("loss", TRAINING, mode="min", rank=3, factor=1),
 }
 

@@ -1,10 +1,8 @@
 """What every decoder is: image features and previous words give the logits of the next word.
 
 A model is one file with a class of two methods, `begin` and `decode`, and a layer `output`.
-Training and search both go through them. No decoder knows Lightning, Hydra or strings.
+Training and search both go through them. Decoders depend on neither Lightning, Hydra nor text.
 """
-
-from abc import abstractmethod
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -17,7 +15,7 @@ State = tuple[Tensor, ...]
 
 
 class Decoder(nn.Module):
-    """Base class of the decoders.
+    """Base class of all decoders: `begin` makes a state, `decode` and `output` predict words.
 
     The first dimension of every tensor in a state is the batch, so that search can reorder its
     rows; a tensor that grows with the decoded words does so along its second dimension. None is
@@ -25,7 +23,7 @@ class Decoder(nn.Module):
     """
 
     shared_parts = 0
-    """How many tensors, at the start of the state, keep one row an image in a search.
+    """How many tensors, at the start of the state, keep one row per image in a search.
 
     `decode` gets k times as many rows of tokens, those of an image next to each other.
     """
@@ -33,19 +31,19 @@ class Decoder(nn.Module):
     output: nn.Linear
     """`[… hidden]` → logits `[… vocabulary]`; with a bias, as the loss takes weight and bias."""
 
-    @abstractmethod
     def begin(self, features: Features) -> State:
         """Return the state before the first word."""
+        raise NotImplementedError
 
-    @abstractmethod
     def decode(self, tokens: Tokens, state: State) -> tuple[HiddenStates, State]:
         """Return the hidden states from which `output` predicts the next words, and the new state.
 
         The result is that of decoding the tokens one by one.
         """
+        raise NotImplementedError
 
     def repeat(self, state: State, times: int) -> State:
-        """Repeat the state for `times` hypotheses an image, next to each other."""
+        """Repeat the state for `times` hypotheses per image, next to each other."""
         shared, own = state[: self.shared_parts], state[self.shared_parts :]
         return *shared, *(part.repeat_interleave(times, 0) for part in own)
 

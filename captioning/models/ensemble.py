@@ -32,7 +32,7 @@ class Ensemble(Decoder):
         return tuple(chain.from_iterable(states))
 
     def repeat(self, state: State, times: int) -> State:
-        """Repeat each member's state for `times` hypotheses an image."""
+        """Repeat each member's state for `times` hypotheses per image."""
         states = [member.repeat(own, times) for member, own in self._split(state)]
         return tuple(chain.from_iterable(states))
 

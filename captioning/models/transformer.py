@@ -19,7 +19,7 @@ from captioning.models.layers import Dropout, RegionProjection, attention_weight
 class TransformerDecoder(Decoder):
     """Embedding + position → blocks of self-attention, cross-attention, feed-forward → logits.
 
-    Pooled features are a single region. Raises UserError where `heads` do not divide `hidden_dim`.
+    Pooled features are a single region. Raises UserError if `heads` do not divide `hidden_dim`.
     """
 
     shared_parts = 1  # regions

@@ -21,7 +21,7 @@ from captioning.output.safetensors_folder import write_config, write_pretrained
 def export_captioner(ckpt: str, format: str, out: str, scores: str, weights: str) -> Path:
     """Write the folder `out`, complete or not at all, and return it.
 
-    Raises UserError where it is not empty, and for `scores` of another checkpoint.
+    Raises UserError if it is not empty, and for `scores` of another checkpoint.
     """
     folder = Path(out or f"{ckpt.removesuffix('.ckpt')}-{format}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -83,7 +83,7 @@ def read_evaluation(
 ) -> dict[str, Any]:
     """Return what a scores.json of captioning.evaluate has of a checkpoint, wherever it lay then.
 
-    Raises UserError where it has nothing of it.
+    Raises UserError if it has nothing of it.
     """
     identity = describe_model(checkpoint, captioner.decoder)
     try:

@@ -55,7 +55,7 @@ def pixels(path: str | Path) -> np.ndarray:
 
 
 def captions(paths: Sequence[str | Path]) -> list[str]:
-    """Return one caption an image; all images are in memory at once."""
+    """Return one caption per image; all images are in memory at once."""
     batch = np.stack([pixels(path) for path in paths])
     (tokens,) = SESSION.run(["tokens"], {"pixels": batch})
     words = [[CONFIG["vocabulary"][token] for token in row if token > 2] for row in tokens]

@@ -16,7 +16,7 @@ from captioning.search.constraints import constrained_log_probs
 class Hypotheses(NamedTuple):
     """Captions of each image, best first: words, `<eos>`, then `<pad>`.
 
-    `scores` are log-probabilities in nats, unless the search says otherwise.
+    `scores` are what they are ordered by: see each search.
     """
 
     tokens: Int[Tensor, "batch beam time"]
@@ -42,7 +42,8 @@ def beam_search(
 ) -> Hypotheses:
     """Return the `width` most probable captions that a beam finds for each image.
 
-    A caption's score is its log-probability / length ** `length_penalty` (Wu et al. 2016, arXiv
+    Beams are extended by log-probability until all are finished; a caption's score is its
+    log-probability in nats / length ** `length_penalty`, `<eos>` included (Wu et al. 2016, arXiv
     1609.08144, eq. 14 without the constant). Where fewer than `width` captions exist, the rest are
     empty and score -inf. `constrained_log_probs` explains the lengths and `no_repeat_ngram`;
     `choose_extensions` explains `groups` and `diversity`, which no score contains.
@@ -53,10 +54,10 @@ def beam_search(
     state = initial = decoder.repeat(decoder.begin(features), width)
     tokens = torch.full((batch, width, max_length + 1), PAD, device=device)
     word = torch.full((batch, width), BOS, device=device)
-    # Only one beam of a group is alive at first: all start with the same prefix.
+    # Only one beam of a group is active at first: all start with the same prefix.
     total = torch.full((batch, width), -torch.inf, device=device)
     total[:, :: width // groups] = 0.0
-    penalty = torch.zeros_like(total)
+    diversity_penalty = torch.zeros_like(total)
     finished = torch.zeros_like(total, dtype=torch.bool)
     first_rows = torch.arange(batch, device=device)[:, None] * width
 
@@ -64,7 +65,7 @@ def beam_search(
         logits, state = decoder.step(word.flatten(), state)
         prefix = tokens[:, :, :time].flatten(0, 1)
         log_probs = constrained_log_probs(logits, prefix, max_length, min_length, no_repeat_ngram)
-        log_probs, words = likeliest_words(log_probs, finished)
+        log_probs, words = topk_words(log_probs, finished)
         candidates = total[..., None] + log_probs
         total, parent, word, step_penalty = choose_extensions(candidates, words, groups, diversity)
 
@@ -76,7 +77,7 @@ def beam_search(
         )
         tokens = tokens.gather(1, parent[..., None].expand_as(tokens))
         tokens[:, :, time] = word
-        penalty = penalty.gather(1, parent) + step_penalty
+        diversity_penalty = diversity_penalty.gather(1, parent) + step_penalty
         finished = (word == EOS) | (word == PAD)
         if finished.all():
             break
@@ -85,7 +86,7 @@ def beam_search(
     tokens = tokens[:, :, : time + 1].masked_fill(is_empty[..., None], PAD)
     tokens[..., 0] = tokens[..., 0].masked_fill(is_empty, EOS)
     lengths = (tokens != PAD).sum(-1).float()
-    return Hypotheses(tokens, (total + penalty) / lengths**length_penalty).best_first()
+    return Hypotheses(tokens, (total + diversity_penalty) / lengths**length_penalty).best_first()
 
 
 def greedy_search(
@@ -95,7 +96,7 @@ def greedy_search(
     return beam_search(decoder, features, width=1, max_length=max_length)
 
 
-def likeliest_words(
+def topk_words(
     log_probs: Float[Tensor, "row vocabulary"], finished: Bool[Tensor, "batch beam"]
 ) -> tuple[Float[Tensor, "batch beam choice"], Int[Tensor, "batch beam choice"]]:
     """Return as many words for each beam as there are beams; `<pad>`, at no cost, if finished."""
@@ -125,7 +126,7 @@ def choose_extensions(
         group = slice(first, first + size)
         penalties = torch.zeros_like(candidates[:, group])
         for total, _, word, _ in chosen:
-            # Neither a finished caption nor a beam that is not alive takes a word.
+            # Neither a finished caption nor an inactive beam takes a word.
             taken = word.masked_fill((word == PAD) | total.isneginf(), -1)
             is_taken = words[:, group, :, None] == taken[:, None, None]
             penalties = penalties + diversity * is_taken.sum(-1)

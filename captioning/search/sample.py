@@ -35,7 +35,7 @@ def sample(
             f"temperature={temperature}, top_p={top_p}: both are above 0, top_p at most 1"
         )
     rows, device = len(features) * samples, features.device
-    # One number a word, drawn on the CPU and up front: neither device nor batch size matters.
+    # One number per word, drawn on the CPU and up front: neither device nor batch size matters.
     generator = torch.Generator().manual_seed(seed)
     draws = samples if share_draws else rows
     uniform = torch.rand(draws, max_length + 1, generator=generator).to(device)

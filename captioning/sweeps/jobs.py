@@ -68,7 +68,7 @@ def resume_job(
     """Call `train` with the folder's last checkpoint, if any; return the score, a finished job's
     at once.
 
-    What `train` raises is recorded and raised again. Raises UserError where another process runs
+    What `train` raises is recorded and raised again. Raises UserError if another process runs
     the job, or its config changed.
     """
     with lock_folder(folder):

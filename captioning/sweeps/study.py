@@ -35,7 +35,7 @@ def redact_password(storage: str) -> str:
 def open_study(name: str, storage: str, mode: str, heartbeat: int, **tools: Any) -> Study:
     """Create the study or join it. `mode` is "max" or "min", `heartbeat` in seconds.
 
-    `tools` are Optuna's `sampler` and `pruner`. Raises UserError where the storage cannot be used.
+    `tools` are Optuna's `sampler` and `pruner`. Raises UserError if the storage cannot be used.
     """
     import optuna
     import sqlalchemy
@@ -71,7 +71,7 @@ def open_study(name: str, storage: str, mode: str, heartbeat: int, **tools: Any)
 def store_config(study: Study, config: dict[str, Any]) -> None:
     """Store the config that all trials of a study share, in plain types.
 
-    Raises UserError where its trials were trained with another, or with an unknown one.
+    Raises UserError if its trials were trained with another, or with an unknown one.
     """
     if not live_trials(study) and "config" not in study.user_attrs:
         study.set_user_attr("config", config)
@@ -86,7 +86,7 @@ def store_config(study: Study, config: dict[str, Any]) -> None:
 def search(study: Study, objective: Callable[[Trial], float], trials: int, heartbeat: int) -> None:
     """Run trials until `trials` are complete or pruned, whoever ran them; wait for the last ones.
 
-    The trial of a worker that fell silent is run again. Raises UserError where `MAX_FAILURES`
+    The trial of a worker that fell silent is run again. Raises UserError if `MAX_FAILURES`
     trials in a row fail.
     """
     import optuna

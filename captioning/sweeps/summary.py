@@ -133,7 +133,7 @@ def format_score(score: dict[str, Any] | None, key: str) -> str:
 
 
 def format_rows(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows as a Markdown table: settings, seeds, scores, seconds an epoch."""
+    """Return the rows as a Markdown table: settings, seeds, scores, seconds per epoch."""
     settings, scores = setting_keys(rows), score_keys(rows)
     if len(settings) > MAX_COLUMNS:
         settings = []

@@ -51,7 +51,7 @@ def panels() -> dict[str, list[str]]:
     """Return the metrics of each panel, by its title."""
     scores = {key: score for key, score in TABLE.items() if score.function and score.rank < 3}
     return {
-        "loss (nats a word)": ["train/loss", "val/loss"],
+        "loss (nats per word)": ["train/loss", "val/loss"],
         "reward (CIDEr-D in training)": ["train/reward"],
         "scores": [f"val/{key}" for key, score in scores.items() if score.inputs != BERT],
         "BERT similarity": [f"val/{key}" for key in keys_from(BERT)],

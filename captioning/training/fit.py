@@ -52,8 +52,8 @@ def fit(
             raise UserError(f"{advice}; {resume_command} goes on") from error
         if "DataLoader worker" in str(error):
             raise UserError(
-                f"a process that read data has died ({str(error).splitlines()[0]}), killed for its "
-                f"memory as a rule; {resume_command} goes on"
+                f"a DataLoader worker died ({str(error).splitlines()[0]}), as a rule killed for "
+                f"its memory; {resume_command} goes on"
             ) from error
         raise
     except SystemExit as stop:  # Lightning raises it for Ctrl-C, too
@@ -97,8 +97,8 @@ def filter_lightning_warnings() -> None:
 
 def report(trainer: pl.Trainer, best: str | None) -> None:
     """Print the scores of `best`, or of the last epoch, five captions, and where files are."""
-    has_captions = find_callback(trainer, ValidationCaptions)
-    generated = ValidationCaptions.of(trainer) if has_captions else []
+    captions_callback = find_callback(trainer, ValidationCaptions)
+    generated = ValidationCaptions.of(trainer) if captions_callback else []
     if not trainer.is_global_zero:
         return
     print(f"\nscores of {best or 'the last epoch'} on the validation split:")

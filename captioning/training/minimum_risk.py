@@ -55,7 +55,7 @@ class RiskModule(CaptioningModule):
         self.sharpness = sharpness
 
     def on_fit_start(self) -> None:
-        """Raise UserError where no epoch is left for cross entropy."""
+        """Raise UserError if no epoch is left for cross entropy."""
         super().on_fit_start()
         if not 0 < self.risk_epochs < self.trainer.max_epochs:
             raise UserError(
@@ -88,7 +88,7 @@ class RiskModule(CaptioningModule):
         return self.risk_learning_rate / self.learning_rate * max(0, total - step) / risk_steps
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Return cross entropy, or in the last epochs less the expected reward, 0 to 10."""
+        """Return the cross entropy, or in the last epochs the negative expected reward, 0 to 10."""
         if not self._is_risk_epoch():
             return super().training_step(batch)
         self.decoder.eval()

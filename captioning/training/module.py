@@ -45,13 +45,13 @@ class CaptioningModule(pl.LightningModule):
         self.cosine = cosine
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Return the mean smoothed cross entropy a word, in nats."""
+        """Return the mean smoothed cross entropy per word, in nats."""
         loss, words = self._loss(batch, self.label_smoothing), len(batch.target_positions)
         self._log_epoch_mean("train/loss", loss, words)
         return scale_by_word_share(loss, words)
 
     def validation_step(self, batch: Batch) -> None:
-        """Log the teacher-forced cross entropy a word, without smoothing."""
+        """Log the teacher-forced cross entropy per word, without smoothing."""
         self._log_epoch_mean("val/loss", self._loss(batch), len(batch.target_positions))
 
     def _log_epoch_mean(self, key: str, value: Tensor, count: int | float) -> None:
@@ -73,7 +73,7 @@ class CaptioningModule(pl.LightningModule):
                     buffer.copy_(self.trainer.strategy.reduce(buffer.clone(), reduce_op="mean"))
 
     def _loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-        """Return the mean cross entropy a word in nats.
+        """Return the mean cross entropy per word in nats.
 
         Each image is projected once for all of its captions, and `<pad>` gets no logits.
         """
@@ -116,13 +116,13 @@ class CaptioningModule(pl.LightningModule):
         checkpoint["captioning"] = {"format_version": FORMAT_VERSION, **self.contents}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Convert an older format; refuse to go on from a checkpoint of another vocabulary."""
+        """Convert an older format. Refuse to go on from a checkpoint of another vocabulary."""
         stored = checkpoint["captioning"]["vocabulary"]
         vocabulary = self.contents["vocabulary"]
         if stored != vocabulary:
             raise UserError(
                 f"the checkpoint has a vocabulary of {len(stored)} words, this run one of "
-                f"{len(vocabulary)}: type its own data and datamodule.min_count"
+                f"{len(vocabulary)}: use the data and datamodule.min_count that it was trained with"
             )
         upgrade(checkpoint)
 

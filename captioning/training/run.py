@@ -49,18 +49,20 @@ def train(
     """Train by a resolved config; return the best value of `monitor`, None if interrupted.
 
     It goes on from `ckpt_path`, or from the config's. `callbacks` are more than the config's, such
-    as those of a search. Raises UserError, before anything is encoded, for what cannot work.
+    as those of an Optuna trial. Raises UserError, before anything is encoded, for what cannot work.
     """
     check_config(config)
     check_places(config)
     if is_sweep_job() and not (config.get("callbacks") or {}).get("run_folder"):
-        raise UserError("a sweep needs callbacks.run_folder, whose run.json its table is made of")
-    folder, typed = Path(config["run_dir"]), config["ckpt_path"]
+        raise UserError(
+            "a sweep needs callbacks.run_folder, as its table is made from each run.json"
+        )
+    folder, configured = Path(config["run_dir"]), config["ckpt_path"]
     if not ckpt_path:
-        ckpt_path = last_checkpoint(folder) if typed == "last" else typed
+        ckpt_path = last_checkpoint(folder) if configured == "last" else configured
     resume_command = "the same command" if callbacks or is_sweep_job() else build_resume_command()
     # The jobs of a sweep lock their folders themselves (sweeps/jobs.py).
-    lock = nullcontext() if is_sweep_job() else claim_folder(folder, typed)
+    lock = nullcontext() if is_sweep_job() else claim_folder(folder, configured)
     with disk_errors(resume_command), lock:
         return _train(config, callbacks, ckpt_path, resume_command)
 
@@ -82,15 +84,15 @@ def _train(
     ):
         done = checkpoint["epoch"] + 1
         raise UserError(
-            f"{ckpt_path} has had {done} epochs; type trainer.max_epochs={2 * done} to train it "
-            "for longer"
+            f"{ckpt_path} was already trained for {done} epochs; type "
+            f"trainer.max_epochs={2 * done} to train it for longer"
         )
-    check_processes(trainer, in_search=bool(callbacks))
+    check_processes(trainer, in_trial=bool(callbacks))
     data = build_data(config, device=str(trainer.strategy.root_device))
     if checkpoint:
         stored = checkpoint["captioning"]
         check_same(ckpt_path, "encoder", stored["encoder"], data.encoder.identity)
-    # A decoder that does not fit these features is an error before they are encoded.
+    # Fail before encoding if the decoder does not fit these features.
     shape = data.encoder.feature_shape
     build_decoder(config["model"], 8, shape[-1]).eval().begin(torch.zeros(1, *shape))
     data.prepare_data()
@@ -124,21 +126,21 @@ def _train(
 
 
 def check_same(path: str, key: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raise UserError where a checkpoint was trained with another encoder or model."""
+    """Raise UserError if a checkpoint was trained with another encoder or model."""
     if changed := differences(stored, given, f"{key}."):
         raise UserError(
-            f"{path} was trained with another {key} ({'; '.join(changed)}); type its settings to "
-            "go on, or leave out ckpt_path= to train from the start"
+            f"{path} was trained with another {key} ({'; '.join(changed)}); type the same "
+            "settings to resume, or leave out ckpt_path= to train from the start"
         )
 
 
-def check_processes(trainer: pl.Trainer, in_search: bool = False) -> None:
+def check_processes(trainer: pl.Trainer, in_trial: bool = False) -> None:
     """Refuse several processes where they could not share one run folder; one of them logs."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if trainer.world_size == 1 or environment is None:
         return
     is_launcher = not environment.creates_processes_externally
-    if in_search or (is_launcher and is_sweep_job()):
+    if in_trial or (is_launcher and is_sweep_job()):
         # Lightning would start the whole command again for each process: a sweep in the sweep.
         raise UserError(
             f"a job of a sweep or a search cannot start {trainer.world_size} processes; type "
@@ -150,7 +152,7 @@ def check_processes(trainer: pl.Trainer, in_search: bool = False) -> None:
         overrides = HydraConfig.get().overrides.hydra
         if not any(override.startswith("hydra.run.dir=") for override in overrides):
             raise UserError(
-                "each process would name its run folder after its own clock; name one for all of "
+                "the processes would make run folders of different times; name one for all of "
                 "them: hydra.run.dir=outputs/runs/NAME"
             )
     if not trainer.is_global_zero:

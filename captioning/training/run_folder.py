@@ -1,4 +1,4 @@
-"""A run's folder: run.json, curves.png, and a log with a line and sample captions an epoch."""
+"""A run's folder: run.json, curves.png, and a log with a line and sample captions per epoch."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ SAMPLES = 7  # captions shown in the log each epoch
 
 
 class RunFolder(pl.Callback):
-    """Keeps run.json in `folder`, logs a line and sample captions an epoch, draws curves.png.
+    """Keeps run.json in `folder`, logs a line and sample captions per epoch, draws curves.png.
 
     run.json is there from the first second, and says at the end how the run ended. The best epoch
     is that of BestCheckpoint. Checkpoints hold the metrics of all epochs, for a resumed run.

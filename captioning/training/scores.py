@@ -66,7 +66,7 @@ class BertSimilarity(pl.Callback):
     """Logs the scores of score_table.py that are computed by a frozen BERT.
 
     Of val/bert_similarity_rescaled, 0 is a random image's caption, and 1 a human's caption against
-    the others of its image. References are embedded once a run, and a caption of the epoch before
+    the others of its image. References are embedded once per run, and a caption of the epoch before
     is not embedded again.
     """
 

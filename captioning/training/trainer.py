@@ -74,7 +74,9 @@ def devices(trainer: Mapping[str, Any]) -> dict[str, Any]:
     if gpus is None:
         return {}
     if any(trainer.get(key, "auto") != "auto" for key in ("accelerator", "devices")):
-        raise UserError("trainer.gpus says it all: leave out trainer.accelerator, trainer.devices")
+        raise UserError(
+            "leave out trainer.accelerator and trainer.devices: trainer.gpus replaces them"
+        )
     if not isinstance(gpus, int) or gpus < -1:
         raise UserError(f"trainer.gpus={gpus}: it is null, 0, a number of GPUs, or -1 for all")
     if gpus == 0:

@@ -1,4 +1,4 @@
-"""Captions of the validation images, made once an epoch by free-running search.
+"""Captions of the validation images, made once per epoch by free-running search.
 
 Scores, gallery and log share them.
 """

@@ -56,7 +56,7 @@ def render_answer(
         captioner.search = searches[search]
         if not use_rerank:
             captioner.rerank = None
-    unit = "log-probability" if search == "sampling" else "log-probability a word"
+    unit = "log-probability" if search == "sampling" else "log-probability per word"
     if use_rerank:
         unit = "score by training images"
     try:

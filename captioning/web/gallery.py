@@ -54,7 +54,7 @@ class Gallery(pl.Callback):
 
 
 def write_captions(path: Path, rows: Sequence[Generated]) -> None:
-    """Write a CSV of image, path, caption and a column a score."""
+    """Write a CSV of image, path, caption and a column per score."""
     names = ["image", "path", "caption", *rows[0].scores]
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)

@@ -39,7 +39,7 @@ def line_plot(
     from_zero: bool = True,
     tick_labels: Sequence[str] | None = None,
 ) -> str:
-    """Return a plot with a line a system, and a dashed one of human captions, as SVG."""
+    """Return a plot with a line per system, and a dashed one of human captions, as SVG."""
     figure, axes = empty_plot(x_label, title)
     styles = [{"color": COLOURS[at % len(COLOURS)]} for at in range(len(lines))]
     if human:

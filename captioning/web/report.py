@@ -145,7 +145,7 @@ def _reference_plots(scorer: Scorer, systems: Sequence[System]) -> list[str]:
     return [
         line_plot(
             TABLE[key].title,
-            "references an image",
+            "references per image",
             [_percent_line(curve[key], first=1) for curve in curves],
             _percent_line(human[key], first=1) if human else None,
         )

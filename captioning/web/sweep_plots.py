@@ -31,7 +31,7 @@ def rank_style(rank: int) -> dict[str, Any]:
 
 
 def curves(groups: Groups, key: str) -> Figure:
-    """Draw a metric of run.json's history, such as `val/cider`, by epoch, a line a run."""
+    """Draw a metric of run.json's history, such as `val/cider`, by epoch, a line per run."""
     figure, axes = empty_plot("epoch", short_name(key))
     for rank, group in enumerate(groups):
         for run in group:

@@ -87,5 +87,5 @@ def test_a_decoder_without_a_linear_output_is_refused(monkeypatch, output):
 
 def test_what_the_program_gives_is_not_for_a_config_to_say():
     node = {"_target_": "captioning.models.merge.MergeDecoder", "hidden_dim": 4, "feature_dim": 3}
-    with pytest.raises(UserError, match="feature_dim is not for a config to say"):
+    with pytest.raises(UserError, match="feature_dim is set by the program"):
         build(node, vocabulary_size=9, feature_dim=5)

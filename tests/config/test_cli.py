@@ -88,7 +88,7 @@ def test_of_a_list_only_a_comma_between_paths_separates(tmp_path, monkeypatch):
         ("a --kind csv", "type kind=csv instead of --kind"),
         ("a --kind=csv", "type kind=csv instead of --kind=csv"),
         ("--fast a", "type fast=true instead of --fast"),
-        ("a --slow", "--slow is no key=value"),
+        ("a --slow", "--slow is not key=value"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(typed, error):

@@ -81,10 +81,10 @@ def test_heic_is_read_upright_whatever_it_is_called_or_names_its_extra(tmp_path,
     assert image.getpixel((32, 10))[0] > 200
     assert image.getpixel((32, 86))[2] > 200
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    image_files._reads_heic.cache_clear()
+    image_files._register_heic.cache_clear()
     with pytest.raises(UserError, match=r"it is HEIC, .*pip install 'captioning\[heic\]'"):
         load_image(tmp_path / "phone.jpg")
-    image_files._reads_heic.cache_clear()
+    image_files._register_heic.cache_clear()
 
 
 def test_a_large_jpeg_is_decoded_at_a_reduced_scale(tmp_path):

@@ -110,7 +110,7 @@ def test_an_encoder_can_be_pickled(encoder):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet18", {"features": "both"}, r"encoder\.features=both: it is pooled or grid"),
+        ("resnet18", {"features": "both"}, r"encoder\.features=both: must be pooled or grid"),
         ("inception_v3", {"image_size": 32}, "inception_v3 cannot read 32 x 32 pixels"),
         ("mobilenet_v3_small", {"image_size": SIZE}, "makes no usable features"),
     ],

@@ -52,7 +52,7 @@ class TinyData(pl.LightningDataModule):
 
 
 class TinyScores(pl.Callback):
-    """Gives the images scores 0, 1, 2 …, and logs a score an epoch, which grows if not given."""
+    """Gives the images scores 0, 1, 2 …, and logs a score per epoch, which grows if not given."""
 
     def __init__(self, scores=()):
         self.scores = dict(enumerate(scores))

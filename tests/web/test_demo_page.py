@@ -312,7 +312,7 @@ def test_with_data_captions_are_reranked_after_any_search(
         assert tab.evaluate(unit) == "score by training images"
         assert tab.get_by_label("number input for Beam width").input_value() == "50"
         tab.get_by_label("Rerank by training images").uncheck()
-        tab.wait_for_function(f"{unit} === 'log-probability a word'")
+        tab.wait_for_function(f"{unit} === 'log-probability per word'")
         tab.get_by_label("sampling").check(force=True)
         tab.wait_for_function(f"{unit} === 'log-probability'")
         tab.get_by_label("Rerank by training images").check()
