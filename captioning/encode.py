@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from captioning.config.cli import check_device, run_command
 from captioning.config.compose import CONF, checked_configs, resolve_config
 from captioning.config.hydra_arguments import hydra_arguments
-from captioning.config.trust import check_places
+from captioning.config.trust import check_write_paths
 
 
 @checked_configs()
@@ -35,7 +35,7 @@ def encode(cfg: DictConfig) -> None:
 
     start = time.monotonic()
     config = resolve_config(cfg)
-    check_places(config)
+    check_write_paths(config)
     device = choose_device(config["device"])
     source = build(config["data"], "data")
     source.prepare()

@@ -18,7 +18,7 @@ from captioning import UserError
 from captioning.config.cli import check_device, run_command
 from captioning.config.compose import CONF, checked_configs
 from captioning.config.hydra_arguments import hydra_arguments
-from captioning.config.trust import check_places
+from captioning.config.trust import check_write_paths
 
 
 @checked_configs()
@@ -87,7 +87,7 @@ def check_options(cfg: DictConfig) -> dict[str, Any]:
     from captioning.metrics.score_table import JAVA, TABLE, keys_from
 
     options = resolve_config(cfg)
-    check_places(options)
+    check_write_paths(options)
     if "_target_" in options["data"] and options["data"].get("root", "") is None:
         raise UserError("data.root is missing; type data.root=FOLDER")
     if options["split"] == "dev":  # as Flickr8k calls it
@@ -149,7 +149,7 @@ def build_group(group: str, stage: str, chosen: dict[str, Any], configs: Sequenc
         raise UserError(
             f"the checkpoints were trained with different {group}; type {group}=NAME for all"
         )
-    check_places({group: nodes[0]})  # a stranger's checkpoint names where scenes are drawn
+    check_write_paths({group: nodes[0]})  # a stranger's checkpoint names where scenes are drawn
     return build_stored(nodes[0], stage)
 
 

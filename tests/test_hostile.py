@@ -27,7 +27,7 @@ from captioning.checkpoint import read_checkpoint
 from captioning.config.build import build
 from captioning.config.compose import checked_configs, resolve_config
 from captioning.config.schema import check_config
-from captioning.config.trust import RefusedError, check_places
+from captioning.config.trust import RefusedError, check_write_paths
 from captioning.data.fetch import unpack
 from captioning.features.weights import read_state_dict
 from captioning.metrics.bert_similarity import TextEncoder
@@ -192,9 +192,9 @@ def test_a_config_file_does_not_say_where_configs_come_from(tmp_path, monkeypatc
 def test_what_a_person_types_is_taken():
     assert composed("launcher=submitit_slurm", "hydra.launcher.setup=[module load x]")
     cfg = resolve_config(composed("run_dir=/srv/x", "datamodule.features_root=/srv/y"))
-    check_places(cfg)
+    check_write_paths(cfg)
     with pytest.raises(UserError, match=r"callbacks\.gallery\.folder=/srv/z"):
-        check_places(cfg | {"callbacks": {"gallery": {"folder": "/srv/z"}}})
+        check_write_paths(cfg | {"callbacks": {"gallery": {"folder": "/srv/z"}}})
 
 
 KEYS = "run_dir datamodule.features_root callbacks.gallery.folder logger.x.save_dir data.root"
@@ -206,7 +206,7 @@ def test_a_run_writes_below_the_working_folder(key, place):
     node = OmegaConf.create({"data": {"_target_": "captioning.data.scenes.Scenes"}})
     OmegaConf.update(node, key, place)
     with pytest.raises(UserError, match=f"{key}={place} lies outside the working folder"):
-        check_places(resolve_config(node))
+        check_write_paths(resolve_config(node))
 
 
 def test_no_variable_of_the_environment_gets_into_a_run(monkeypatch):

@@ -189,7 +189,7 @@ def test_a_decoder_that_cannot_be_is_told_before_pictures_are_encoded(
 ):
     monkeypatch.chdir(folder)
     places = [f"datamodule.features_root={tmp_path}/features", f"run_dir={tmp_path}"]
-    monkeypatch.setattr("captioning.training.run.check_places", lambda _: None)
+    monkeypatch.setattr("captioning.training.run.check_write_paths", lambda _: None)
     with pytest.raises(UserError, match=message):
         train(resolve_config(composed(*TINY, "data.root=data", *options, *places)))
     assert not (tmp_path / "features").exists()

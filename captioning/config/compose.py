@@ -40,9 +40,21 @@ CONF = next(
 )
 GLOBAL_GROUPS = ("experiment", "sweep")  # their files set keys of other groups
 # Nodes whose keys Hydra's plug-ins, logging and a search check themselves.
-OPEN = ("launcher", "sweeper", "callbacks", "job_logging", "hydra_logging", "runtime", "overrides")
-OPEN = (*(f"hydra.{name}" for name in OPEN), "hydra.job.env_set", "tune.space")
-NAMED = ("callbacks.", "logger.")  # hold any number of objects, each under any name
+UNCHECKED_NODES = (
+    "launcher",
+    "sweeper",
+    "callbacks",
+    "job_logging",
+    "hydra_logging",
+    "runtime",
+    "overrides",
+)
+UNCHECKED_NODES = (
+    *(f"hydra.{name}" for name in UNCHECKED_NODES),
+    "hydra.job.env_set",
+    "tune.space",
+)
+FREE_NAME_NODES = ("callbacks.", "logger.")  # hold any number of objects, each under any name
 SIMILARITY = 0.75  # of difflib, for a misspelt key
 
 
@@ -140,7 +152,7 @@ class CheckedLoader(ConfigLoaderImpl):
 
     def arguments(self, path: str, node: Mapping[str, Any]) -> set[str]:
         """Return the keys that something reads in a node, with those that its YAML leaves out."""
-        if path in NAMED:
+        if path in FREE_NAME_NODES:
             return {key for key, value in node.items() if "_target_" in (value or ())}
         if path == "trainer.":
             from pytorch_lightning import Trainer as target
@@ -163,7 +175,9 @@ class CheckedLoader(ConfigLoaderImpl):
         if matches := difflib.get_close_matches(key, own, 1, SIMILARITY):
             return path + matches[0]
         places = [place for place in known if not place.startswith("hydra.")]
-        places.sort(key=lambda place: (place in NAMED, place.count(".")))  # the likeliest first
+        places.sort(
+            key=lambda place: (place in FREE_NAME_NODES, place.count("."))
+        )  # the likeliest first
         for names_of in (known.get, lambda place: self.arguments(place, known[place])):
             paths = {name: place + name for place in reversed(places) for name in names_of(place)}
             if matches := difflib.get_close_matches(key, paths, 1, SIMILARITY):
@@ -191,14 +205,14 @@ def key_of(override: str) -> str:
 
 
 def _nodes(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the path (`model.`, "" for the whole config) and the node of all nodes but OPEN.
+    """Yield each checked node with its path: `model.`, or "" for the whole config.
 
     An argument that is a mapping without `_target_` is not looked into.
     """
     yield path, node
     for key, value in node.items():
         is_node = isinstance(value, Mapping) and ("_target_" in value or "_target_" not in node)
-        if is_node and path + key not in OPEN:
+        if is_node and path + key not in UNCHECKED_NODES:
             yield from _nodes(value, f"{path}{key}.")
 
 

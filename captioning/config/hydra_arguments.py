@@ -45,8 +45,11 @@ def hydra_arguments(arguments: Sequence[str], config: str, bare: str = "") -> li
     overrides, paths = [], []
     for previous, argument in pairwise(["", *arguments]):
         key, equals, _ = argument.partition("=")
-        is_hydras = previous.startswith("-") and previous not in ("-m", "--multirun")  # --cfg job
-        if argument.startswith(("-", "~")) or is_hydras:
+        is_flag_value = previous.startswith("-") and previous not in (
+            "-m",
+            "--multirun",
+        )  # --cfg job
+        if argument.startswith(("-", "~")) or is_flag_value:
             overrides.append(argument)
         elif equals and not ("/" in key and _names_files(argument)):
             overrides.append(quote_path(argument))

@@ -20,7 +20,7 @@ from hydra.utils import get_object
 from captioning import UserError
 from captioning.config.trust import TRUSTED
 
-CLASSES = (
+CLASS_PACKAGES = (
     "captioning.data",
     "captioning.features",
     "captioning.models",
@@ -35,8 +35,8 @@ CLASSES = (
     "optuna.samplers",
     "optuna.pruners",
 )
-FUNCTIONS = ("captioning.search", "captioning.metrics.consensus")
-METHOD = "hydra.utils.get_method"  # whose `path` is one of FUNCTIONS
+FUNCTION_PACKAGES = ("captioning.search", "captioning.metrics.consensus")
+METHOD = "hydra.utils.get_method"  # whose `path` is one of FUNCTION_PACKAGES
 MOVED = ("captioning.callbacks", "captioning.models.module", "captioning.models.risk")
 
 LIMITS: dict[tuple[float, float], list[str]] = {  # a key means the same wherever it is
@@ -91,9 +91,9 @@ def locate(target: object, stage: str | None = None) -> Callable[..., Any]:
     """
     name = str(target)
     package = ".".join(name.split(".")[:2])
-    allowed = {(f"captioning.{stage}",): type} if stage else {CLASSES: type}
+    allowed = {(f"captioning.{stage}",): type} if stage else {CLASS_PACKAGES: type}
     if not stage:
-        allowed[FUNCTIONS] = types.FunctionType
+        allowed[FUNCTION_PACKAGES] = types.FunctionType
     try:
         if _is_within(name, TRUSTED) or (name == METHOD and not stage):
             return get_object(name)

@@ -83,7 +83,7 @@ def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
                 check_folder(key, str(OmegaConf.select(cfg, key)), _typed_folders(overrides))
 
 
-def check_places(config: Mapping[str, Any]) -> None:
+def check_write_paths(config: Mapping[str, Any]) -> None:
     """Raise UserError if a resolved config would write outside the folders that it may."""
     hydra = HydraConfig.get().overrides if HydraConfig.initialized() else None
     typed = _typed_folders([*hydra.task, *hydra.hydra]) if hydra else []

@@ -106,8 +106,8 @@ class BestCheckpoint(PortableCheckpoint):
         if trainer.state.fn != TrainerFn.FITTING:
             return
         self.scores = self._scores_in(checkpoint)
-        is_first, source = trainer.is_global_zero, Path(trainer.ckpt_path)
-        best = self._copy_best(source, checkpoint) if is_first else None
+        is_global_zero, source = trainer.is_global_zero, Path(trainer.ckpt_path)
+        best = self._copy_best(source, checkpoint) if is_global_zero else None
         best = trainer.strategy.broadcast(best)
         if best is None:
             return

@@ -80,11 +80,11 @@ class RiskModule(CaptioningModule):
     def _is_risk_epoch(self) -> bool:
         return self.trainer.current_epoch >= self.trainer.max_epochs - self.risk_epochs
 
-    def factor(self, step: int, total: int) -> float:
+    def lr_factor(self, step: int, total: int) -> float:
         """Return the factor on the learning rate: each part has its own schedule."""
         risk_steps = total * self.risk_epochs // self.trainer.max_epochs
         if step < total - risk_steps:
-            return super().factor(step, total - risk_steps)
+            return super().lr_factor(step, total - risk_steps)
         return self.risk_learning_rate / self.learning_rate * max(0, total - step) / risk_steps
 
     def training_step(self, batch: Batch) -> Tensor:

@@ -98,10 +98,10 @@ class CaptioningModule(pl.LightningModule):
         # Or Lightning clips no gradients: a fused optimizer can unscale them itself.
         optimizer._step_supports_amp_scaling = False
         total = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = LambdaLR(optimizer, lambda step: self.factor(step, total))
+        schedule = LambdaLR(optimizer, lambda step: self.lr_factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def factor(self, step: int, total: int) -> float:
+    def lr_factor(self, step: int, total: int) -> float:
         """Return the factor on the learning rate: 0 → 1 in the warm-up, then a cosine to 0."""
         warmup = round(self.warmup * total)
         if step < warmup:

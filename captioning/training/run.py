@@ -20,7 +20,7 @@ from captioning.config.build import build, build_data, build_decoder
 from captioning.config.cli import disk_errors
 from captioning.config.compose import differences
 from captioning.config.schema import check_config
-from captioning.config.trust import check_places
+from captioning.config.trust import check_write_paths
 from captioning.training.best_checkpoint import BestCheckpoint
 from captioning.training.fit import (
     build_resume_command,
@@ -52,7 +52,7 @@ def train(
     as those of an Optuna trial. Raises UserError, before anything is encoded, for what cannot work.
     """
     check_config(config)
-    check_places(config)
+    check_write_paths(config)
     if is_sweep_job() and not (config.get("callbacks") or {}).get("run_folder"):
         raise UserError(
             "a sweep needs callbacks.run_folder, as its table is made from each run.json"

@@ -28,7 +28,7 @@ from captioning.training.validation import (
     Generated,
     ValidationCaptions,
     all_gather_interleaved,
-    share,
+    take_share,
 )
 
 
@@ -52,7 +52,7 @@ class CaptionScores(pl.Callback):
         generated = ValidationCaptions.of(trainer)
         if self._documents is None:  # the same images every epoch
             self._documents = DocumentFrequencies.of([each.record.captions for each in generated])
-        local = share(trainer, generated)
+        local = take_share(trainer, generated)
         captions = [each.caption for each in local]
         references = [each.record.captions for each in local]
         inputs = text_inputs(captions, references, self._documents)
@@ -85,7 +85,7 @@ class BertSimilarity(pl.Callback):
             return
         self.text_encoder.model.to(pl_module.device)
         generated = ValidationCaptions.of(trainer)
-        local = share(trainer, generated)
+        local = take_share(trainer, generated)
         if self._corpus is None:  # the same images every epoch
             self._embed_references(trainer, [each.record.captions for each in local])
         captions = [each.caption for each in local]

@@ -94,7 +94,7 @@ class ValidationCaptions(pl.Callback):
             trainer.lightning_module.decoder,
             data.vocabulary,
             data.store.get_features,
-            share(trainer, records),
+            take_share(trainer, records),
             self.search,
             self._fitted,
             self.batch_size,
@@ -114,7 +114,7 @@ def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
     return [items[at * len(items) // count] for at in range(count)]
 
 
-def share(trainer: pl.Trainer, rows: list) -> list:
+def take_share(trainer: pl.Trainer, rows: list) -> list:
     """Return the rows that this process works on: every `world_size`-th."""
     return rows[trainer.global_rank :: trainer.world_size]
 

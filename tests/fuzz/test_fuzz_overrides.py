@@ -10,7 +10,7 @@ from captioning import UserError
 from captioning.config.build import build
 from captioning.config.compose import checked_configs, resolve_config
 from captioning.config.schema import check_config
-from captioning.config.trust import check_places
+from captioning.config.trust import check_write_paths
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -35,7 +35,7 @@ def test_overrides(fuzz):
         except HydraException as error:
             raise UserError(str(error)) from None
         check_config(config)
-        check_places(config)
+        check_write_paths(config)
         build(config["data"])
 
     fuzz("overrides", SEEDS, read, 100)

@@ -60,7 +60,7 @@ def make_module(decoder, reward=CiderReward, **options):
 
 def test_each_part_has_its_own_learning_rate(decoder):
     module = make_module(decoder, learning_rate=1e-2, risk_learning_rate=1e-3)
-    rates = [module.factor(step, 40) for step in range(41)]
+    rates = [module.lr_factor(step, 40) for step in range(41)]
     assert rates[0] == 1.0
     assert rates[19] < 0.01
     assert rates[20] == pytest.approx(0.1)

@@ -68,7 +68,7 @@ def test_loss_and_gradients_are_those_of_one_image_a_caption(monkeypatch, smooth
 @pytest.mark.parametrize("cosine", [True, False])
 def test_learning_rate_warms_up_then_falls_to_zero_or_stays(cosine):
     module = make_module(warmup=0.1, cosine=cosine)
-    rates = [module.factor(step, 100) for step in range(101)]
+    rates = [module.lr_factor(step, 100) for step in range(101)]
     assert 0 < rates[0] < rates[5] < rates[10] == 1.0
     if cosine:
         assert 1 > rates[50] > rates[80] > rates[99] > 0
@@ -76,7 +76,7 @@ def test_learning_rate_warms_up_then_falls_to_zero_or_stays(cosine):
     else:
         assert set(rates[10:]) == {1.0}
     module.warmup = 0.0
-    assert module.factor(0, 100) == 1.0
+    assert module.lr_factor(0, 100) == 1.0
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

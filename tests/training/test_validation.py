@@ -11,7 +11,7 @@ from captioning.training.validation import (
     ValidationCaptions,
     all_gather_interleaved,
     evenly_spaced,
-    share,
+    take_share,
 )
 
 
@@ -29,7 +29,7 @@ class Process(pl.Trainer):
 def test_gathered_shares_are_all_rows_in_order(monkeypatch, world_size):
     rows = list(range(7))
     processes = [Process(global_rank=rank, world_size=world_size) for rank in range(world_size)]
-    shares = [share(process, rows) for process in processes]
+    shares = [take_share(process, rows) for process in processes]
 
     def all_gather_object(gathered, local):
         gathered[:] = shares
