@@ -11,7 +11,7 @@ from benchmarks import corpus
 from benchmarks.rows import Row, in_turn
 from benchmarks.training import BATCH, FEATURE, SIZE, Bare
 from captioning.data.vocabulary import BOS, EOS, PAD, SPECIALS, Vocabulary
-from captioning.metrics.bert_similarity import TextEncoder
+from captioning.metrics.bert_similarity import TextEncoder, pool_tokens
 from captioning.metrics.compute import caption_scores, compute_statistics
 from captioning.metrics.score_table import BERT
 from captioning.metrics.semantic import Corpus
@@ -113,7 +113,7 @@ def bert_similarity(folder: Path, repeats: int, images: int) -> list[Row]:
 
     def anew() -> None:
         for text in [*said[:twentieth], *texts[: 5 * twentieth]]:
-            encoder([text])
+            pool_tokens(encoder.tokens([text]))
 
     def search() -> None:
         for part in features.split(250):

@@ -35,7 +35,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises UserError if the file is missing, unsafe, damaged, or not one of ours.
     """
     if not Path(path).is_file():
-        raise UserError(f"there is no checkpoint {path}; a run leaves best.ckpt in its folder")
+        hint = f"type {Path(path) / 'best.ckpt'}" if Path(path, "best.ckpt").is_file() else ""
+        hint = hint or "a run leaves best.ckpt in its folder"
+        raise UserError(f"there is no checkpoint {path}; {hint}")
     try:
         checkpoint = _load(path)
     except Exception:  # a foreign file can raise anything
@@ -69,6 +71,8 @@ def read_pretrained(folder: str | Path) -> dict[str, Any]:
     Raises UserError if a file is missing, too large or damaged.
     """
     folder = Path(folder)
+    if (folder / "best.ckpt").is_file():
+        raise UserError(f"{folder} is the folder of a run: type {folder / 'best.ckpt'}")
     try:
         if (folder / "config.json").stat().st_size > LARGEST_CONFIG:
             raise ValueError(f"config.json is larger than {LARGEST_CONFIG >> 20} MB")

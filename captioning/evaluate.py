@@ -92,6 +92,8 @@ def check_options(cfg: DictConfig) -> dict[str, Any]:
         raise UserError("data.root is missing; type data.root=FOLDER")
     if options["split"] == "dev":  # as Flickr8k calls it
         options["split"] = "val"
+    if isinstance(options["also"], str):
+        options["also"] = [options["also"]]
     for name in options["also"]:
         if name not in keys_from(JAVA):
             raise UserError(f"also=[{name}]: it can be {' or '.join(keys_from(JAVA))}, or both")

@@ -30,7 +30,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.fixture(scope="module")
 def exported(trained, folder):
     """The folders of both formats, made by real processes."""
-    shutil.copytree(trained[1], folder / "elsewhere")
+    shutil.copytree(trained[1], folder / "elsewhere", dirs_exist_ok=True)
     for kind in ("onnx", "safetensors"):
         done = run(folder, "elsewhere/best.ckpt", f"format={kind}", module=COMMAND)
         assert done.returncode == 0, done.stderr

@@ -133,7 +133,7 @@ def test_every_direct_dependency_is_used():
 
 
 def test_every_direct_dependency_is_justified_in_a_line():
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Dependencies")[1]
     rows = re.findall(r"^\| (?:\*\w+:\* )?([\w, -]+) \| .{5,} \|$", text, re.MULTILINE)
     named = {name for row in rows for name in row.split(", ")}
     assert set(DIRECT) - named == set()

@@ -20,7 +20,7 @@ from captioning.features.datamodule import CaptionDataModule
 from captioning.models.decoder import Decoder
 
 
-def build(node: Mapping[str, Any], where: str = "", **arguments: Any) -> Any:
+def build(node: Mapping[Any, Any], where: str = "", **arguments: Any) -> Any:
     """Make the object that a plain config node names by `_target_`; `where` names it in errors.
 
     Raises UserError, before anything is made, for a name or a value that cannot be (schema.py);

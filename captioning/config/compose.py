@@ -185,7 +185,7 @@ class CheckedLoader(ConfigLoaderImpl):
         return ""
 
 
-def resolve_config(cfg: DictConfig) -> dict[str, Any]:
+def resolve_config(cfg: DictConfig) -> dict[Any, Any]:
     """Return the resolved config as plain Python types, as checkpoints hold it.
 
     Raises UserError for a value that is missing or cannot be resolved.

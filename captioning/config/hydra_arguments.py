@@ -28,6 +28,8 @@ DROPPED = {  # arguments of Lightning 1's Trainer, and what to type today
     "distributed_backend": "trainer.strategy",
     "auto_lr_find": "training.learning_rate",
 }
+HYDRA_FLAGS = ("version", "cfg", "resolve", "package", "run", "multirun", "info", "hydra-help")
+HYDRA_FLAGS += ("shell-completion", "config-path", "config-name", "config-dir")
 # The extra of each launcher that Hydra does not bring.
 LAUNCHERS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
 
@@ -45,10 +47,11 @@ def hydra_arguments(arguments: Sequence[str], config: str, bare: str = "") -> li
     overrides, paths = [], []
     for previous, argument in pairwise(["", *arguments]):
         key, equals, _ = argument.partition("=")
-        is_flag_value = previous.startswith("-") and previous not in (
-            "-m",
-            "--multirun",
-        )  # --cfg job
+        # of --cfg job
+        is_flag_value = previous.startswith("-") and previous not in ("-m", "--multirun")
+        name, _, value = argument.lstrip("-").partition("=")
+        if argument.startswith("--") and name not in HYDRA_FLAGS:
+            sys.exit(f"error: type {name}={value or '…'} instead of {argument}")
         if argument.startswith(("-", "~")) or is_flag_value:
             overrides.append(argument)
         elif equals and not ("/" in key and _names_files(argument)):

@@ -102,7 +102,7 @@ def _facts(content: dict[str, Any]) -> list[str]:
         ", ".join(steps),
         f"{content['seconds']:.0f} s on {content['hardware']['device']}",
         content["started"].replace("T", " ")[:16],
-        f"commit {(content['commit'] or 'none')[:10]}{' and changes' * content['dirty']}",
+        f"commit {(content['commit'] or 'none')[:10]}{' and changes' if content['dirty'] else ''}",
     ]
 
 

@@ -203,3 +203,9 @@ def test_old_spellings_are_answered_with_the_new_ones():
 def test_an_argument_that_lightning_2_dropped_is_answered_with_todays():
     with pytest.raises(SystemExit, match=r"type trainer\.enable_model_summary=… instead"):
         hydra_arguments(["trainer.weights_summary=top"], "config")
+
+
+def test_a_dashed_key_is_answered_with_todays_spelling():
+    with pytest.raises(SystemExit, match="type ckpt=a instead of --ckpt=a"):
+        hydra_arguments(["--ckpt=a"], "evaluate", "ckpt")
+    assert hydra_arguments(["-m", "--cfg", "job", "seed=1"], "config")

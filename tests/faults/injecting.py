@@ -33,8 +33,7 @@ LONGEST = 120  # seconds of an attempt
 def preload():
     """Import what the activities import."""
     import composing  # noqa: F401
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401
+    import transformers  # noqa: F401
 
 
 def serve(folder):

@@ -22,6 +22,7 @@ KAGGLE = (
     b'image,caption\n1.jpg,A dog runs .\n2.jpg,"A dog, asleep ."\r\n3.jpg,"""Dog"" says a sign"\n'
 )
 TABLE = b"image,caption,split\n1.jpg,a dog,train\n2.jpg,a cat,val\n3.jpg,\xc3\xa9t\xc3\xa9,test\n"
+SPLIT_TABLE = b"image,caption,split\n1.jpg,a dog,train\n3.jpg,a dog,\n"
 SENTENCES = {"filepath": "x", "sentences": [{"raw": "A dog ."}]}
 IMAGES = [
     {"filename": f"{n}.jpg", "split": split} | SENTENCES
@@ -48,7 +49,12 @@ def folder(tmp_path):
         ("kaggle", "captions.txt", [KAGGLE, TABLE], {}),
         ("karpathy", "dataset.json", [KARPATHY, KARPATHY.replace(b'"x"', b"[" * 3000)], {}),
         ("csv", "captions.csv", [TABLE, KAGGLE], {}),
-        ("tables of splits", "train.csv", [TABLE], {"val.csv": b"image,caption\n2.jpg,a cat\n"}),
+        (
+            "tables of splits",
+            "train.csv",
+            [SPLIT_TABLE],
+            {"val.csv": b"image,caption\n2.jpg,a cat\n"},
+        ),
     ],
 )
 def test_captions_and_splits(folder, fuzz, name, file, seeds, beside):
