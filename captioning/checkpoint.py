@@ -71,7 +71,7 @@ def read_pretrained(folder: str | Path) -> dict[str, Any]:
     Raises UserError if a file is missing, too large or damaged.
     """
     folder = Path(folder)
-    if (folder / "best.ckpt").is_file():
+    if (folder / "best.ckpt").is_file() and not (folder / "config.json").is_file():
         raise UserError(f"{folder} is the folder of a run: type {folder / 'best.ckpt'}")
     try:
         if (folder / "config.json").stat().st_size > LARGEST_CONFIG:

@@ -185,7 +185,7 @@ def test_a_dead_data_worker_is_a_sentence(run, at_loss):
         raise RuntimeError("DataLoader worker (pid(s) 123) exited unexpectedly")
 
     at_loss("training", 2, die)
-    with pytest.raises(UserError, match="a process that read data has died"):
+    with pytest.raises(UserError, match="a DataLoader worker died"):
         run("dead")
 
 

@@ -72,7 +72,7 @@ def build_store(
         except (DamagedError, FileNotFoundError) as error:  # or another process is repairing it
             if is_second_try:
                 raise
-            log.warning("%s, which it does now", error)
+            log.warning("%s; this one does", error)
         with FileLock(folder / "lock"), suppress(FileNotFoundError):
             try:
                 FeatureStore(folder, key)  # it may have been repaired or invalidated meanwhile

@@ -201,7 +201,7 @@ def test_a_damaged_store_is_refused_and_repaired(root, build, damage, file):
     before, first = store.load(), (store.folder / "features-00000.npy").stat().st_mtime_ns
     damage(store.folder / file)
     if file != "manifest.json" or damage != Path.unlink:
-        with pytest.raises(DamagedError, match="the same command encodes that again"):
+        with pytest.raises(DamagedError, match="run the same command to encode it again"):
             FeatureStore(store.folder)
     assert np.array_equal(build().load(), before)
     if file == "features-00001.npy":  # the others are not encoded again
