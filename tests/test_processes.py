@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from glob import glob
 
 import pytest
@@ -139,6 +140,8 @@ def stop(folder, arguments, number, pattern):
     """Start a training, signal it once a file exists; return exit code and stderr."""
     command = [sys.executable, "-m", "captioning.train", *arguments]
     options = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    # A shell's background job ignores SIGINT, and so would its children.
+    options["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, text=True, **options) as process:
         while not glob(str(pattern)):
             assert process.poll() is None, process.stderr.read()
