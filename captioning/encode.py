@@ -65,7 +65,8 @@ def choose_device(name: str) -> str:
     gpus = torch.cuda.device_count()
     if name == "auto":
         name = "cuda" if gpus else "cpu"
-    if check_device(name) == "cuda":  # a GPU for each of this machine's processes
+    check_device(name)
+    if name == "cuda":  # a GPU for each of this machine's processes
         name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}"
     return name
 

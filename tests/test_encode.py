@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from verbs import TINY, run
 
 from captioning import UserError
@@ -34,3 +35,18 @@ def test_torchrun_divides_the_images(folder, trained):
 def test_a_missing_gpu_is_refused():
     with pytest.raises(UserError, match="torch finds a GPU"):
         choose_device("tpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "rank", "device"),
+    [
+        ("auto", "1", "cuda:1"),
+        ("cuda", "2", "cuda:0"),
+        ("cuda:1", "0", "cuda:1"),
+        ("cpu", "1", "cpu"),
+    ],
+)
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch, name, rank, device):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    assert choose_device(name) == device
