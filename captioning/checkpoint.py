@@ -35,8 +35,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises UserError if the file is missing, unsafe, damaged, or not one of ours.
     """
     if not Path(path).is_file():
-        hint = f"type {Path(path) / 'best.ckpt'}" if Path(path, "best.ckpt").is_file() else ""
-        hint = hint or "a run leaves best.ckpt in its folder"
+        best = Path(path, "best.ckpt")
+        hint = f"type {best}" if best.is_file() else "a run leaves best.ckpt in its folder"
         raise UserError(f"there is no checkpoint {path}; {hint}")
     try:
         checkpoint = _load(path)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from captioning import UserError
 from captioning.config.cli import check_device, run_command
-from captioning.config.compose import CONF, checked_configs
+from captioning.config.compose import CONF, checked_configs, resolve_config
 from captioning.config.hydra_arguments import hydra_arguments
 from captioning.config.trust import check_write_paths
 
@@ -83,7 +83,6 @@ def evaluate(cfg: DictConfig) -> None:
 
 def check_options(cfg: DictConfig) -> dict[str, Any]:
     """Return the config in plain types. Raises UserError for what cannot be evaluated."""
-    from captioning.config.compose import resolve_config
     from captioning.metrics.score_table import JAVA, TABLE, keys_from
 
     options = resolve_config(cfg)

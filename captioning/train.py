@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from captioning.config.cli import run_command
-from captioning.config.compose import CONF, checked_configs, resolve_config
+from captioning.config.compose import CONF, checked_configs, is_sweep_job, resolve_config
 from captioning.config.hydra_arguments import hydra_arguments
 
 
@@ -20,15 +20,11 @@ from captioning.config.hydra_arguments import hydra_arguments
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> float | None:
     """Run one training, or one job of a sweep; return the best value of `monitor`."""
-    from captioning.training.run import is_sweep_job, train
+    if is_sweep_job():
+        return run_job(cfg)
+    from captioning.training.run import train
 
-    try:
-        if is_sweep_job():
-            return run_job(cfg)
-        return run_command(lambda cfg: train(resolve_config(cfg)), cfg)
-    except KeyboardInterrupt:
-        print("\nstopped: the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    return run_command(lambda: train(resolve_config(cfg)))
 
 
 def run_job(cfg: DictConfig) -> float | None:
@@ -47,6 +43,9 @@ def run_job(cfg: DictConfig) -> float | None:
     stored = OmegaConf.to_container(cfg)
     try:
         return resume_job(folder, stored, lambda ckpt: train(resolve_config(cfg), ckpt_path=ckpt))
+    except KeyboardInterrupt:
+        print("\nstopped: the same command goes on", file=sys.stderr)
+        sys.exit(130)
     finally:
         write_summary(Path(config.sweep.dir))
 

@@ -52,6 +52,7 @@ class CaptioningSweeper(BasicSweeper):
     def plan(self, arguments: list[str]) -> list[Job]:
         """Return all jobs. A folder is named by what is swept, and always by the seed, so that
         more seeds later are more jobs of the same sweep."""
+        from captioning.config.hydra_arguments import quote
         from captioning.sweeps.jobs import job_name
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -101,11 +102,6 @@ class CaptioningSweeper(BasicSweeper):
         with open_dict(config):
             del config["hydra"]
         return OmegaConf.to_container(config)
-
-
-def quote(text: str) -> str:
-    """Return text as a quoted value of Hydra's grammar."""
-    return "'" + text.replace("'", r"\'") + "'"
 
 
 def print_summary(folder: Path, jobs: list[Job]) -> None:

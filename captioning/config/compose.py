@@ -16,6 +16,7 @@ from typing import Any
 
 import hydra._internal.hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -39,20 +40,9 @@ CONF = next(
     if folder.is_dir()
 )
 GLOBAL_GROUPS = ("experiment", "sweep")  # their files set keys of other groups
-# Nodes whose keys Hydra's plug-ins, logging and a search check themselves.
-UNCHECKED_NODES = (
-    "launcher",
-    "sweeper",
-    "callbacks",
-    "job_logging",
-    "hydra_logging",
-    "runtime",
-    "overrides",
-)
-UNCHECKED_NODES = (
-    *(f"hydra.{name}" for name in UNCHECKED_NODES),
-    "hydra.job.env_set",
-    "tune.space",
+UNCHECKED_NODES = (  # whose keys Hydra's plug-ins, logging and a search check themselves
+    *("hydra.launcher", "hydra.sweeper", "hydra.callbacks", "hydra.runtime", "hydra.overrides"),
+    *("hydra.job_logging", "hydra.hydra_logging", "hydra.job.env_set", "tune.space"),
 )
 FREE_NAME_NODES = ("callbacks.", "logger.")  # hold any number of objects, each under any name
 SIMILARITY = 0.75  # of difflib, for a misspelt key
@@ -175,9 +165,8 @@ class CheckedLoader(ConfigLoaderImpl):
         if matches := difflib.get_close_matches(key, own, 1, SIMILARITY):
             return path + matches[0]
         places = [place for place in known if not place.startswith("hydra.")]
-        places.sort(
-            key=lambda place: (place in FREE_NAME_NODES, place.count("."))
-        )  # the likeliest first
+        # The likeliest first.
+        places.sort(key=lambda place: (place in FREE_NAME_NODES, place.count(".")))
         for names_of in (known.get, lambda place: self.arguments(place, known[place])):
             paths = {name: place + name for place in reversed(places) for name in names_of(place)}
             if matches := difflib.get_close_matches(key, paths, 1, SIMILARITY):
@@ -197,6 +186,12 @@ def resolve_config(cfg: DictConfig) -> dict[Any, Any]:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(error_text(error)) from None
+
+
+def is_sweep_job() -> bool:
+    """Tell whether this process runs a job of a Hydra multirun."""
+    config = HydraConfig.get()
+    return config.mode == RunMode.MULTIRUN or not OmegaConf.is_missing(config.job, "num")
 
 
 def key_of(override: str) -> str:

@@ -47,7 +47,7 @@ def hydra_arguments(arguments: Sequence[str], config: str, bare: str = "") -> li
     overrides, paths = [], []
     for previous, argument in pairwise(["", *arguments]):
         key, equals, _ = argument.partition("=")
-        # of --cfg job
+        # Such as job, after --cfg.
         is_flag_value = previous.startswith("-") and previous not in ("-m", "--multirun")
         name, _, value = argument.lstrip("-").partition("=")
         if argument.startswith("--") and name not in HYDRA_FLAGS:
@@ -61,9 +61,9 @@ def hydra_arguments(arguments: Sequence[str], config: str, bare: str = "") -> li
         else:
             sys.exit(f"error: {argument}: type key=value; --help lists the keys")
     if len(paths) > 1:
-        overrides.append(f"{bare}={_quote_all(paths)}")
+        overrides.append(f"{bare}={quote_all(paths)}")
     elif paths:
-        overrides.append(f"{bare}={_quote(paths[0])}")
+        overrides.append(f"{bare}={quote(paths[0])}")
     return overrides
 
 
@@ -93,10 +93,10 @@ def quote_path(argument: str) -> str:
     if key not in ("ckpt", "ckpt_path", "data.root"):
         return argument
     if path.startswith("[") and (paths := split_paths(path[1:-1])):
-        return f"{key}={_quote_all(paths)}"
+        return f"{key}={quote_all(paths)}"
     if not _names_files(path) or _hydra_value(argument) == path:
         return argument
-    return f"{key}={_quote(path)}"
+    return f"{key}={quote(path)}"
 
 
 def _names_files(path: str) -> bool:
@@ -110,13 +110,15 @@ def _hydra_value(argument: str) -> Any:
         return None
 
 
-def _quote(path: str) -> str:
+def quote(path: str) -> str:
+    """Return text as a quoted value of Hydra's grammar."""
     escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + match[2], path)
     return "'" + escaped.replace("'", r"\'") + "'"
 
 
-def _quote_all(paths: Sequence[str]) -> str:
-    return f"[{','.join(map(_quote, paths))}]"
+def quote_all(paths: Sequence[str]) -> str:
+    """Return texts as a list of Hydra's grammar."""
+    return f"[{','.join(map(quote, paths))}]"
 
 
 def hydra_help(config: str) -> str:

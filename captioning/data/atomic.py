@@ -12,3 +12,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = path.with_name(path.name + ".tmp")
     yield temporary
     os.replace(temporary, path)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write a whole text file, or none."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

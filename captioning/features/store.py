@@ -134,7 +134,7 @@ class FeatureStore:
         A damaged shard of a store that is in use is deleted, so that the next build, which does
         not verify all of a large store, encodes it again.
         """
-        if not self.has_checksums:
+        if not self.has_checksums or self.is_verified.all():
             return
         rows_per_block = block_rows(self.shape)
         blocks_per_shard = math.ceil(self.per_shard / rows_per_block)

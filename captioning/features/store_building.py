@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captioning import UserError
-from captioning.data.atomic import atomic_write
+from captioning.data.atomic import atomic_write, atomic_write_text
 from captioning.data.records import Record
 from captioning.features.encoder import Encoder
 from captioning.features.hashes import hash_inputs
@@ -237,5 +237,4 @@ def _progress_name(number: int) -> str:
 
 
 def _write_json(path: Path, content: object) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
+    atomic_write_text(path, json.dumps(content))

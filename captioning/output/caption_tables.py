@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from captioning import UserError
-from captioning.data.atomic import atomic_write
+from captioning.data.atomic import atomic_write_text
 
 Row = tuple[str, str]  # an image's path, its caption
 
@@ -72,8 +72,7 @@ class CaptionTable:
         header = b"" if self.json_lines else _encode(self._line(self.columns))
         is_new = overwrite or not self.path.exists()
         if is_new or header.startswith(self.path.read_bytes()):  # killed before the first row
-            with atomic_write(job_file) as temporary:
-                temporary.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
+            atomic_write_text(job_file, json.dumps(job, indent=1) + "\n")
             file = self.path.open("wb", buffering=0)
             file.write(header)
             return file
@@ -159,8 +158,7 @@ class Sidecars:
     def write(self, rows: Iterable[Row]) -> None:
         """Write each caption at once or not at all."""
         for path, caption in rows:
-            with atomic_write(Path(_text_path(path))) as temporary:
-                temporary.write_text(caption + "\n", encoding="utf-8")
+            atomic_write_text(Path(_text_path(path)), caption + "\n")
 
     def close(self) -> None:
         """Do nothing: no file is open."""

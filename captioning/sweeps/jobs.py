@@ -23,7 +23,7 @@ from typing import Any
 
 from captioning import UserError
 from captioning.config.compose import differences
-from captioning.data.atomic import atomic_write
+from captioning.data.atomic import atomic_write_text
 from captioning.training.folder_lock import last_checkpoint, lock_folder
 
 MAX_LENGTH = 180  # letters of a folder's name; file systems allow 255 bytes
@@ -86,9 +86,8 @@ def _run_and_record(
     def write_status(status: str, **result: Any) -> None:
         content = {"status": status, "host": platform.node(), "process": os.getpid()}
         content |= {"started": round(start), "seconds": round(time.time() - start, 1), **result}
-        with atomic_write(folder / "status.json") as temporary:
-            text = json.dumps(content | {"config": config}, indent=1) + "\n"
-            temporary.write_text(text, "utf-8")
+        text = json.dumps(content | {"config": config}, indent=1) + "\n"
+        atomic_write_text(folder / "status.json", text)
 
     write_status("running")
     try:

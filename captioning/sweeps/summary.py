@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from captioning import UserError
-from captioning.data.atomic import atomic_write
+from captioning.data.atomic import atomic_write_text
 from captioning.evaluation.results import markdown_table
 from captioning.metrics.score_table import BERT, TABLE, factor_of, mode_of
 from captioning.sweeps.runs import Run, differing_keys, finished_runs, read_runs
@@ -36,9 +36,8 @@ def write_summary(folder: Path) -> str:
         for run in missing:
             reason = f", {run.error}" if run.error else ""
             text += f"- {run.folder.relative_to(folder)}: {run.status}{reason}\n"
-        for name, content in (("summary.md", text), ("summary.csv", format_csv(rows))):
-            with atomic_write(folder / name) as temporary:
-                temporary.write_text(content, encoding="utf-8")
+        atomic_write_text(folder / "summary.md", text)
+        atomic_write_text(folder / "summary.csv", format_csv(rows))
     return table
 
 

@@ -11,14 +11,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import OmegaConf
 
 from captioning import UserError
 from captioning.checkpoint import is_finished, read_checkpoint, shapes
 from captioning.config.build import build, build_data, build_decoder
 from captioning.config.cli import disk_errors
-from captioning.config.compose import differences
+from captioning.config.compose import differences, is_sweep_job
 from captioning.config.schema import check_config
 from captioning.config.trust import check_write_paths
 from captioning.training.best_checkpoint import BestCheckpoint
@@ -37,16 +35,10 @@ from captioning.training.validation import find_callback
 log = logging.getLogger(__name__)
 
 
-def is_sweep_job() -> bool:
-    """Tell whether this process runs a job of a Hydra multirun."""
-    config = HydraConfig.get()
-    return config.mode == RunMode.MULTIRUN or not OmegaConf.is_missing(config.job, "num")
-
-
 def train(
     config: dict[str, Any], callbacks: Sequence[pl.Callback] = (), ckpt_path: str | None = None
 ) -> float | None:
-    """Train by a resolved config; return the best value of `monitor`, None if interrupted.
+    """Train by a resolved config; return the best value of `monitor`, None if it was not logged.
 
     It goes on from `ckpt_path`, or from the config's. `callbacks` are more than the config's, such
     as those of an Optuna trial. Raises UserError, before anything is encoded, for what cannot work.
@@ -112,8 +104,6 @@ def _train(
     log.info("training on %s in %s", trainer.strategy.root_device, config["run_dir"])
     keep_metrics(trainer.loggers, checkpoint, ckpt_path)
     fit(trainer, module, data, ckpt_path, resume_command)
-    if trainer.interrupted:
-        return None
     # The gallery and what is printed are of best.ckpt; metrics.csv ends with the last epoch.
     trainer.loggers = []
     saved, metrics = find_callback(trainer, BestCheckpoint), dict(trainer.callback_metrics)

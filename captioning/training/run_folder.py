@@ -13,7 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from captioning.data.atomic import atomic_write
+from captioning.data.atomic import atomic_write_text
 from captioning.metrics.score_table import TABLE, mode_of
 from captioning.training.best_checkpoint import BestCheckpoint
 from captioning.training.curves import draw_curves
@@ -151,8 +151,7 @@ class RunFolder(pl.Callback):
         # JSON has no NaN and no infinity.
         content = json.loads(json.dumps(content), parse_constant=lambda _: None)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.folder / "run.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        atomic_write_text(self.folder / "run.json", json.dumps(content, indent=2) + "\n")
 
 
 def format_epoch(epoch: int, metrics: Mapping[str, float]) -> str:

@@ -120,7 +120,7 @@ def take_share(trainer: pl.Trainer, rows: list) -> list:
 
 
 def all_gather_interleaved(trainer: pl.Trainer, local: list) -> list:
-    """Gather the results of every process's `share`, in the order of all rows."""
+    """Gather the results of every process's `take_share`, in the order of all rows."""
     if trainer.world_size == 1:
         return local
     shares: list = [None] * trainer.world_size

@@ -145,8 +145,10 @@ def render_table(paths: Sequence[str], captioners: Mapping[str, Captioner]) -> I
             ]
             rows += zip(names, *captions, strict=True)
         done = min(start + CHUNK, len(paths))
-        csv = pd.DataFrame(rows, columns=columns).to_csv(index=False)
-        saved = base64.b64encode(csv.encode()).decode()
+        saved = ""
+        if done == len(paths):
+            csv = pd.DataFrame(rows, columns=columns).to_csv(index=False)
+            saved = base64.b64encode(csv.encode()).decode()
         shown = list(zip(thumbnails, rows, strict=True))
         yield FRAGMENTS.table(columns, shown, problems, done, len(paths), saved)
 

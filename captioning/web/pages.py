@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from captioning import UserError
-from captioning.data.atomic import atomic_write
+from captioning.data.atomic import atomic_write_text
 from captioning.data.image_files import load_image
 from captioning.metrics.score_table import TABLE
 from captioning.web.plots import COLOURS
@@ -34,9 +34,7 @@ def breakable(label: object) -> Markup:
 
 def write_page(path: Path, template: str, **context: Any) -> None:
     """Write the page that a template makes of `context`."""
-    page = ENVIRONMENT.get_template(template).render(context)
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    atomic_write_text(path, ENVIRONMENT.get_template(template).render(context))
 
 
 def data_uri(image: Image.Image, side: int) -> str:
