@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 EXTRAS := offline demo heic tune joblib slurm ray dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data train test bench lint format lock clean
+.PHONY: help setup demo data train test bench gpu lint format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test: $(STAMP)  ## the whole test suite, offline
 
 bench: $(STAMP)  ## time everything beside the baseline; BENCH=quick: less of it
 	$(BIN)/python -m benchmarks $(BENCH)
+
+gpu:  ## tests and benchmarks on a GPU; needs no .venv where python3 has its own torch
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu $(ARGS)
 
 lint: $(STAMP)  ## ruff: format and rules
 	$(BIN)/ruff format --check .

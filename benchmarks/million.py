@@ -41,6 +41,7 @@ class Generated:
 
     identity: ClassVar = {"name": "generated", "features": "pooled"}
     feature_shape = (DIM,)
+    device = torch.device("cpu")
 
     def to(self, device: str) -> Generated:
         """Stay."""
@@ -100,7 +101,7 @@ def gathering(store: FeatureStore, result: dict) -> None:
     for _ in range(2):  # the second time from the page cache
         with measured(result, "1000 batches from shards, s"):
             for batch in rows:
-                store.gather(batch)
+                store.gather(batch).float()
         with measured(result, "1000 batches from one file, s"):
             for batch in rows:
                 torch.from_numpy(one[batch].astype(np.float32))

@@ -27,7 +27,8 @@ def table(content: dict[str, Any]) -> str:
         f"Medians of {len(content['rows'][0]['ours'])}, ± half the range; "
         f"{hardware['device']}, {hardware['torch_threads']} threads, torch "
         f"{content['versions']['torch']}, commit {str(content['commit'])[:7]}. The limit is the "
-        "machine's own float32 matrix product in the same run, counted in useful operations.",
+        f"machine's own {content.get('limit', 'float32')} matrix product in the same run, counted "
+        "in useful operations.",
     ]
     return "\n".join(lines)
 

@@ -39,7 +39,9 @@ class Bare:
         dataset = CaptionDataset(store, rows, captions)
         images = dataset.store_rows if len(store.shape) == 3 else None
         buckets = LengthBuckets(dataset.lengths, BATCH, shuffle=True, images=images)
-        self.loader = DataLoader(dataset, sampler=buckets, batch_size=None, collate_fn=lambda b: b)
+        # As the datamodule does it on the device.
+        options = {"collate_fn": lambda batch: batch._replace(features=batch.features.float())}
+        self.loader = DataLoader(dataset, sampler=buckets, batch_size=None, **options)
         self.words = self.pictures = 0
 
     def __call__(self):

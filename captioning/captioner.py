@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
@@ -119,9 +119,9 @@ class Captioner:
         inputs = [self._preprocess(image) for image in images]
         return self.captions_of(torch.cat(inputs)) if inputs else []
 
-    def captions_of(self, images: Float[Tensor, "batch 3 height width"]) -> list[str]:
-        """Return one caption per image of a preprocessed batch."""
-        features = self.encoder(images.to(self.device))
+    def captions_of(self, images: UInt8[Tensor, "batch 3 height width"]) -> list[str]:
+        """Return one caption per image of a batch of what `encoder.preprocess` returns."""
+        features = self.encoder(images)
         tokens = self.hypotheses(features).tokens[:, 0]
         return [self.vocabulary.decode(row) for row in tokens.tolist()]
 
@@ -132,7 +132,7 @@ class Captioner:
 
     def features(self, image: ImageLike) -> Float[Tensor, "1 *region feature"]:
         """Encode one image, so that several methods can be called on its features."""
-        return self.encoder(self._preprocess(image).to(self.device))
+        return self.encoder(self._preprocess(image))
 
     def alternatives(self, image: ImageLike | Tensor) -> list[tuple[str, float]]:
         """Return the hypotheses for one image, or its features, and the scores that order them.
@@ -168,6 +168,6 @@ class Captioner:
         words = [*tokenize(caption), SPECIALS[EOS]]
         return list(zip(words, weights.unflatten(-1, (side, side)), strict=True))
 
-    def _preprocess(self, image: ImageLike) -> Float[Tensor, "1 3 height width"]:
+    def _preprocess(self, image: ImageLike) -> UInt8[Tensor, "1 3 height width"]:
         opened = image if isinstance(image, Image.Image) else load_image(image)
         return self.encoder.preprocess(opened)[None]

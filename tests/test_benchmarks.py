@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from benchmarks import gpu
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,3 +46,53 @@ def test_a_row_that_is_not_there_is_named():
     done = run_module("benchmarks", "--only", "lstn")
     assert done.returncode == 2
     assert "the names are merge, lstm" in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_nothing_is_measured(tmp_path):
+    done = run_module("benchmarks.gpu", "--out", str(tmp_path / "gpu.json"))
+    assert done.returncode == 2
+    assert done.stderr == "torch finds no GPU here: nothing was measured\n"
+    assert not list(tmp_path.iterdir())
+
+
+TINY_ON_A_CPU = """
+import json, pathlib, sys, torch
+from benchmarks import gpu, gpu_rows
+
+folder = pathlib.Path(sys.argv[1])
+sizes = {"repeats": 1, "images": 12, "plain_batches": {"lstm": 1, "attention": 1}}
+sizes |= {"drawn": 4, "pictures": 8, "searched": 4, "product": 64}
+bench = gpu_rows.Bench(folder, torch.device("cpu"), **sizes)
+content = {"rows": [], "errors": []}
+write = lambda: (folder / "gpu.json").write_text(json.dumps(content))
+gpu.measure(list(gpu_rows.ROWS), content, bench, write)
+assert not torch.are_deterministic_algorithms_enabled()
+data = gpu_rows.data_module(bench, "lstm", False)
+captions = bench.once(gpu_rows.flickr8k, "lstm")[1]
+texts = [text for record in data.splits["train"] for text in record.captions]
+assert [data.vocabulary.encode(text) for text in texts] == captions
+"""
+
+
+@pytest.mark.slow
+def test_every_row_of_the_gpu_is_measured_on_a_cpu_too(tmp_path):
+    command = [sys.executable, "-c", TINY_ON_A_CPU, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "gpu.json").read_text())
+    assert not content["errors"], done.stderr
+    rows = {row["name"]: row for row in content["rows"]}
+    assert len(rows) == 9
+    assert {"train lstm, float32", "train attention, bf16-mixed", "beam 5"} < set(rows)
+    for row in rows.values():
+        assert min([*row["ours"], *row["ordinary"], row["ratio"], *row["notes"].values()]) > 0
+
+
+def test_the_counts_are_those_of_pytest(monkeypatch, capfd):
+    script = "print('..s'); print('2 passed, 1 skipped, 3 errors in 61.20s (0:01:01)'); exit(1)"
+    popen = subprocess.Popen
+    command = [sys.executable, "-c", script]
+    monkeypatch.setattr(gpu.subprocess, "Popen", lambda _, **options: popen(command, **options))
+    assert gpu.run_tests() == (False, {"passed": 2, "failed": 3, "skipped": 1})
+    assert "1 skipped" in capfd.readouterr().out

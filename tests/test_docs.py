@@ -43,10 +43,12 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 ELSEWHERE = {  # which commands: the test that runs them, or why none does
     r"make test$|pytest": "this is it",
     r"make (setup|lock)$": "the network",
-    r"make (demo|data|train|bench)$": "tests/test_docs.py::test_a_target_types_what_is_run",
+    r"make (demo|data|train|bench|gpu)$": "tests/test_docs.py::test_a_target_types_what_is_run",
     r"make \w+$": "tests/test_docs.py::test_a_target_does_its_work",
     r"^\. |pip install": "the network",
     r"-m benchmarks( smoke)?$": "tests/test_benchmarks.py::test_every_row_is_measured",
+    r"benchmarks.gpu": "tests/test_benchmarks.py::"
+    "test_every_row_of_the_gpu_is_measured_on_a_cpu_too",
     r"benchmarks.load": "tests/test_load.py::test_no_client_harms_another_and_memory_stays",
     r"benchmarks.million": "tests/test_benchmarks.py::test_a_million_may_be_a_hundred",
     r"captioning.download flickr8k": "tests/test_download.py::"
@@ -219,7 +221,7 @@ def recipe(target):
     return [line.strip().replace(f"{Path(sys.executable).parent}/", "") for line in lines]
 
 
-@pytest.mark.parametrize("target", ["demo", "train", "data", "bench"])
+@pytest.mark.parametrize("target", ["demo", "train", "data", "bench", "gpu"])
 def test_a_target_types_what_is_run(target):
     for line in recipe(target):
         bind(line)

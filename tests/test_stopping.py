@@ -9,8 +9,11 @@ import os
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from composing import composed
 from verbs import TINY
@@ -19,7 +22,8 @@ from captioning import UserError, replay
 from captioning.checkpoint import read_checkpoint
 from captioning.config.cli import disk_errors
 from captioning.config.compose import resolve_config
-from captioning.training import fit, minimum_risk
+from captioning.features.batches import Batch
+from captioning.training import fit, minimum_risk, safety
 from captioning.training.module import CaptioningModule
 from captioning.training.run import train
 
@@ -178,6 +182,59 @@ def test_out_of_memory_names_the_batch_size_that_fits(run, monkeypatch):
     monkeypatch.setattr(CaptioningModule, "_loss", limited)
     with pytest.raises(UserError, match=r"out of memory.*datamodule\.batch_size=2 fits"):
         run("large")
+
+
+def test_out_of_memory_of_minimum_risk_tries_minimum_risk(run, monkeypatch):
+    reward = minimum_risk.expected_reward
+
+    def limited(decoder, features, *arguments):
+        if len(features) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")
+        return reward(decoder, features, *arguments)
+
+    monkeypatch.setattr(minimum_risk, "expected_reward", limited)
+    with pytest.raises(
+        UserError, match=r"out of memory.*even with two captions|batch_size=\d fits"
+    ):
+        run("large", "training=risk", "training.risk_epochs=1")
+
+
+def out_of_memory(error, batch=None, **attributes):
+    """Return the advice after an error in that batch, or between two."""
+    module = Mock(spec=CaptioningModule, device="cuda:1")
+    trainer = Mock(spec=pl.Trainer, lightning_module=module, **attributes)
+    callback = safety.OutOfMemory()
+    if batch:
+        callback.on_train_batch_start(trainer, module, batch, 0)
+    callback.on_exception(trainer, module, error)
+    return callback.advice
+
+
+def test_out_of_memory_of_several_processes_is_not_tried_by_one(monkeypatch):
+    monkeypatch.setattr(safety, "largest_fitting_batch", lambda *_: pytest.fail("tried"))
+    data = SimpleNamespace(batch_size=128)
+    error = torch.OutOfMemoryError("CUDA out of memory.")
+    advice = out_of_memory(error, Mock(spec=Batch), world_size=2, datamodule=data)
+    assert advice.startswith("cuda:1 is out of memory (CUDA out of memory.)")
+    assert advice.endswith("type datamodule.batch_size=64, or less")
+
+
+@pytest.mark.parametrize(
+    ("resident", "what"), [(True, "datamodule.resident=false or "), (False, "")]
+)
+def test_out_of_memory_between_steps_names_what_is_large_there(resident, what):
+    advice = out_of_memory(MemoryError("none"), datamodule=SimpleNamespace(resident=resident))
+    assert advice.endswith(f"; type {what}callbacks.captions.batch_size=100, or less")
+
+
+def test_a_loss_that_only_the_scaler_made_infinite_is_finite(tmp_path):
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    plugin = SimpleNamespace(scaler=scaler)
+    trainer = Mock(spec=pl.Trainer, precision_plugin=plugin, global_step=0)
+    callback = safety.FiniteLoss(str(tmp_path))
+    callback.on_train_batch_start(trainer, None, Mock(spec=Batch), 0)
+    callback.on_before_backward(trainer, None, scaler.scale(torch.tensor(1e30)))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dead_data_worker_is_a_sentence(run, at_loss):

@@ -20,6 +20,7 @@ from captioning.features.store import FeatureStore
 class Batch(NamedTuple):
     """Captions, and the features of their images, each image once.
 
+    `features` are float16 as stored, and float32 as the model gets them.
     `store_rows` are the images' rows in the feature store; `image_index` is each caption's position
     in `features`. `tokens` holds `<bos>` words `<eos>`, then `<pad>`. `target_positions` are the
     positions of the words to be predicted in `tokens[:, 1:].flatten()`, computed here, as a GPU
@@ -159,9 +160,10 @@ class LengthBuckets(Sampler[np.ndarray]):
 class BatchLoader(DataLoader[Batch]):
     """A DataLoader over `LengthBuckets` whose position in an epoch is saved in checkpoints."""
 
-    def __init__(self, dataset: CaptionDataset, sampler: LengthBuckets):
+    def __init__(self, dataset: CaptionDataset, sampler: LengthBuckets, pin_memory: bool = False):
         # batch_size=None: the sampler yields the indices of whole batches. The loader's own
         # generator leaves the global random numbers unchanged.
-        super().__init__(dataset, batch_size=None, sampler=sampler, generator=torch.Generator())
+        options = {"generator": torch.Generator(), "pin_memory": pin_memory}
+        super().__init__(dataset, batch_size=None, sampler=sampler, **options)
         self.state_dict = sampler.state_dict
         self.load_state_dict = sampler.load_state_dict

@@ -114,16 +114,19 @@ class CaptionDataModule(pl.LightningDataModule):
             world_size=self.trainer.world_size if self.trainer else 1,
             images=dataset.store_rows if len(self.store.shape) == 3 else None,  # a grid
         )
-        return BatchLoader(dataset, sampler)
+        # From pinned memory Lightning copies without waiting for the GPU.
+        on_gpu = bool(self.trainer) and self.trainer.strategy.root_device.type == "cuda"
+        return BatchLoader(dataset, sampler, pin_memory=on_gpu)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Replace rows by the features that are resident on the batch's device."""
-        if not self.resident:
-            return batch
-        if self._resident_features is None:
-            self._resident_features = torch.from_numpy(self.store.load())
-        self._resident_features = self._resident_features.to(batch.tokens.device)
-        return batch._replace(features=self._resident_features[batch.store_rows].float())
+        """Make features float32 on the device; take them from there, if they are resident."""
+        features = batch.features
+        if self.resident:
+            if self._resident_features is None:
+                self._resident_features = torch.from_numpy(self.store.load())
+            self._resident_features = self._resident_features.to(batch.tokens.device)
+            features = self._resident_features[batch.store_rows]
+        return batch._replace(features=features.float())
 
 
 def load_records(source: DataSource) -> list[Record]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn.functional import adaptive_avg_pool2d
@@ -76,13 +76,16 @@ class Encoder(nn.Module):
 
     @torch.inference_mode()
     def forward(
-        self, images: Float[Tensor, "batch 3 height width"]
+        self,
+        images: UInt8[Tensor, "batch 3 height width"] | Float[Tensor, "batch 3 height width"],
     ) -> Float[Tensor, "batch feature"] | Float[Tensor, "batch region feature"]:
-        """Return the features of preprocessed images, on the encoder's device."""
-        if self._onnx_runtime:
+        """Return the features, on the encoder's device, of pixels or of normalized images."""
+        images = images.to(self.device, non_blocking=True)
+        if images.dtype == torch.uint8:
+            images = self.preprocess.normalize(images)
+        if self._onnx_runtime and self.device.type == "cpu":
             return self.to_features(self._onnx_runtime(images))
-        images = images.to(self.device, memory_format=torch.channels_last)
-        return self.to_features(self.body(images))
+        return self.to_features(self.body(images.to(memory_format=torch.channels_last)))
 
     @property
     def device(self) -> torch.device:

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from jaxtyping import Float
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, functional
@@ -20,7 +22,7 @@ MAX_ASPECT_RATIO = 8
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize and normalise an image, as the encoder was trained.
+    """Resize an image and normalize its pixels, as the encoder was trained.
 
     The whole image is resized to a square, its aspect ratio not kept: captions speak of all of it.
     With `resize`, its shorter side is resized to that and the centre is cropped, as in the
@@ -33,8 +35,8 @@ class Preprocess:
     std: list[float]
     interpolation: str
 
-    def __call__(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
-        """Return the network's input for an image of any size and mode."""
+    def __call__(self, image: Image.Image) -> UInt8[Tensor, "3 height width"]:
+        """Return the pixels that the network sees of an image of any size and mode."""
         image = upright_rgb(image)
         mode = InterpolationMode(self.interpolation)
         if self.resize is None:
@@ -49,13 +51,23 @@ class Preprocess:
             )
             image = functional.resize(image, [self.resize], mode)
             image = functional.center_crop(image, [self.image_size])
-        return functional.normalize(functional.to_tensor(image), self.mean, self.std)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def normalize(
+        self, pixels: UInt8[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Return the network's input, on the device of the pixels."""
+        mean, std = (
+            torch.tensor(values)[:, None, None].to(pixels.device, non_blocking=True)
+            for values in (self.mean, self.std)
+        )
+        return (pixels.float() / 255 - mean) / std
 
 
 def read_ahead(
     paths: Sequence[str], preprocess: Preprocess, batch_size: int
-) -> Iterator[list[Float[Tensor, "3 height width"] | str]]:
-    """Yield batches of preprocessed images, in order; for an unreadable one, the reason.
+) -> Iterator[list[UInt8[Tensor, "3 height width"] | str]]:
+    """Yield batches of images as `preprocess` returns them; for an unreadable one, the reason.
 
     The next batch is read in threads while the caller works on this one; no more is in memory.
     """

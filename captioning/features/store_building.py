@@ -14,8 +14,9 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -140,14 +141,12 @@ def _encode_shard(
     label = f"encoding shard {number + 1}"
     bar = tqdm(total=len(records), initial=done, unit="img", desc=label, mininterval=1)
     paths = [record.path for record in records[done:]]
-    for batch, images in enumerate(read_ahead(paths, encoder.preprocess, batch_size), 1):
-        encoded = np.zeros((len(images), *encoder.feature_shape), dtype=np.float16)
-        is_readable = [isinstance(image, Tensor) for image in images]
-        if any(is_readable):
-            inputs = torch.stack([image for image in images if isinstance(image, Tensor)])
-            encoded[is_readable] = encoder(inputs).float().cpu().numpy()
+    batches = read_ahead(paths, encoder.preprocess, batch_size)
+    for batch, (images, encoded) in enumerate(_encode_ahead(encoder, batches), 1):
         batch_end = done + len(images)
-        features[done:batch_end] = encoded
+        features[done:batch_end] = 0
+        is_readable = [isinstance(image, Tensor) for image in images]
+        features[done:batch_end][is_readable] = encoded.numpy()
         for record, image in zip(records[done:batch_end], images, strict=True):
             if isinstance(image, str):
                 unreadable[record.image_id] = image
@@ -162,6 +161,31 @@ def _encode_shard(
     blocks = (features[start : start + rows] for start in range(0, len(records), rows))
     _write_json(progress, [done, unreadable, [zlib.crc32(block) for block in blocks]])
     os.replace(partial, folder / shard_name(number))
+
+
+def _encode_ahead(
+    encoder: Encoder, batches: Iterable[list[Tensor | str]]
+) -> Iterator[tuple[list[Tensor | str], Tensor]]:
+    """Yield each batch, and the float16 features of the images in it that could be read.
+
+    Only when the next batch is on its way to a GPU is the result of one waited for.
+    """
+    on_gpu, pending = encoder.device.type == "cuda", None
+    for images in chain(batches, [[]]):  # one turn more, for the last batch
+        inputs = [image for image in images if isinstance(image, Tensor)]
+        encoded, arrived = torch.empty(0, *encoder.feature_shape), None
+        if inputs:
+            pixels = torch.stack(inputs)
+            pixels = pixels.pin_memory() if on_gpu else pixels
+            encoded = encoder(pixels).half().to("cpu", non_blocking=True)
+        if on_gpu:
+            arrived = torch.cuda.Event()
+            arrived.record()
+        if pending:
+            if on_gpu:
+                pending[2].synchronize()
+            yield pending[:2]
+        pending = images, encoded, arrived
 
 
 def _open_partial(

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from captioning import UserError
 from captioning.models.decoder import Decoder, Features, HiddenStates, State, Tokens
-from captioning.models.layers import Dropout, RegionProjection, attention_weights, split_heads
+from captioning.models.layers import (
+    LSTM,
+    Dropout,
+    RegionProjection,
+    attention_weights,
+    split_heads,
+)
 
 
 class AttentionDecoder(Decoder):
@@ -34,7 +40,7 @@ class AttentionDecoder(Decoder):
         self.embedding = nn.Embedding(vocabulary_size, embed_dim)
         self.region_proj = RegionProjection(feature_dim, hidden_dim, dropout)
         self.init_state_proj = nn.Linear(hidden_dim, 2 * hidden_dim)
-        self.lstm = nn.LSTM(embed_dim, hidden_dim, batch_first=True)
+        self.lstm = LSTM(embed_dim, hidden_dim, batch_first=True)
         self.query_proj = nn.Linear(hidden_dim, hidden_dim)
         self.context_gate = nn.Linear(hidden_dim, hidden_dim)
         self.hidden_proj = nn.Linear(hidden_dim, hidden_dim)

@@ -56,6 +56,49 @@ class Dropout(nn.Module):
         return input * (bytes_ < threshold).to(input.dtype).mul_(256 / threshold)
 
 
+class LSTM(nn.LSTM):
+    """`nn.LSTM` with `batch_first`, biases and one direction, which obeys autocast on a GPU, too.
+
+    There torch runs an LSTM in float16 under any autocast, takes no state that is a view, and draws
+    the dropout between layers from a generator whose state cannot be saved.
+    """
+
+    def forward(
+        self, input: Float[Tensor, "batch time input"], state: tuple[Tensor, Tensor]
+    ) -> tuple[Float[Tensor, "batch time hidden"], tuple[Tensor, Tensor]]:
+        """Return the outputs, and hidden and cell, each `[layer batch hidden]` as in `state`."""
+        drops_out = self.training and self.dropout > 0
+        if input.is_cuda and (torch.is_autocast_enabled("cuda") or drops_out):
+            return self.forward_by_layer(input, state)
+        return super().forward(input, (state[0].contiguous(), state[1].contiguous()))
+
+    def forward_by_layer(
+        self, input: Tensor, state: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Do the same a layer at a time, all of it in autocast's precision."""
+        dtype, finals = autocast_dtype(input), []
+        options = (True, 1, 0.0, self.training, False, True)  # biases, a layer, …, batch first
+        with torch.autocast(input.device.type, enabled=False):
+            for layer, weights in enumerate(self.all_weights):
+                # One block of memory, as cuDNN wants it.
+                block = torch.cat([weight.flatten() for weight in weights]).to(dtype)
+                parts = block.split([weight.numel() for weight in weights])
+                parts = [part.view_as(own) for part, own in zip(parts, weights, strict=True)]
+                initial = [part[layer : layer + 1].contiguous().to(dtype) for part in state]
+                input, *final = torch.lstm(input.to(dtype), initial, parts, *options)
+                finals.append(final)
+                if layer + 1 < self.num_layers:
+                    input = F.dropout(input, self.dropout, self.training)
+        hidden, cell = (torch.cat(parts) for parts in zip(*finals, strict=True))
+        return input, (hidden, cell)
+
+
+def autocast_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the precision of a matrix product with `tensor`: autocast's, or the tensor's own."""
+    device = tensor.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
+
+
 class RegionProjection(nn.Module):
     """Normalizes the features of image regions and projects them to the decoder's hidden size."""
 

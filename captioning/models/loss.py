@@ -13,8 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-CHUNK_LOGITS = 2**21  # 8 MB, which a processor's cache holds
+from captioning.models.layers import autocast_dtype
+
+# 8 MB, which a processor's cache holds. A GPU has no use for small chunks, up to 128 MB.
+CHUNK_LOGITS = {"cpu": 2**21, "cuda": 2**25}
 
 
 def word_loss(
@@ -27,6 +31,9 @@ def word_loss(
 
     Under autocast the matrix products are in its precision, the loss in float32.
     """
+    if hidden.is_cuda and len(hidden) * len(output.weight) <= CHUNK_LOGITS["cuda"]:
+        # Of one chunk nothing is gained there, and starting its many operations takes long.
+        return F.cross_entropy(output(hidden).float(), targets, label_smoothing=label_smoothing)
     needs_grad = torch.is_grad_enabled()  # inside of `forward` it never is
     return _WordLoss.apply(hidden, output.weight, output.bias, targets, label_smoothing, needs_grad)
 
@@ -42,14 +49,12 @@ class _WordLoss(torch.autograd.Function):
         smoothing: float,
         needs_grad: bool,
     ) -> Tensor:
-        device, compute_dtype = hidden.device.type, hidden.dtype
-        if torch.is_autocast_enabled(device):
-            compute_dtype = torch.get_autocast_dtype(device)
+        compute_dtype = autocast_dtype(hidden)
         matrix, vocabulary = weight.to(compute_dtype), len(weight)
         inputs = (hidden, weight, bias) if needs_grad else ()
         grads = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in inputs]
         loss = torch.zeros((), device=hidden.device)
-        rows = max(1, CHUNK_LOGITS // vocabulary)
+        rows = max(1, CHUNK_LOGITS.get(hidden.device.type, 2**21) // vocabulary)
         for start in range(0, len(hidden), rows):
             chunk = slice(start, start + rows)
             hidden_chunk, target_chunk = hidden[chunk].to(compute_dtype), targets[chunk, None]

@@ -9,7 +9,7 @@ from torch import nn
 
 from captioning import UserError
 from captioning.models.decoder import Decoder, Features, HiddenStates, State, Tokens
-from captioning.models.layers import BatchNorm, Dropout
+from captioning.models.layers import LSTM, BatchNorm, Dropout
 
 
 class LSTMDecoder(Decoder):
@@ -43,7 +43,7 @@ class LSTMDecoder(Decoder):
             # As an input, smaller than a state, an image is soon forgotten without.
             nn.Identity() if inject == "init" else BatchNorm(embed_dim),
         )
-        self.lstm = nn.LSTM(
+        self.lstm = LSTM(
             2 * embed_dim if inject == "par" else embed_dim,
             hidden_dim,
             num_layers,
@@ -67,11 +67,11 @@ class LSTMDecoder(Decoder):
         if self.inject == "init":
             hidden, cell = image.unflatten(1, (2, layers, size)).unbind(1)
             return hidden.tanh(), cell
-        if self.inject == "pre":
-            _, state = self.lstm(image[:, None])
-            return tuple(part.transpose(0, 1) for part in state)
         zero = image.new_zeros(image.shape[0], layers, size)  # exported, len() is a constant
-        return zero, zero, image
+        if self.inject == "par":
+            return zero, zero, image
+        _, state = self.lstm(image[:, None], (zero.transpose(0, 1), zero.transpose(0, 1)))
+        return tuple(part.transpose(0, 1) for part in state)
 
     def decode(self, tokens: Tokens, state: State) -> tuple[HiddenStates, State]:
         """Return the LSTM's output after each token, and the new state."""
@@ -79,7 +79,6 @@ class LSTMDecoder(Decoder):
         inputs = self.dropout(self.embedding(tokens))
         if image:
             inputs = torch.cat([inputs, image[0][:, None].expand(-1, inputs.shape[1], -1)], -1)
-        initial = tuple(part.transpose(0, 1).contiguous() for part in (hidden, cell))
-        lstm_out, final = self.lstm(inputs, initial)
+        lstm_out, final = self.lstm(inputs, (hidden.transpose(0, 1), cell.transpose(0, 1)))
         state = *(part.transpose(0, 1) for part in final), *image
         return self.output_proj(self.dropout(lstm_out)), state

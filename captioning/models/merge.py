@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from captioning.models.decoder import Decoder, Features, HiddenStates, State, Tokens
-from captioning.models.layers import Dropout
+from captioning.models.layers import LSTM, Dropout
 
 
 class MergeDecoder(Decoder):
@@ -22,7 +22,7 @@ class MergeDecoder(Decoder):
         self.image_proj = nn.Sequential(
             Dropout(dropout), nn.Linear(feature_dim, hidden_dim), nn.ReLU()
         )
-        self.lstm = nn.LSTM(hidden_dim, hidden_dim, batch_first=True)
+        self.lstm = LSTM(hidden_dim, hidden_dim, batch_first=True)
         self.dropout = Dropout(dropout)
         self.fusion = nn.Sequential(nn.Linear(hidden_dim, hidden_dim), nn.ReLU())
         self.output = nn.Linear(hidden_dim, vocabulary_size)

@@ -23,14 +23,12 @@ class EncodeStep(nn.Module):
     def __init__(self, encoder: Encoder, decoder: Decoder):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        self.mean = torch.tensor(encoder.preprocess.mean)[:, None, None]
-        self.std = torch.tensor(encoder.preprocess.std)[:, None, None]
 
     def forward(
         self, pixels: UInt8[Tensor, "batch height width 3"]
     ) -> tuple[Int[Tensor, " batch"], *State]:
         """Return `<bos>` for each image, and the decoder's initial state."""
-        images = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        images = self.encoder.preprocess.normalize(pixels.permute(0, 3, 1, 2))
         state = self.decoder.begin(self.encoder.to_features(self.encoder.body(images)))
         return torch.full_like(pixels[:, 0, 0, 0], BOS, dtype=torch.int64), *state
 

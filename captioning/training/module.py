@@ -135,6 +135,6 @@ def scale_by_word_share(loss: Tensor, count: int | float) -> Tensor:
     """
     if not torch.distributed.is_initialized():
         return loss
-    total = torch.tensor(float(count), device=loss.device)
+    total = torch.full((), float(count), device=loss.device)  # without a copy from the host
     torch.distributed.all_reduce(total)
     return loss * (count * torch.distributed.get_world_size() / total)

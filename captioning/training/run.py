@@ -29,7 +29,7 @@ from captioning.training.fit import (
 )
 from captioning.training.folder_lock import claim_folder, last_checkpoint
 from captioning.training.resume import keep_metrics
-from captioning.training.trainer import build_trainer
+from captioning.training.trainer import build_trainer, configure_torch
 from captioning.training.validation import find_callback
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def _train(
     resume_command: str,
 ) -> float | None:
     filter_lightning_warnings()
-    torch.set_float32_matmul_precision("high")
+    configure_torch()
     checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
     trainer = build_trainer(config, [*callbacks, *default_callbacks(config["run_dir"])])
     if (

@@ -40,10 +40,11 @@ class FiniteLoss(pl.Callback):
 
     def on_before_backward(self, trainer: pl.Trainer, _: Any, loss: Tensor) -> None:
         """Check the loss at once on a CPU; on a GPU, start copying it to the host."""
-        loss, arrived = loss.detach(), None
+        loss, arrived = loss.detach().float(), None
+        if scaler := getattr(trainer.precision_plugin, "scaler", None):  # which has multiplied it
+            loss = loss / scaler.scale(torch.ones_like(loss))
         if loss.is_cuda:
-            loss = torch.empty((), pin_memory=True).copy_(loss.float(), non_blocking=True)
-            arrived = torch.cuda.Event()
+            loss, arrived = loss.to("cpu", non_blocking=True), torch.cuda.Event()
             arrived.record()
         self._pending = trainer.global_step, self._batch, loss, arrived
         if arrived is None:
@@ -102,8 +103,13 @@ class OutOfMemory(pl.Callback):
         module = trainer.lightning_module
         module.zero_grad()
         where = f"{module.device} is out of memory ({str(exception).strip().splitlines()[0]})"
-        if self._batch is None:  # between the steps, only captioning takes much
-            self.advice = f"{where}; type callbacks.captions.batch_size=100, or less"
+        if self._batch is None:  # between the steps, only these take much
+            resident = "datamodule.resident=false or " * trainer.datamodule.resident
+            self.advice = f"{where}; type {resident}callbacks.captions.batch_size=100, or less"
+            return
+        if trainer.world_size > 1:  # the other processes would have to try, too
+            size = max(1, trainer.datamodule.batch_size // 2)
+            self.advice = f"{where}; type datamodule.batch_size={size}, or less"
             return
         with trainer.precision_plugin.forward_context():
             size = largest_fitting_batch(module, self._batch)
@@ -122,17 +128,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def largest_fitting_batch(module: pl.LightningModule, batch: Batch) -> int | None:
-    """Halve a batch until its forward and backward pass fit in memory; return how many captions.
+    """Halve a batch until a step of training fits in memory; return how many captions.
 
-    None if not even two captions fit.
+    None if not even two captions fit. Afterwards the module logs nothing any more.
     """
-    size = len(batch.tokens)
+    size, module.log = len(batch.tokens), lambda *_, **__: None
     while (size := size // 2) > 1:
         gc.collect()
         torch.cuda.empty_cache()  # does nothing where no GPU was used
         try:
             with torch.enable_grad():
-                module._loss(first_captions(batch, size)).backward()
+                module.training_step(first_captions(batch, size)).backward()
             return size
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -163,31 +169,41 @@ class Preemption(pl.Callback):
         self.last = Path(folder) / "last.ckpt"
         self.stop_requested = False
 
-    def on_fit_start(self, *_: Any) -> None:
-        """Handle the signals; Lightning restores the handlers after the fit."""
+    def on_fit_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Let the processes talk by their CPUs: their GPUs have steps to finish first."""
+        if torch.distributed.is_initialized():
+            self._group = torch.distributed.new_group(backend="gloo")
+        self.on_train_start()
+
+    def on_train_start(self, *_: Any) -> None:
+        """Handle the signals, again: meanwhile Lightning has installed its own handler.
+
+        It restores the handlers after the fit.
+        """
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._request_stop)
 
-    on_train_start = on_fit_start  # again: meanwhile Lightning has installed its own handler
-
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save and end within an epoch; its last batch is followed by validation and a save."""
         is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if self._must_stop(trainer) and not is_last:
+        if self._must_stop() and not is_last:
             trainer.save_checkpoint(self.last)
             raise SIGTERMException(EXIT_CODE)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """End between two epochs."""
-        if self._must_stop(trainer):
+        if self._must_stop():
             raise SIGTERMException(EXIT_CODE)
 
     def _request_stop(self, *_: Any) -> None:
         self.stop_requested = True
 
-    def _must_stop(self, trainer: pl.Trainer) -> bool:
+    def _must_stop(self) -> bool:
+        if not torch.distributed.is_initialized():
+            return self.stop_requested
         # A signal that arrives during this exchange is not overwritten, and counts next time.
-        decision = trainer.strategy.reduce_boolean_decision(self.stop_requested, all=False)
-        self.stop_requested = self.stop_requested or decision
-        return decision
+        requests = torch.tensor(int(self.stop_requested))
+        torch.distributed.all_reduce(requests, group=self._group)
+        self.stop_requested = self.stop_requested or bool(requests)
+        return bool(requests)

@@ -15,6 +15,16 @@ from captioning.training.best_checkpoint import AtomicCheckpointIO
 from captioning.training.validation import ValidationCaptions
 
 
+def configure_torch() -> None:
+    """Choose what makes training fast at no cost: TF32 on a GPU, and memory as it is found.
+
+    Where algorithms are deterministic, torch would fill all memory that it takes, to show who reads
+    it unwritten: a third of a step on a GPU, a tenth on a CPU.
+    """
+    torch.set_float32_matmul_precision("high")
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+
 def build_callbacks(config: Mapping[str, Any]) -> list[pl.Callback]:
     """Build the callbacks; raises UserError if what they or `monitor` need is missing."""
     nodes = (config.get("callbacks") or {}).items()

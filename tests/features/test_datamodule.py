@@ -8,8 +8,8 @@ from captioning.features.encoder import Encoder
 
 
 @pytest.fixture
-def make_batches(tmp_path, records):
-    """Return a function that returns the training batches of an epoch."""
+def make_data(tmp_path, records):
+    """Return a function that returns a prepared datamodule."""
     source = SimpleNamespace(skip_unreadable=False, prepare=lambda: None, records=lambda: records)
 
     def make(encoder, **options):
@@ -17,6 +17,17 @@ def make_batches(tmp_path, records):
             source, encoder, str(tmp_path / "features"), batch_size=6, min_count=1, **options
         )
         data.prepare_data()
+        return data
+
+    return make
+
+
+@pytest.fixture
+def make_batches(make_data):
+    """Return a function that returns the training batches of an epoch."""
+
+    def make(encoder, **options):
+        data = make_data(encoder, **options)
         return [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
 
     return make
@@ -27,6 +38,21 @@ def test_resident_features_are_those_of_the_store(make_batches, encoder):
     assert len(resident) == len(gathered) == 2
     for batch, expected in zip(resident, gathered, strict=True):
         assert all(map(torch.equal, batch, expected))
+
+
+@pytest.mark.parametrize(("device", "is_pinned"), [("cpu", False), ("cuda", True)])
+def test_batches_for_a_gpu_are_pinned(make_data, encoder, device, is_pinned):
+    data = make_data(encoder)
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy)
+    assert data.train_dataloader().pin_memory == data.val_dataloader().pin_memory == is_pinned
+
+
+def test_features_are_float16_on_their_way_and_float32_where_they_arrive(make_data, encoder):
+    data = make_data(encoder)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.features.dtype == torch.float16
+    assert data.on_after_batch_transfer(batch, 0).features.dtype == torch.float32
 
 
 @pytest.mark.parametrize("features", ["pooled", "grid"])

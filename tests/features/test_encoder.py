@@ -136,6 +136,13 @@ def test_onnx_runtime_gives_the_same_features(arguments):
     torch.testing.assert_close(encoder(images), expected, rtol=0, atol=tolerance)
 
 
+def test_onnx_runtime_is_for_the_cpu_only():
+    encoder = Encoder("resnet18", None, image_size=32)
+    encoder.prepare_for(5000)
+    encoder.to("meta")
+    assert encoder(torch.zeros(2, 3, 32, 32)).device.type == "meta"
+
+
 def test_a_network_that_onnx_cannot_hold_stays_with_torch(caplog, capfd):
     class Untraceable(nn.Module):
         def forward(self, images):

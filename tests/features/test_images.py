@@ -22,7 +22,8 @@ def test_a_reduced_scale_hardly_changes_the_input(tmp_path):
     ramp = np.linspace(0, 255, 1300 * 1400 * 3).reshape(1300, 1400, 3).astype(np.uint8)
     Image.fromarray(ramp).save(tmp_path / "photo.jpg", quality=95)
     reduced = LITE0(load_image(tmp_path / "photo.jpg"))
-    assert (reduced - LITE0(Image.fromarray(ramp))).abs().mean() < 0.01
+    expected = LITE0(Image.fromarray(ramp))
+    assert (reduced.int() - expected.int()).abs().float().mean() < 1.3
 
 
 @pytest.mark.parametrize("size", [(300, 200), (97, 131), (801, 100), (80, 640)])
@@ -36,7 +37,8 @@ def test_a_reduced_scale_hardly_changes_the_input(tmp_path):
 def test_a_crop_is_torchvisions_own_preprocessing(name, short_name, weights, size):
     image = noise_image(*size)
     preprocess = published_weights(name)[short_name].preprocess
-    torch.testing.assert_close(preprocess(image), weights.transforms()(image))
+    found = preprocess.normalize(preprocess(image)[None])[0]
+    assert torch.equal(found, weights.transforms()(image))
 
 
 def test_without_a_crop_the_whole_image_is_resized():
@@ -44,11 +46,11 @@ def test_without_a_crop_the_whole_image_is_resized():
     image.paste("blue", (100, 0, 200, 50))
     values = Preprocess(16, None, ZERO, ONE, "bilinear")(image)
     assert values.shape == (3, 16, 16)
-    assert values[:, 8, [0, -1]].T.tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert values[:, 8, [0, -1]].T.tolist() == [[255, 0, 0], [0, 0, 255]]
 
 
 def test_the_lite_release_reads_pixels_minus_127_over_128():
-    values = LITE0(Image.new("RGB", (8, 8), (127, 255, 0)))[:, 3, 3]
+    values = LITE0.normalize(LITE0(Image.new("RGB", (8, 8), (127, 255, 0)))[None])[0, :, 3, 3]
     torch.testing.assert_close(values, torch.tensor([0.0, 1.0, -127 / 128]))
 
 
@@ -63,7 +65,12 @@ def test_images_are_read_ahead_in_order_with_reasons_for_unreadable_ones(tmp_pat
     assert [len(batch) for batch in batches] == [2, 2, 1]
     images = [image for batch in batches for image in batch]
     assert "blue.png cannot be read" in images.pop(2)
-    assert [image[:, 0, 0].tolist() for image in images] == [[1, 0, 0], [0, 1, 0], ONE, ZERO]
+    assert [image[:, 0, 0].tolist() for image in images] == [
+        [255, 0, 0],
+        [0, 255, 0],
+        [255] * 3,
+        [0] * 3,
+    ]
 
 
 @pytest.mark.parametrize("size", [(60_000, 1), (20_000, 40), (1, 9000), (3, 30_000)])
@@ -79,4 +86,4 @@ def test_a_narrow_image_is_not_enlarged_for_its_crop(monkeypatch, size):
     width, height, short = *size, min(size)
     x, y = width // 2, height // 2
     image.paste("red", (x - short, y - short, x + short, y + short))
-    assert Preprocess(16, 20, ZERO, ONE, "bilinear")(image)[:, 8, 8].tolist() == [1, 0, 0]
+    assert Preprocess(16, 20, ZERO, ONE, "bilinear")(image)[:, 8, 8].tolist() == [255, 0, 0]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from captioning.models.layers import BatchNorm, Dropout
+from captioning.models.layers import LSTM, BatchNorm, Dropout, autocast_dtype
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -87,3 +87,54 @@ def test_nothing_is_dropped_at_p_0_or_in_eval_mode(dropout):
 def test_a_share_out_of_range_is_refused(p):
     with pytest.raises(ValueError, match="dropout"):
         Dropout(p)
+
+
+def test_a_layer_at_a_time_is_torchs_lstm():
+    """As a GPU computes it, here on the CPU; gradients, too."""
+    torch.manual_seed(0)
+    lstm = LSTM(5, 7, 2, batch_first=True)
+    words, *state = torch.randn(3, 4, 5), torch.randn(2, 3, 7), torch.randn(2, 3, 7)
+    outputs, (hidden, cell) = lstm.forward_by_layer(words, tuple(state))
+    expected, (last_hidden, last_cell) = nn.LSTM.forward(lstm, words, tuple(state))
+    torch.testing.assert_close((outputs, hidden, cell), (expected, last_hidden, last_cell))
+    weights = list(lstm.parameters())
+    grads = [torch.autograd.grad(out.square().sum(), weights) for out in (outputs, expected)]
+    torch.testing.assert_close(*grads)
+
+
+def test_an_lstm_is_in_autocasts_precision_and_its_gradients_are_float32():
+    lstm = LSTM(5, 7, batch_first=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        state = torch.zeros(1, 3, 7), torch.zeros(1, 3, 7)
+        outputs, state = lstm.forward_by_layer(torch.randn(3, 4, 5), state)
+    assert {outputs.dtype, state[0].dtype, state[1].dtype} == {torch.bfloat16}
+    outputs.float().sum().backward()
+    assert all(weight.grad.dtype == torch.float32 for weight in lstm.parameters())
+
+
+def test_layers_of_an_lstm_are_dropped_out_between_as_in_torch():
+    lstm = LSTM(5, 300, 2, batch_first=True, dropout=0.5)
+    words, state = torch.randn(1, 1, 5), (torch.zeros(2, 1, 300), torch.zeros(2, 1, 300))
+    first, second = (lstm.forward_by_layer(words, state) for _ in range(2))
+    assert torch.equal(first[1][0][0], second[1][0][0])  # the first layer's own state
+    assert not torch.equal(first[0], second[0])
+    lstm.eval()
+    assert torch.equal(
+        lstm.forward_by_layer(words, state)[0], lstm.forward_by_layer(words, state)[0]
+    )
+
+
+def test_an_lstm_takes_states_that_are_views():
+    state = torch.randn(3, 2, 14).transpose(0, 1).chunk(2, -1)
+    outputs, _ = LSTM(5, 7, 2, batch_first=True)(torch.randn(3, 4, 5), state)
+    assert outputs.shape == (3, 4, 7)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_products_are_in_autocasts_precision_or_in_their_own(dtype):
+    tensor = torch.zeros(1, dtype=torch.float64)
+    assert autocast_dtype(tensor) == torch.float64
+    with torch.autocast("cpu", dtype):
+        assert autocast_dtype(tensor) == dtype
+        with torch.autocast("cpu", enabled=False):
+            assert autocast_dtype(tensor) == torch.float64

@@ -48,7 +48,7 @@ def script(tmp_path, monkeypatch):
 def test_it_reads_an_image_as_training_does(script, tmp_path, mode, colour, size, profile):
     module, preprocess = script
     Image.new(mode, size, colour).save(tmp_path / "a.tif", icc_profile=profile)
-    expected = preprocess(load_image(tmp_path / "a.tif")).permute(1, 2, 0).numpy() * 255
+    expected = preprocess(load_image(tmp_path / "a.tif")).permute(1, 2, 0).numpy().astype(float)
     assert np.abs(module.pixels(tmp_path / "a.tif") - expected).max() < 3
 
 

@@ -1,0 +1,329 @@
+"""Rows on a GPU, each beside a baseline on the same card; `python -m benchmarks.gpu` runs them."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
+
+from benchmarks import baseline, corpus
+from benchmarks.encoding import Files, draw_images, plain_network
+from benchmarks.rows import Row
+from benchmarks.training import BATCH, REGIONS, SIZE
+from captioning.config.compose import CONF
+from captioning.data.records import Record
+from captioning.data.vocabulary import BOS, EOS, PAD, SPECIALS, Vocabulary
+from captioning.features.datamodule import CaptionDataModule
+from captioning.features.encoder import Encoder
+from captioning.features.images import read_ahead
+from captioning.features.store_building import build_store
+from captioning.models.attention import AttentionDecoder
+from captioning.models.lstm import LSTMDecoder
+from captioning.search.beam import beam_search
+from captioning.training.fit import default_callbacks
+from captioning.training.module import CaptioningModule
+
+WORDS, FEATURE = corpus.FREQUENT_WORDS, 2048  # a ResNet50's
+PRODUCTS = 20  # in one call of `Bench.peak`
+LOW = "bf16-mixed"
+KINDS = {
+    "lstm": ((FEATURE,), LSTMDecoder, baseline.ShowAndTell),
+    "attention": ((REGIONS, FEATURE), AttentionDecoder, baseline.SoftAttention),
+}
+
+
+@dataclass
+class Bench:
+    """Where rows are measured and how large their pieces are; what several rows need is kept."""
+
+    folder: Path
+    device: torch.device
+    repeats: int = 3
+    images: int = 6000  # to train on, with five captions each: Flickr8k's
+    plain_batches: dict[str, int] = field(default_factory=lambda: {"lstm": 60, "attention": 8})
+    drawn: int = 128  # different files among the pictures
+    pictures: int = 2048  # to encode
+    searched: int = 1000
+    product: int = 8192
+    _kept: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, make: Callable[..., Any], *arguments: Any) -> Any:
+        """Return `make(self, *arguments)`, called the first time only."""
+        key = (make.__name__, *arguments)
+        if key not in self._kept:
+            self._kept[key] = make(self, *arguments)
+        return self._kept[key]
+
+    def wait(self) -> None:
+        """Wait until the device is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def timed(self, calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+        """Time calls that are warm, turn by turn, the device idle at both ends of each."""
+        found: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(self.repeats):
+            for name, call in calls.items():
+                self.wait()
+                start = time.perf_counter()
+                call()
+                self.wait()
+                found[name].append(time.perf_counter() - start)
+        return found
+
+
+def peak(bench: Bench) -> float:
+    """Return the operations a second of large bfloat16 matrix products: the card's limit."""
+    shape = (2, bench.product, bench.product)
+    left, right = torch.randn(shape, device=bench.device, dtype=torch.bfloat16)
+
+    def multiply() -> None:
+        for _ in range(PRODUCTS):
+            left @ right
+
+    multiply()
+    took = bench.timed({"peak": multiply})["peak"]
+    return PRODUCTS * 2 * bench.product**3 / statistics.median(took)
+
+
+def flickr8k(bench: Bench, kind: str) -> tuple[Any, list[list[int]]]:
+    """Return features, those of 500 images again and again, and five captions an image."""
+    shape = KINDS[kind][0]
+    store = corpus.store(bench.folder / kind, bench.images, shape, filled=False)
+    features = np.load(store.folder / "features-00000.npy", mmap_mode="r+")
+    random = np.random.default_rng(0)
+    some = random.standard_normal((min(500, bench.images), *shape), dtype=np.float32).clip(0)
+    some = some.astype(np.float16)
+    for start in range(0, bench.images, len(some)):
+        part = features[start : start + len(some)]
+        part[:] = some[: len(part)]
+    features.flush()
+    return store, corpus.captions(5 * bench.images, WORDS)
+
+
+def data_module(bench: Bench, kind: str, resident: bool) -> CaptionDataModule:
+    """Return the project's own data module over that corpus, as if it had read and encoded it."""
+    store, captions = bench.once(flickr8k, kind)
+    words = [*SPECIALS, *(f"w{number}" for number in range(len(SPECIALS), WORDS))]
+    texts = [" ".join(words[token] for token in tokens[1:-1]) for tokens in captions]
+    records = [
+        Record(f"{at:08}", "", tuple(texts[5 * at : 5 * at + 5]), "train")
+        for at in range(bench.images)
+    ]
+    data = CaptionDataModule(None, None, str(bench.folder), BATCH, resident=resident)
+    data.vocabulary, data.store = Vocabulary(words), store
+    data.splits = {"train": records, "val": records[:2]}
+    return data
+
+
+class Clock(pl.Callback):
+    """Notes when each epoch ends, the device idle."""
+
+    def __init__(self, bench: Bench):
+        self.bench = bench
+        self.ends: list[float] = []
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        """Note the time."""
+        self.bench.wait()
+        self.ends.append(time.perf_counter())
+
+
+def epochs(
+    bench: Bench, kind: str, precision: str, deterministic: Any, resident: bool
+) -> list[float]:
+    """Train as a user does, without validation: seconds of each epoch after the first."""
+    options = OmegaConf.to_container(OmegaConf.load(CONF / "trainer" / "default.yaml"))
+    del options["gpus"]
+    options |= {"accelerator": "gpu" if bench.device.type == "cuda" else "cpu", "devices": 1}
+    options |= {"max_epochs": bench.repeats + 1, "precision": precision}
+    options |= {"deterministic": deterministic, "limit_val_batches": 0, "logger": False}
+    options |= {"enable_checkpointing": False, "enable_progress_bar": False}
+    folder, clock = str(bench.folder / "run"), Clock(bench)
+    try:
+        trainer = pl.Trainer(
+            **options, callbacks=[*default_callbacks(folder), clock], default_root_dir=folder
+        )
+        data = data_module(bench, kind, resident)
+        torch.manual_seed(0)
+        module = CaptioningModule(KINDS[kind][1](WORDS, FEATURE), {"vocabulary": []})
+        trainer.fit(module, datamodule=data)
+    finally:  # the trainer sets them for the whole process
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    del trainer, module, data
+    gc.collect()  # resident features
+    return np.diff(clock.ends).tolist()
+
+
+def plain_speeds(bench: Bench, kind: str) -> list[float]:
+    """Return words a second of a plain loop over a DataLoader, over a part of an epoch."""
+    store, captions = bench.once(flickr8k, kind)
+    images = np.repeat(np.arange(bench.images), 5)
+    loader = baseline.loader(store, images, captions, BATCH)
+    torch.manual_seed(0)
+    decoder = KINDS[kind][2](WORDS, FEATURE).to(bench.device)
+    adam = torch.optim.AdamW(decoder.parameters(), lr=1e-3)
+
+    def run() -> int:
+        words = 0
+        torch.manual_seed(0)  # the same captions in each turn
+        for features, tokens in islice(loader, bench.plain_batches[kind]):
+            moved = features.to(bench.device), tokens.to(bench.device)
+            baseline.step(decoder, adam, *moved)
+            words += int((tokens[:, 1:] != PAD).sum())
+        return words
+
+    words = run()
+    return [words / each for each in bench.timed({"plain": run})["plain"]]
+
+
+def training(bench: Bench, kind: str) -> list[Row]:
+    """An epoch of Flickr8k's size by the project's own trainer, against that plain loop."""
+    words = sum(len(tokens) - 1 for tokens in bench.once(flickr8k, kind)[1])
+    work = 3 * words * (16 * SIZE**2 + 2 * SIZE * WORDS)  # as benchmarks/training.py counts
+    if kind == "attention":
+        work += 3 * words * (8 * SIZE**2 + 4 * REGIONS * SIZE)
+        work += 2 * bench.images * 2 * REGIONS * FEATURE * SIZE
+    way = "a plain loop over a DataLoader item by item, float32 (TF32)"
+    rows = []
+    for name, precision in (("float32", "32-true"), (LOW, LOW)):
+        took = bench.once(epochs, kind, precision, "warn", False)
+        row = Row(f"train {kind}, {name}", "words/s", [words / each for each in took], [], way)
+        row.ordinary, row.limit = bench.once(plain_speeds, kind), bench.once(peak) * words / work
+        second = statistics.median(took)
+        row.notes = {"s an epoch": second, "useful TFLOP/s": work / second / 1e12}
+        rows.append(row)
+    return rows
+
+
+def determinism(bench: Bench, kind: str) -> list[Row]:
+    """What `deterministic: warn`, the default, costs in an epoch."""
+    sides = [bench.once(epochs, kind, LOW, value, False) for value in ("warn", False)]
+    name = f"an epoch of {kind}, deterministic: warn"
+    return [Row(name, "s", *sides, "deterministic: false")]
+
+
+def resident(bench: Bench, kind: str) -> list[Row]:
+    """An epoch with all features on the card, against gathering those of each batch."""
+    sides = [bench.once(epochs, kind, LOW, "warn", each) for each in (True, False)]
+    return [Row(f"resident features, {kind}", "s", *sides, "features gathered for each batch")]
+
+
+def pictures(bench: Bench) -> list[Record]:
+    """Return JPEG files, a few different ones under many names."""
+    folder = bench.folder / "jpeg"
+    records = draw_images(folder, bench.drawn)
+    for at in range(bench.drawn, bench.pictures):
+        path = folder / f"{at:05}.jpg"
+        shutil.copyfile(folder / f"{at % bench.drawn:05}.jpg", path)
+        records.append(Record(path.name, str(path), ("an image",), "train"))
+    return records
+
+
+def encoding(bench: Bench, name: str) -> list[Row]:
+    """JPEG files to stored features, against a DataLoader with a worker a core, eager float32."""
+    records, workers = pictures(bench), min(16, os.cpu_count() or 1)
+    encoder, network = Encoder(name, None), plain_network(name).to(bench.device)
+
+    def ours(some: list[Record] = records) -> None:
+        with tempfile.TemporaryDirectory(dir=bench.folder) as root:
+            build_store(root, encoder, some, device=str(bench.device))
+
+    @torch.no_grad()
+    def plain(some: list[Record] = records) -> None:
+        loader = DataLoader(Files(some, encoder), 32, num_workers=workers)
+        parts = [network(images.to(bench.device)).mean((2, 3)).cpu() for images in loader]
+        np.save(bench.folder / "plain.npy", torch.cat(parts).numpy())
+
+    def decode(some: list[Record] = records) -> None:
+        for _ in read_ahead([record.path for record in some], encoder.preprocess, 32):
+            pass
+
+    size = encoder.preprocess.image_size
+    pixels = torch.randint(0, 256, (32, 3, size, size), dtype=torch.uint8, device=bench.device)
+
+    def compute(some: list[Record] = records) -> None:
+        for _ in range(0, len(some), len(pixels)):
+            encoder(pixels)
+
+    calls = {"ours": ours, "plain": plain, "decode": decode, "compute": compute}
+    for call in calls.values():
+        call(records[:64])
+    speeds = {side: [len(records) / s for s in took] for side, took in bench.timed(calls).items()}
+    way = f"a DataLoader with {workers} workers, the network in eager float32 on the same device"
+    row = Row(f"encode {name}", "images/s", speeds["ours"], speeds["plain"], way)
+    row.notes["decoding alone"] = statistics.median(speeds["decode"])
+    row.notes["the network alone"] = statistics.median(speeds["compute"])
+    return [row]
+
+
+def learnt(bench: Bench, steps: int = 150) -> LSTMDecoder:
+    """Return a decoder that has learnt how long captions are, so that searches end as they do."""
+    torch.manual_seed(0)
+    decoder = LSTMDecoder(WORDS, FEATURE).to(bench.device)
+    adam = torch.optim.AdamW(decoder.parameters(), lr=2e-3)
+    captions = corpus.captions(BATCH * steps, WORDS)
+    for start in range(0, len(captions), BATCH):
+        some = [torch.tensor(tokens) for tokens in captions[start : start + BATCH]]
+        tokens = torch.nn.utils.rnn.pad_sequence(some, batch_first=True, padding_value=PAD)
+        features = torch.randn(len(some), FEATURE).clamp(min=0)
+        baseline.step(decoder, adam, features.to(bench.device), tokens.to(bench.device))
+    return decoder.eval()
+
+
+def beam(bench: Bench, width: int) -> list[Row]:
+    """Beam search in batches of 250, against transformers' `generate` in the same batches."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    decoder = learnt(bench, 150 if bench.searched > 100 else 2)
+    config = GPT2Config(
+        vocab_size=WORDS, n_embd=SIZE, n_layer=1, n_head=4, bos_token_id=BOS, eos_token_id=EOS
+    )
+    model = GPT2LMHeadModel(config).eval().to(bench.device)
+    image = torch.nn.Linear(FEATURE, SIZE).to(bench.device)
+    parts = torch.randn(bench.searched, FEATURE).clamp(min=0).to(bench.device).split(250)
+
+    def ours() -> None:
+        for part in parts:
+            beam_search(decoder, part, width=width)
+
+    @torch.inference_mode()
+    def generate() -> None:
+        options = {"num_beams": width, "max_new_tokens": 21, "do_sample": False}
+        for part in parts:
+            seen, mask = image(part)[:, None], torch.ones(len(part), 1, device=bench.device)
+            model.generate(inputs_embeds=seen, attention_mask=mask, pad_token_id=PAD, **options)
+
+    calls = {"ours": ours, "generate": generate}
+    for call in calls.values():
+        call()
+    sides = [[bench.searched / each for each in took] for took in bench.timed(calls).values()]
+    way = "transformers' generate, the same batches, one GPT-2 layer of the same width"
+    return [Row(f"beam {width}", "captions/s", *sides, way)]
+
+
+ROWS = {
+    "lstm": (training, "lstm"),
+    "attention": (training, "attention"),
+    "resnet50": (encoding, "resnet50"),
+    "beam": (beam, 5),
+    "lstm_determinism": (determinism, "lstm"),
+    "attention_determinism": (determinism, "attention"),
+    "resident": (resident, "attention"),
+}
