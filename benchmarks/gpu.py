@@ -104,9 +104,9 @@ def main() -> None:
         sys.exit(2)
     start, passed = time.perf_counter(), True
     content = provenance(torch.device("cuda")) | {"gpu": describe_gpu(), "tests": None}
-    content |= {"limit": "bfloat16", "seconds": 0.0, "rows": [], "errors": []}
+    content |= {"limit": "bfloat16", "seconds": 0.0, "names": names, "rows": [], "errors": []}
     if options.commit:
-        content |= {"commit": options.commit, "dirty": False}
+        content |= {"commit": options.commit, "dirty": None}
 
     def write() -> None:
         content["seconds"] = round(time.perf_counter() - start, 1)

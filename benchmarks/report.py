@@ -14,7 +14,8 @@ def table(content: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in content["rows"]:
-        limit = "" if row["of_limit"] is None else f"{row['of_limit']:.0%}"
+        share = row["of_limit"] or 0
+        limit = f"{share:.{0 if share > 0.01 else 2}%}" if share else ""
         notes = ", ".join(f"{key} {value:.3g}" for key, value in row["notes"].items())
         lines.append(
             f"| {row['name']} ({row['unit']}) | {_spread(row['ours'])} | "

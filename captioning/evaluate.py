@@ -45,7 +45,6 @@ def evaluate(cfg: DictConfig) -> None:
     split, folder = options["split"], Path(options["run_dir"])
     origin = provenance(torch.device(options["device"]))
     torch.manual_seed(options["seed"])
-    torch.backends.cudnn.allow_tf32 = False  # the captions of a GPU are then those of a CPU
     search = build(options["search"])
     rerank = build(options["rerank"]) if options.get("rerank") else None
     if rerank and split == "train":

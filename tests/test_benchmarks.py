@@ -56,13 +56,20 @@ def test_without_a_gpu_nothing_is_measured(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_page_of_results_shows_the_table_of_the_gpu():
+    done = run_module("benchmarks.gpu", "--table", "docs/results/gpu.json")
+    assert done.returncode == 0 and "train lstm, float32" in done.stdout
+    assert done.stdout.strip() in (ROOT / "docs" / "results.md").read_text()
+
+
 TINY_ON_A_CPU = """
 import json, pathlib, sys, torch
 from benchmarks import gpu, gpu_rows
 
 folder = pathlib.Path(sys.argv[1])
 sizes = {"repeats": 1, "images": 12, "plain_batches": {"lstm": 1, "attention": 1}}
-sizes |= {"drawn": 4, "pictures": 8, "searched": 4, "product": 64}
+sizes |= {"drawn": 4, "pictures": 8, "steps": 2, "searched": 4}
+sizes |= {"product": 64}
 bench = gpu_rows.Bench(folder, torch.device("cpu"), **sizes)
 content = {"rows": [], "errors": []}
 write = lambda: (folder / "gpu.json").write_text(json.dumps(content))

@@ -48,7 +48,7 @@ ELSEWHERE = {  # which commands: the test that runs them, or why none does
     r"^\. |pip install": "the network",
     r"-m benchmarks( smoke)?$": "tests/test_benchmarks.py::test_every_row_is_measured",
     r"benchmarks.gpu": "tests/test_benchmarks.py::"
-    "test_every_row_of_the_gpu_is_measured_on_a_cpu_too",
+    "test_the_page_of_results_shows_the_table_of_the_gpu",
     r"benchmarks.load": "tests/test_load.py::test_no_client_harms_another_and_memory_stays",
     r"benchmarks.million": "tests/test_benchmarks.py::test_a_million_may_be_a_hundred",
     r"captioning.download flickr8k": "tests/test_download.py::"

@@ -185,18 +185,18 @@ def test_out_of_memory_names_the_batch_size_that_fits(run, monkeypatch):
 
 
 def test_out_of_memory_of_minimum_risk_tries_minimum_risk(run, monkeypatch):
-    reward = minimum_risk.expected_reward
+    reward, tried = minimum_risk.expected_reward, []
 
     def limited(decoder, features, *arguments):
-        if len(features) > 1:
+        tried.append(len(features))
+        if len(features) == max(tried):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")
         return reward(decoder, features, *arguments)
 
     monkeypatch.setattr(minimum_risk, "expected_reward", limited)
-    with pytest.raises(
-        UserError, match=r"out of memory.*even with two captions|batch_size=\d fits"
-    ):
+    with pytest.raises(UserError, match=r"out of memory.*datamodule\.batch_size=2 fits"):
         run("large", "training=risk", "training.risk_epochs=1")
+    assert len(tried) == 2 and tried[1] < tried[0]
 
 
 def out_of_memory(error, batch=None, **attributes):
@@ -227,14 +227,19 @@ def test_out_of_memory_between_steps_names_what_is_large_there(resident, what):
     assert advice.endswith(f"; type {what}callbacks.captions.batch_size=100, or less")
 
 
-def test_a_loss_that_only_the_scaler_made_infinite_is_finite(tmp_path):
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
-    plugin = SimpleNamespace(scaler=scaler)
-    trainer = Mock(spec=pl.Trainer, precision_plugin=plugin, global_step=0)
-    callback = safety.FiniteLoss(str(tmp_path))
-    callback.on_train_batch_start(trainer, None, Mock(spec=Batch), 0)
-    callback.on_before_backward(trainer, None, scaler.scale(torch.tensor(1e30)))
-    assert not list(tmp_path.iterdir())
+def test_out_of_memory_of_a_validation_is_tried_in_training_mode(run, monkeypatch):
+    loss, modes = CaptioningModule._loss, []
+
+    def limited(self, batch, *options):
+        if not self.training:
+            raise MemoryError
+        modes.append(self.decoder.training)
+        return loss(self, batch, *options)
+
+    monkeypatch.setattr(CaptioningModule, "_loss", limited)
+    with pytest.raises(UserError, match=r"out of memory.*datamodule\.batch_size=\d fits"):
+        run("validation")
+    assert all(modes)
 
 
 def test_a_dead_data_worker_is_a_sentence(run, at_loss):

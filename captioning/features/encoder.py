@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 
 import torch
@@ -14,6 +15,7 @@ from torchvision import models
 
 from captioning import UserError
 from captioning.features.efficientnet_lite import VARIANTS, EfficientNetLite
+from captioning.features.gpu import full_float32
 from captioning.features.onnx import to_onnx_runtime
 from captioning.features.weights import find_weights, load_weights, weights_sha256
 
@@ -85,7 +87,8 @@ class Encoder(nn.Module):
             images = self.preprocess.normalize(images)
         if self._onnx_runtime and self.device.type == "cpu":
             return self.to_features(self._onnx_runtime(images))
-        return self.to_features(self.body(images.to(memory_format=torch.channels_last)))
+        with full_float32() if images.is_cuda else nullcontext():
+            return self.to_features(self.body(images.to(memory_format=torch.channels_last)))
 
     @property
     def device(self) -> torch.device:

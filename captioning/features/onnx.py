@@ -28,9 +28,8 @@ def to_onnx_runtime(body: nn.Module, images: Tensor) -> Callable[[Tensor], Tenso
     shapes = ({0: torch.export.Dim("batch")},)
     try:
         with silence_exporter():
-            torch.onnx.export(
-                body, (images,), input_names=["images"], dynamic_shapes=shapes, verbose=False
-            ).save(file)
+            exporter = {"dynamo": True, "verbose": False}  # torch 2.8 does not choose it by itself
+            torch.onnx.export(body, (images,), dynamic_shapes=shapes, **exporter).save(file)
     except Exception as error:  # the exporter's errors have no common class
         log.info("%s stays with torch, ONNX cannot hold it: %s", name, str(error).split("\n")[0])
         return None
@@ -39,9 +38,10 @@ def to_onnx_runtime(body: nn.Module, images: Tensor) -> Callable[[Tensor], Tenso
     session = onnxruntime.InferenceSession(
         file.getvalue(), options, providers=["CPUExecutionProvider"]
     )
+    source = session.get_inputs()[0].name
 
     def run(images: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+        return torch.from_numpy(session.run(None, {source: images.numpy()})[0])
 
     with torch.inference_mode():
         expected = body(images)

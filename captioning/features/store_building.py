@@ -29,6 +29,7 @@ from captioning import UserError
 from captioning.data.atomic import atomic_write, atomic_write_text
 from captioning.data.records import Record
 from captioning.features.encoder import Encoder
+from captioning.features.gpu import copy_to_host
 from captioning.features.hashes import hash_inputs
 from captioning.features.images import read_ahead
 from captioning.features.store import (
@@ -42,7 +43,7 @@ from captioning.features.store import (
 )
 
 PER_SHARD = 65_536  # images; 268 MB of a ResNet50's pooled features
-FLUSH_EVERY = 16  # batches; a kill costs no more than these
+FLUSH_EVERY = 16  # batches; a kill costs no more than these and the next
 
 log = logging.getLogger(__name__)
 
@@ -171,21 +172,17 @@ def _encode_ahead(
     Only when the next batch is on its way to a GPU is the result of one waited for.
     """
     on_gpu, pending = encoder.device.type == "cuda", None
+    if on_gpu:  # or each process that has another one would also start the first
+        torch.cuda.set_device(encoder.device)
     for images in chain(batches, [[]]):  # one turn more, for the last batch
-        inputs = [image for image in images if isinstance(image, Tensor)]
-        encoded, arrived = torch.empty(0, *encoder.feature_shape), None
-        if inputs:
-            pixels = torch.stack(inputs)
-            pixels = pixels.pin_memory() if on_gpu else pixels
-            encoded = encoder(pixels).half().to("cpu", non_blocking=True)
-        if on_gpu:
-            arrived = torch.cuda.Event()
-            arrived.record()
+        pixels = [image for image in images if isinstance(image, Tensor)]
+        encoded = copy_to_host(torch.empty(0, *encoder.feature_shape))
+        if pixels:
+            stacked = torch.stack(pixels)
+            encoded = copy_to_host(encoder(stacked.pin_memory() if on_gpu else stacked).half())
         if pending:
-            if on_gpu:
-                pending[2].synchronize()
-            yield pending[:2]
-        pending = images, encoded, arrived
+            yield pending[0], pending[1]()
+        pending = images, encoded
 
 
 def _open_partial(

@@ -1,6 +1,7 @@
 """Layers that several decoders share."""
 
 import math
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captioning import UserError
+from captioning.features.gpu import full_float32
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -59,8 +61,9 @@ class Dropout(nn.Module):
 class LSTM(nn.LSTM):
     """`nn.LSTM` with `batch_first`, biases and one direction, which obeys autocast on a GPU, too.
 
-    There torch runs an LSTM in float16 under any autocast, takes no state that is a view, and draws
-    the dropout between layers from a generator whose state cannot be saved.
+    There torch runs an LSTM in float16 under any autocast, in TF32 where products are not, takes no
+    state that is a view, and draws the dropout between layers from a generator whose state cannot
+    be saved.
     """
 
     def forward(
@@ -70,12 +73,14 @@ class LSTM(nn.LSTM):
         drops_out = self.training and self.dropout > 0
         if input.is_cuda and (torch.is_autocast_enabled("cuda") or drops_out):
             return self.forward_by_layer(input, state)
-        return super().forward(input, (state[0].contiguous(), state[1].contiguous()))
+        is_exact = input.is_cuda and torch.get_float32_matmul_precision() == "highest"
+        with full_float32() if is_exact else nullcontext():
+            return super().forward(input, (state[0].contiguous(), state[1].contiguous()))
 
     def forward_by_layer(
         self, input: Tensor, state: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Do the same a layer at a time, all of it in autocast's precision."""
+        """Return what `forward` does, a layer at a time and in autocast's precision."""
         dtype, finals = autocast_dtype(input), []
         options = (True, 1, 0.0, self.training, False, True)  # biases, a layer, …, batch first
         with torch.autocast(input.device.type, enabled=False):

@@ -2,7 +2,7 @@
 
 The logits of a batch are its largest tensor by far. Here only a chunk of them exists at a time, and
 is turned into its own gradient while it is in the cache (Hsu et al. 2024, "Liger Kernel",
-arXiv 2410.10989, 3.2, in plain torch).
+arXiv 2410.10989, 3.2, in plain torch). A GPU takes all words at once if they are few enough.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def word_loss(
     Under autocast the matrix products are in its precision, the loss in float32.
     """
     if hidden.is_cuda and len(hidden) * len(output.weight) <= CHUNK_LOGITS["cuda"]:
-        # Of one chunk nothing is gained there, and starting its many operations takes long.
+        # With one chunk nothing is saved there, and to start its many operations takes long.
         return F.cross_entropy(output(hidden).float(), targets, label_smoothing=label_smoothing)
     needs_grad = torch.is_grad_enabled()  # inside of `forward` it never is
     return _WordLoss.apply(hidden, output.weight, output.bias, targets, label_smoothing, needs_grad)
@@ -54,7 +54,7 @@ class _WordLoss(torch.autograd.Function):
         inputs = (hidden, weight, bias) if needs_grad else ()
         grads = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in inputs]
         loss = torch.zeros((), device=hidden.device)
-        rows = max(1, CHUNK_LOGITS.get(hidden.device.type, 2**21) // vocabulary)
+        rows = max(1, CHUNK_LOGITS.get(hidden.device.type, CHUNK_LOGITS["cpu"]) // vocabulary)
         for start in range(0, len(hidden), rows):
             chunk = slice(start, start + rows)
             hidden_chunk, target_chunk = hidden[chunk].to(compute_dtype), targets[chunk, None]

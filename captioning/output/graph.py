@@ -79,7 +79,8 @@ def greedy_graph(encoder: Encoder, decoder: Decoder, max_length: int = 20) -> ir
 
 def _export(module: nn.Module, arguments: tuple, shapes: tuple) -> ir.Model:
     with silence_exporter(), torch.no_grad():
-        return torch.onnx.export(module, arguments, dynamic_shapes=shapes, verbose=False).model
+        options = {"dynamic_shapes": shapes, "dynamo": True, "verbose": False}
+        return torch.onnx.export(module, arguments, **options).model
 
 
 def _append_loop(model: ir.Model, body: ir.Model, max_length: int) -> ir.Model:

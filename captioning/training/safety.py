@@ -4,6 +4,7 @@ import gc
 import signal
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from captioning import UserError
 from captioning.data.vocabulary import PAD
 from captioning.features.batches import Batch
+from captioning.features.gpu import copy_to_host
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SLURM's --signal can be either
 EXIT_CODE = 128 + signal.SIGTERM
@@ -31,7 +33,7 @@ class FiniteLoss(pl.Callback):
 
     def __init__(self, folder: str):
         self.folder = Path(folder)
-        self._pending: tuple[int, Batch, Tensor, Any] | None = None
+        self._pending: tuple[int, Batch, Callable[[], Tensor]] | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, _: Any, batch: Batch, index: int) -> None:
         """Check the loss of the step before."""
@@ -40,14 +42,8 @@ class FiniteLoss(pl.Callback):
 
     def on_before_backward(self, trainer: pl.Trainer, _: Any, loss: Tensor) -> None:
         """Check the loss at once on a CPU; on a GPU, start copying it to the host."""
-        loss, arrived = loss.detach().float(), None
-        if scaler := getattr(trainer.precision_plugin, "scaler", None):  # which has multiplied it
-            loss = loss / scaler.scale(torch.ones_like(loss))
-        if loss.is_cuda:
-            loss, arrived = loss.to("cpu", non_blocking=True), torch.cuda.Event()
-            arrived.record()
-        self._pending = trainer.global_step, self._batch, loss, arrived
-        if arrived is None:
+        self._pending = trainer.global_step, self._batch, copy_to_host(loss.detach().float())
+        if not loss.is_cuda:
             self._check(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -57,9 +53,8 @@ class FiniteLoss(pl.Callback):
     def _check(self, trainer: pl.Trainer) -> None:
         if self._pending is None:
             return
-        (step, batch, loss, arrived), self._pending = self._pending, None
-        if arrived is not None:
-            arrived.synchronize()
+        (step, batch, get_loss), self._pending = self._pending, None
+        loss = get_loss()
         if torch.isfinite(loss):
             return
         # Each process has its own part of the batch, and its own file.
@@ -102,9 +97,11 @@ class OutOfMemory(pl.Callback):
         traceback.clear_frames(exception.__traceback__)  # they hold the step's tensors
         module = trainer.lightning_module
         module.zero_grad()
-        where = f"{module.device} is out of memory ({str(exception).strip().splitlines()[0]})"
+        reason = (str(exception).strip() or type(exception).__name__).splitlines()[0]
+        where = f"{module.device} is out of memory ({reason})"
         if self._batch is None:  # between the steps, only these take much
-            resident = "datamodule.resident=false or " * trainer.datamodule.resident
+            is_resident = getattr(trainer.datamodule, "resident", False)
+            resident = "datamodule.resident=false or " * is_resident
             self.advice = f"{where}; type {resident}callbacks.captions.batch_size=100, or less"
             return
         if trainer.world_size > 1:  # the other processes would have to try, too
@@ -132,7 +129,9 @@ def largest_fitting_batch(module: pl.LightningModule, batch: Batch) -> int | Non
 
     None if not even two captions fit. Afterwards the module logs nothing any more.
     """
-    size, module.log = len(batch.tokens), lambda *_, **__: None
+    size = len(batch.tokens)
+    module.log = lambda *_, **__: None  # outside of its loop, Lightning's raises an error
+    module.train()  # the error may come from validation, and cuDNN trains in this mode only
     while (size := size // 2) > 1:
         gc.collect()
         torch.cuda.empty_cache()  # does nothing where no GPU was used
@@ -162,48 +161,55 @@ class Preemption(pl.Callback):
 
     During a validation it waits for the end of the epoch, which saves last.ckpt: Lightning's own
     handler would break off the validation, which cannot be resumed, and save nothing. If one
-    process gets the signal, all end.
+    process gets the signal, all end, a batch later, as none waits for the others' answers.
     """
 
     def __init__(self, folder: str):
         self.last = Path(folder) / "last.ckpt"
         self.stop_requested = False
 
-    def on_fit_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Let the processes talk by their CPUs: their GPUs have steps to finish first."""
-        if torch.distributed.is_initialized():
-            self._group = torch.distributed.new_group(backend="gloo")
-        self.on_train_start()
-
-    def on_train_start(self, *_: Any) -> None:
-        """Handle the signals, again: meanwhile Lightning has installed its own handler.
-
-        It restores the handlers after the fit.
-        """
+    def on_fit_start(self, *_: Any) -> None:
+        """Handle the signals; Lightning restores the handlers after the fit."""
+        self._get_decision = lambda: False
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._request_stop)
 
+    on_train_start = on_fit_start  # again: meanwhile Lightning has installed its own handler
+
+    def on_fit_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Agree once more: the last batch's answer was not read, and validation came after it."""
+        self._must_stop(self._ask_all(trainer))
+
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save and end within an epoch; its last batch is followed by validation and a save."""
         is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if self._must_stop() and not is_last:
+        get_decision = self._ask_all(trainer)
+        if trainer.world_size > 1:
+            get_decision, self._get_decision = self._get_decision, get_decision
+        if self._must_stop(get_decision) and not is_last:
             trainer.save_checkpoint(self.last)
             raise SIGTERMException(EXIT_CODE)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """End between two epochs."""
-        if self._must_stop():
+        if self._must_stop(self._ask_all(trainer)):
             raise SIGTERMException(EXIT_CODE)
 
     def _request_stop(self, *_: Any) -> None:
         self.stop_requested = True
 
-    def _must_stop(self) -> bool:
-        if not torch.distributed.is_initialized():
-            return self.stop_requested
-        # A signal that arrives during this exchange is not overwritten, and counts next time.
-        requests = torch.tensor(int(self.stop_requested))
-        torch.distributed.all_reduce(requests, group=self._group)
-        self.stop_requested = self.stop_requested or bool(requests)
-        return bool(requests)
+    def _ask_all(self, trainer: pl.Trainer) -> Callable[[], Tensor | bool]:
+        """Return a function that waits for what the processes say: whether one has to stop."""
+        requested = self.stop_requested
+        if trainer.world_size == 1:
+            return lambda: requested
+        requests = torch.full((), float(requested), device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(requests)
+        return copy_to_host(requests)
+
+    def _must_stop(self, get_decision: Callable[[], Tensor | bool]) -> bool:
+        decision = bool(get_decision())
+        # A signal that arrives meanwhile is not overwritten, and counts next time.
+        self.stop_requested = self.stop_requested or decision
+        return decision

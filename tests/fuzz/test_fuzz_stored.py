@@ -62,7 +62,7 @@ def test_checkpoints(tmp_path, fuzz, checkpoint):
 
     def read(data):
         path.write_bytes(data)
-        Captioner.from_checkpoint(path).captions_of(torch.zeros(1, 3, 64, 64))
+        Captioner.from_checkpoint(path).captions_of(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
     fuzz("checkpoints", [saved(checkpoint)], read, 300, pickled)
 

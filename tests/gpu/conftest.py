@@ -5,6 +5,8 @@ import os
 import pytest
 import torch
 
+from captioning.features.gpu import full_float32
+
 # Before the first product: cuBLAS reads it once, and is deterministic only with it.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
@@ -20,12 +22,8 @@ def gpu():
     """Skip without a GPU; multiply float32 as float32, in cuDNN too."""
     if not torch.cuda.is_available():
         pytest.skip("torch finds no GPU")
-    precision, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.set_float32_matmul_precision(precision)
-    torch.backends.cudnn.allow_tf32 = tf32
+    with full_float32():
+        yield
     torch.use_deterministic_algorithms(False)
     if torch.cuda.get_sync_debug_mode():
         torch.cuda.set_sync_debug_mode("default")

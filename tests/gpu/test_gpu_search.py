@@ -36,9 +36,11 @@ def make(name):
 
 
 def assert_equal(found, expected):
-    torch.testing.assert_close(found.scores.cpu(), expected.scores, atol=1e-4, rtol=1e-4)
-    is_equal = (found.tokens.cpu() == expected.tokens).all(-1)
-    assert is_equal.float().mean() > 0.95  # captions of equal scores may come in any order
+    same_scores = found.scores.cpu().isclose(expected.scores, atol=1e-4, rtol=1e-4).all(1)
+    same_tokens = (found.tokens.cpu() == expected.tokens).flatten(1).all(1)
+    # Where two extensions score alike, rounding chooses: a change of 1e-5 does it on a CPU, too.
+    is_same = same_scores & same_tokens
+    assert is_same.sum() >= IMAGES - 1 and is_same[[0, -1]].all()
 
 
 @pytest.mark.parametrize("search", SEARCHES)

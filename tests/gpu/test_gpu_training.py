@@ -16,6 +16,7 @@ from captioning.training import fit as training_fit
 from captioning.training.minimum_risk import RiskModule
 from captioning.training.module import CaptioningModule
 from captioning.training.resume import ExactResume
+from captioning.training.trainer import configure_torch
 
 PRECISIONS = {  # of hidden states, and how far a loss may be from the CPU's in float32, in nats
     "32-true": (torch.float32, 0.0001),
@@ -96,6 +97,7 @@ class NoWaiting(pl.Callback):
     ],
 )
 def test_nothing_in_a_step_waits_for_the_gpu(data, tmp_path, name, precision, resident):
+    configure_torch()
     data = data(name, batch_size=3, resident=resident)
     callbacks = [*training_fit.default_callbacks(str(tmp_path)), NoWaiting()]
     decoder = make_decoder(name, data, dropout=0.3)
@@ -105,6 +107,7 @@ def test_nothing_in_a_step_waits_for_the_gpu(data, tmp_path, name, precision, re
 
 @pytest.mark.parametrize("name", ["lstm", "attention"])
 def test_resident_features_give_the_same_losses(data, name):
+    configure_torch()
     losses = []
     for resident in (False, True):
         of_mode = data(name, resident=resident)
@@ -134,9 +137,13 @@ class SaveAtStep(pl.Callback):
         ("attention", "bf16-mixed"),
         ("updown", "32-true"),
         ("transformer", "bf16-mixed"),
+        ("merge", "32-true"),
+        ("lstm, image first", "bf16-mixed"),
+        ("lstm, image beside", "32-true"),
     ],
 )
 def test_a_resumed_run_is_bit_equal(data, tmp_path, name, precision):
+    configure_torch()
     data, path = data(name), tmp_path / "middle.ckpt"
     options = {"deterministic": True, "precision": precision}
     decoder = functools.partial(make_decoder, name, data, dropout=0.3)

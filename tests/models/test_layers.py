@@ -124,12 +124,6 @@ def test_layers_of_an_lstm_are_dropped_out_between_as_in_torch():
     )
 
 
-def test_an_lstm_takes_states_that_are_views():
-    state = torch.randn(3, 2, 14).transpose(0, 1).chunk(2, -1)
-    outputs, _ = LSTM(5, 7, 2, batch_first=True)(torch.randn(3, 4, 5), state)
-    assert outputs.shape == (3, 4, 7)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_products_are_in_autocasts_precision_or_in_their_own(dtype):
     tensor = torch.zeros(1, dtype=torch.float64)
