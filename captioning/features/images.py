@@ -61,7 +61,7 @@ class Preprocess:
             torch.tensor(values)[:, None, None].to(pixels.device, non_blocking=True)
             for values in (self.mean, self.std)
         )
-        return (pixels.float() / 255 - mean) / std
+        return pixels.float().div_(255).sub_(mean).div_(std)
 
 
 def read_ahead(
