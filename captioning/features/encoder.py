@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
+from itertools import chain
 
 import torch
 from jaxtyping import Float, UInt8
@@ -15,7 +15,7 @@ from torchvision import models
 
 from captioning import UserError
 from captioning.features.efficientnet_lite import VARIANTS, EfficientNetLite
-from captioning.features.gpu import full_float32
+from captioning.features.gpu import copy_to_host, full_float32
 from captioning.features.onnx import to_onnx_runtime
 from captioning.features.weights import find_weights, load_weights, weights_sha256
 
@@ -87,7 +87,7 @@ class Encoder(nn.Module):
             images = self.preprocess.normalize(images)
         if self._onnx_runtime and self.device.type == "cpu":
             return self.to_features(self._onnx_runtime(images))
-        with full_float32() if images.is_cuda else nullcontext():
+        with full_float32(enabled=images.is_cuda):
             return self.to_features(self.body(images.to(memory_format=torch.channels_last)))
 
     @property
@@ -124,6 +124,27 @@ class Encoder(nn.Module):
                 "random weights suit resnet18 and its like, not every network"
             )
         return tuple(features.shape)
+
+
+def encode_ahead(
+    encoder: Encoder, batches: Iterable[list[Tensor | str]]
+) -> Iterator[tuple[list[Tensor | str], Tensor]]:
+    """Yield each batch, and the float16 features of the images in it that could be read.
+
+    Only when the next batch is on its way to a GPU is the result of one waited for.
+    """
+    on_gpu, pending = encoder.device.type == "cuda", None
+    if on_gpu:  # or each process that has another one would also start the first
+        torch.cuda.set_device(encoder.device)
+    for images in chain(batches, [[]]):  # one turn more, for the last batch
+        pixels = [image for image in images if isinstance(image, Tensor)]
+        encoded = copy_to_host(torch.empty(0, *encoder.feature_shape))
+        if pixels:
+            stacked = torch.stack(pixels)
+            encoded = copy_to_host(encoder(stacked.pin_memory() if on_gpu else stacked).half())
+        if pending:
+            yield pending[0], pending[1]()
+        pending = images, encoded
 
 
 def build_classifier(name: str, image_size: int) -> nn.Module:

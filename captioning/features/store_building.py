@@ -14,13 +14,11 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
@@ -28,8 +26,7 @@ from tqdm import tqdm
 from captioning import UserError
 from captioning.data.atomic import atomic_write, atomic_write_text
 from captioning.data.records import Record
-from captioning.features.encoder import Encoder
-from captioning.features.gpu import copy_to_host
+from captioning.features.encoder import Encoder, encode_ahead
 from captioning.features.hashes import hash_inputs
 from captioning.features.images import read_ahead
 from captioning.features.store import (
@@ -143,7 +140,7 @@ def _encode_shard(
     bar = tqdm(total=len(records), initial=done, unit="img", desc=label, mininterval=1)
     paths = [record.path for record in records[done:]]
     batches = read_ahead(paths, encoder.preprocess, batch_size)
-    for batch, (images, encoded) in enumerate(_encode_ahead(encoder, batches), 1):
+    for batch, (images, encoded) in enumerate(encode_ahead(encoder, batches), 1):
         batch_end = done + len(images)
         features[done:batch_end] = 0
         is_readable = [isinstance(image, Tensor) for image in images]
@@ -162,27 +159,6 @@ def _encode_shard(
     blocks = (features[start : start + rows] for start in range(0, len(records), rows))
     _write_json(progress, [done, unreadable, [zlib.crc32(block) for block in blocks]])
     os.replace(partial, folder / shard_name(number))
-
-
-def _encode_ahead(
-    encoder: Encoder, batches: Iterable[list[Tensor | str]]
-) -> Iterator[tuple[list[Tensor | str], Tensor]]:
-    """Yield each batch, and the float16 features of the images in it that could be read.
-
-    Only when the next batch is on its way to a GPU is the result of one waited for.
-    """
-    on_gpu, pending = encoder.device.type == "cuda", None
-    if on_gpu:  # or each process that has another one would also start the first
-        torch.cuda.set_device(encoder.device)
-    for images in chain(batches, [[]]):  # one turn more, for the last batch
-        pixels = [image for image in images if isinstance(image, Tensor)]
-        encoded = copy_to_host(torch.empty(0, *encoder.feature_shape))
-        if pixels:
-            stacked = torch.stack(pixels)
-            encoded = copy_to_host(encoder(stacked.pin_memory() if on_gpu else stacked).half())
-        if pending:
-            yield pending[0], pending[1]()
-        pending = images, encoded
 
 
 def _open_partial(

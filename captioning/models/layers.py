@@ -1,7 +1,6 @@
 """Layers that several decoders share."""
 
 import math
-from contextlib import nullcontext
 
 import torch
 from jaxtyping import Bool, Float
@@ -74,7 +73,7 @@ class LSTM(nn.LSTM):
         if input.is_cuda and (torch.is_autocast_enabled("cuda") or drops_out):
             return self.forward_by_layer(input, state)
         is_exact = input.is_cuda and torch.get_float32_matmul_precision() == "highest"
-        with full_float32() if is_exact else nullcontext():
+        with full_float32(enabled=is_exact):
             return super().forward(input, (state[0].contiguous(), state[1].contiguous()))
 
     def forward_by_layer(

@@ -19,7 +19,7 @@ def configure_torch() -> None:
     """Choose what makes training fast at no cost: TF32 on a GPU, and memory as it is found.
 
     Where algorithms are deterministic, torch would fill all memory that it takes, to show who reads
-    it unwritten: 30 % of a step on a GPU, 8 % on a CPU.
+    it unwritten.
     """
     torch.set_float32_matmul_precision("high")
     torch.utils.deterministic.fill_uninitialized_memory = False
