@@ -13,7 +13,6 @@ import json
 import logging
 import tempfile
 import time
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def main() -> None:
     for name in [*only, *(["keras"] if arguments.keras else [])]:
         start = time.perf_counter()
         rows = measure(name, arguments.size, repeats, arguments.keras)
-        content["rows"] += [_described(row) for row in rows]
+        content["rows"] += [row.described() for row in rows]
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
         text = json.dumps(content, indent=1)
         (folder / "bench.json").write_text(text + "\n", encoding="utf-8")
@@ -80,10 +79,6 @@ def measure(name: str, size: str, repeats: int, keras: str | None) -> list[Row]:
         rows, *pieces = SIZES[name]
         piece = pieces[list(REPEATS).index(size)]
         return rows(Path(folder), repeats, piece, *([keras] if name == "keras" else []))
-
-
-def _described(row: Row) -> dict:
-    return asdict(row) | {"ratio": row.ratio, "of_limit": row.of_limit}
 
 
 if __name__ == "__main__":

@@ -73,10 +73,13 @@ def plain_network(name: str) -> nn.Module:
 
 
 @torch.no_grad()
-def plain_encoding(network: nn.Module, files: Files, out: Path) -> None:
-    """Encode as tutorials do: a DataLoader of two workers, eager float32, one array saved."""
-    loader = DataLoader(files, 32, num_workers=2)
-    np.save(out, torch.cat([network(images).mean((2, 3)) for images in loader]).numpy())
+def plain_encoding(
+    network: nn.Module, files: Files, out: Path, device: str = "cpu", workers: int = 2
+) -> None:
+    """Encode as tutorials do: a DataLoader with workers, eager float32, one array saved."""
+    loader = DataLoader(files, 32, num_workers=workers)
+    parts = [network(images.to(device)).mean((2, 3)).cpu() for images in loader]
+    np.save(out, torch.cat(parts).numpy())
 
 
 def encoding(folder: Path, repeats: int, images: int) -> list[Row]:

@@ -18,7 +18,6 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +74,7 @@ def measure(names: list[str], content: dict[str, Any], bench: Bench, write: Call
         start = time.perf_counter()
         try:
             rows = ROWS[name][0](bench, ROWS[name][1])
-            described = [asdict(r) | {"ratio": r.ratio, "of_limit": r.of_limit} for r in rows]
-            content["rows"] += described
+            content["rows"] += [row.described() for row in rows]
         except Exception as error:  # the other rows are measured all the same
             traceback.print_exc()
             content["errors"].append({"name": name, "error": f"{type(error).__name__}: {error}"})

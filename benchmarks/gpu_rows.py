@@ -18,15 +18,15 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
-from torch.utils.data import DataLoader
 
 from benchmarks import baseline, corpus
-from benchmarks.encoding import Files, draw_images, plain_network
-from benchmarks.rows import Row
-from benchmarks.training import BATCH, REGIONS, SIZE
+from benchmarks.encoding import Files, draw_images, plain_encoding, plain_network
+from benchmarks.rows import Row, in_turn, matrix_peak, peak_of
+from benchmarks.searching import generator
+from benchmarks.training import BATCH, REGIONS, operations
 from captioning.config.compose import CONF
 from captioning.data.records import Record
-from captioning.data.vocabulary import BOS, EOS, PAD, SPECIALS, Vocabulary
+from captioning.data.vocabulary import PAD, SPECIALS, Vocabulary
 from captioning.features.batches import Batch
 from captioning.features.datamodule import CaptionDataModule
 from captioning.features.encoder import Encoder
@@ -39,7 +39,6 @@ from captioning.training.fit import default_callbacks
 from captioning.training.module import CaptioningModule
 
 WORDS, FEATURE = corpus.FREQUENT_WORDS, 2048  # a ResNet50's
-PRODUCTS = 20  # in one call of `Bench.peak`
 LOW = "bf16-mixed"
 KINDS = {
     "lstm": ((FEATURE,), LSTMDecoder, baseline.ShowAndTell),
@@ -58,7 +57,7 @@ class Bench:
     batches: int = 80  # of the 235 of an epoch
     plain_batches: dict[str, int] = field(default_factory=lambda: {"lstm": 60, "attention": 8})
     drawn: int = 128  # different files among the pictures
-    pictures: int = 1024  # to encode
+    pictures: int = 768  # to encode
     steps: int = 150  # of training, before a search
     searched: int = 1000
     product: int = 8192
@@ -77,44 +76,27 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def timed(self, calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-        """Time calls that are warm, turn by turn, the device idle at both ends of each."""
-        found: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(self.repeats):
-            for name, call in calls.items():
-                self.wait()
-                start = time.perf_counter()
+        """Time calls turn by turn, the device idle at both ends of each."""
+
+        def until_idle(call: Callable[[], object]) -> Callable[[], None]:
+            def run() -> None:
                 call()
                 self.wait()
-                found[name].append(time.perf_counter() - start)
-        return found
+
+            return run
+
+        return in_turn({name: until_idle(call) for name, call in calls.items()}, self.repeats)
 
 
 def peak(bench: Bench) -> float:
     """Return the operations a second of large bfloat16 matrix products: the card's limit."""
-    shape = (2, bench.product, bench.product)
-    left, right = torch.randn(shape, device=bench.device, dtype=torch.bfloat16)
-
-    def multiply() -> None:
-        for _ in range(PRODUCTS):
-            left @ right
-
-    multiply()
-    took = bench.timed({"peak": multiply})["peak"]
-    return PRODUCTS * 2 * bench.product**3 / statistics.median(took)
+    call = matrix_peak(bench.product, device=bench.device, dtype=torch.bfloat16)
+    return peak_of(bench.timed({"peak": call})["peak"], bench.product)
 
 
 def flickr8k(bench: Bench, kind: str) -> tuple[Any, list[list[int]]]:
-    """Return features, those of 500 images again and again, and five captions an image."""
-    shape = KINDS[kind][0]
-    store = corpus.store(bench.folder / kind, bench.images, shape, filled=False)
-    features = np.load(store.folder / "features-00000.npy", mmap_mode="r+")
-    random = np.random.default_rng(0)
-    some = random.standard_normal((min(500, bench.images), *shape), dtype=np.float32).clip(0)
-    some = some.astype(np.float16)
-    for start in range(0, bench.images, len(some)):
-        part = features[start : start + len(some)]
-        part[:] = some[: len(part)]
-    features.flush()
+    """Return features, and five captions per image."""
+    store = corpus.store(bench.folder / kind, bench.images, KINDS[kind][0])
     return store, corpus.captions(5 * bench.images, WORDS)
 
 
@@ -193,26 +175,25 @@ def plain_speeds(bench: Bench, kind: str) -> list[float]:
     decoder = KINDS[kind][2](WORDS, FEATURE).to(bench.device)
     adam = torch.optim.AdamW(decoder.parameters(), lr=1e-3)
 
-    def run() -> int:
+    words = 0
+
+    def run() -> None:
+        nonlocal words
         words = 0
         torch.manual_seed(0)  # the same captions in each turn
         for features, tokens in islice(loader, bench.plain_batches[kind]):
             moved = features.to(bench.device), tokens.to(bench.device)
             baseline.step(decoder, adam, *moved)
             words += int((tokens[:, 1:] != PAD).sum())
-        return words
 
-    words = run()
-    return [words / each for each in bench.timed({"plain": run})["plain"]]
+    took = bench.timed({"plain": run})["plain"]
+    return [words / each for each in took]
 
 
 def training(bench: Bench, kind: str) -> list[Row]:
     """A third of an epoch of Flickr8k's size by the project's own trainer, and by a plain loop."""
     words = sum(len(tokens) - 1 for tokens in bench.once(flickr8k, kind)[1])
-    work = 3 * words * (16 * SIZE**2 + 2 * SIZE * WORDS)  # as benchmarks/training.py counts
-    if kind == "attention":
-        work += 3 * words * (8 * SIZE**2 + 4 * REGIONS * SIZE)
-        work += 2 * bench.images * 2 * REGIONS * FEATURE * SIZE
+    work = operations(words, WORDS, bench.images if kind == "attention" else 0, FEATURE)
     way = "a plain loop over a DataLoader item by item, float32 (TF32)"
     rows = []
     for name, precision in (("float32", "32-true"), (LOW, LOW)):
@@ -255,30 +236,26 @@ def encoding(bench: Bench, name: str) -> list[Row]:
     records, workers = pictures(bench), min(16, os.cpu_count() or 1)
     encoder, network = Encoder(name, None), plain_network(name).to(bench.device)
 
-    def ours(some: list[Record] = records) -> None:
+    def ours() -> None:
         with tempfile.TemporaryDirectory(dir=bench.folder) as root:
-            build_store(root, encoder, some, device=str(bench.device))
+            build_store(root, encoder, records, device=str(bench.device))
 
-    @torch.no_grad()
-    def plain(some: list[Record] = records) -> None:
-        loader = DataLoader(Files(some, encoder), 32, num_workers=workers)
-        parts = [network(images.to(bench.device)).mean((2, 3)).cpu() for images in loader]
-        np.save(bench.folder / "plain.npy", torch.cat(parts).numpy())
+    def plain() -> None:
+        files, out = Files(records, encoder), bench.folder / "plain.npy"
+        plain_encoding(network, files, out, bench.device, workers)
 
-    def decode(some: list[Record] = records) -> None:
-        for _ in read_ahead([record.path for record in some], encoder.preprocess, 32):
+    def decode() -> None:
+        for _ in read_ahead([record.path for record in records], encoder.preprocess, 32):
             pass
 
     size = encoder.preprocess.image_size
     pixels = torch.randint(0, 256, (32, 3, size, size), dtype=torch.uint8, device=bench.device)
 
-    def compute(some: list[Record] = records) -> None:
-        for _ in range(0, len(some), len(pixels)):
+    def compute() -> None:
+        for _ in range(0, len(records), len(pixels)):
             encoder(pixels)
 
     calls = {"ours": ours, "plain": plain, "decode": decode, "compute": compute}
-    for call in calls.values():
-        call(records[:64])
     rates = {side: [len(records) / s for s in took] for side, took in bench.timed(calls).items()}
     way = f"a DataLoader with {workers} workers, the network in eager float32 on the same device"
     row = Row(f"encode {name}", "images/s", rates["ours"], rates["plain"], way)
@@ -301,42 +278,30 @@ def learnt(bench: Bench) -> LSTMDecoder:
     return decoder.eval()
 
 
-def beam(bench: Bench, width: int) -> list[Row]:
+def beam(bench: Bench, kind: str) -> list[Row]:
     """Beam search in batches of 250, against transformers' `generate` in the same batches."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    decoder = learnt(bench)
-    config = GPT2Config(
-        vocab_size=WORDS, n_embd=SIZE, n_layer=1, n_head=4, bos_token_id=BOS, eos_token_id=EOS
-    )
-    model = GPT2LMHeadModel(config).eval().to(bench.device)
-    image = torch.nn.Linear(FEATURE, SIZE).to(bench.device)
+    decoder, theirs = learnt(bench), generator(FEATURE, bench.device)
     parts = torch.randn(bench.searched, FEATURE).clamp(min=0).to(bench.device).split(250)
 
     def ours() -> None:
         for part in parts:
-            beam_search(decoder, part, width=width)
+            beam_search(decoder, part, width=5)
 
-    @torch.inference_mode()
     def generate() -> None:
-        options = {"num_beams": width, "max_new_tokens": 21, "do_sample": False}
         for part in parts:
-            seen, mask = image(part)[:, None], torch.ones(len(part), 1, device=bench.device)
-            model.generate(inputs_embeds=seen, attention_mask=mask, pad_token_id=PAD, **options)
+            theirs(part)
 
-    calls = {"ours": ours, "generate": generate}
-    for call in calls.values():
-        call()
-    sides = [[bench.searched / each for each in took] for took in bench.timed(calls).values()]
+    took = bench.timed({"ours": ours, "generate": generate})
+    sides = [[bench.searched / each for each in of_side] for of_side in took.values()]
     way = "transformers' generate, the same batches, one GPT-2 layer of the same width"
-    return [Row(f"beam {width}", "captions/s", *sides, way)]
+    return [Row("beam 5", "captions/s", *sides, way)]
 
 
 ROWS = {
     "lstm": (training, "lstm"),
     "attention": (training, "attention"),
     "resnet50": (encoding, "resnet50"),
-    "beam": (beam, 5),
+    "beam": (beam, "lstm"),
     "lstm_determinism": (determinism, "lstm"),
     "attention_determinism": (determinism, "attention"),
     "resident": (resident, "attention"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 
 LESS_IS_BETTER = ("s", "ms", "MB")
-PRODUCTS = 5  # of PEAK_OPERATIONS each, in one call of `matrix_peak`
-PEAK_OPERATIONS = 2 * 2048**3
+PRODUCTS, SIDE = 5, 2048  # matrix products in one call of `matrix_peak`, and their size
 
 
 @dataclass
@@ -34,6 +34,10 @@ class Row:
         """How many times better ours is, by the medians."""
         ours, ordinary = statistics.median(self.ours), statistics.median(self.ordinary)
         return ordinary / ours if self.unit in LESS_IS_BETTER else ours / ordinary
+
+    def described(self) -> dict[str, Any]:
+        """Return the row as a file holds it."""
+        return asdict(self) | {"ratio": self.ratio, "of_limit": self.of_limit}
 
     @property
     def of_limit(self) -> float | None:
@@ -62,9 +66,9 @@ def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, l
     return found
 
 
-def matrix_peak() -> Callable[[], object]:
-    """Return a call of `PRODUCTS` matrix products in float32: the machine's limit."""
-    left, right = torch.randn(2, 2048, 2048)
+def matrix_peak(side: int = SIDE, **options: Any) -> Callable[[], object]:
+    """Return a call of `PRODUCTS` matrix products, by default in float32: the machine's limit."""
+    left, right = torch.randn(2, side, side, **options)
 
     def multiply() -> None:
         for _ in range(PRODUCTS):
@@ -73,6 +77,6 @@ def matrix_peak() -> Callable[[], object]:
     return multiply
 
 
-def peak_of(took: list[float]) -> float:
+def peak_of(took: list[float], side: int = SIDE) -> float:
     """Return the operations a second of `matrix_peak`'s calls, by their median."""
-    return PRODUCTS * PEAK_OPERATIONS / statistics.median(took)
+    return PRODUCTS * 2 * side**3 / statistics.median(took)

@@ -67,21 +67,21 @@ def beam(folder: Path, repeats: int, images: int) -> list[Row]:
     ]
 
 
-def generator():
-    """Return transformers' beam search over a decoder of one layer that sees an image first."""
+def generator(feature: int = FEATURE, device: str = "cpu"):
+    """Return transformers' beam search over a decoder of one layer that reads an image first."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
         vocab_size=WORDS, n_embd=SIZE, n_layer=1, n_head=4, bos_token_id=BOS, eos_token_id=EOS
     )
-    model = GPT2LMHeadModel(config).eval()
-    image = torch.nn.Linear(FEATURE, SIZE)
+    model = GPT2LMHeadModel(config).eval().to(device)
+    image = torch.nn.Linear(feature, SIZE).to(device)
 
     @torch.inference_mode()
     def generate(features: torch.Tensor) -> torch.Tensor:
         return model.generate(
             inputs_embeds=image(features)[:, None],
-            attention_mask=torch.ones(len(features), 1),
+            attention_mask=torch.ones(len(features), 1, device=device),
             num_beams=5,
             max_new_tokens=21,
             do_sample=False,

@@ -120,7 +120,7 @@ def lstm(folder: Path, repeats: int, batches: int) -> list[Row]:
     plain = _Plain(baseline.ShowAndTell(words, FEATURE), store, images, captions)
     calls = {"ours": ours, "low": low, "ordinary": plain, "peak": matrix_peak()}
     took = in_turn(calls, repeats)
-    work = 3 * ours.words * (16 * SIZE**2 + 2 * SIZE * words)
+    work = operations(ours.words, words)
     way = "a DataLoader item by item, random order, logits for padding too"
     rows = _rows("train lstm 256", took, ours.words, ours.words, work, way)
     return [*rows, lightning(ours, repeats)]
@@ -167,11 +167,18 @@ def attention(folder: Path, repeats: int, batches: int) -> list[Row]:
     plain = _Plain(baseline.SoftAttention(words, FEATURE), store, images, captions, batches=2)
     calls = {"ours": ours, "low": low, "ordinary": plain, "peak": matrix_peak()}
     took = in_turn(calls, repeats)
-    a_word = 16 * SIZE**2 + 2 * SIZE * words + 8 * SIZE**2 + 4 * REGIONS * SIZE
-    an_image = 2 * REGIONS * FEATURE * SIZE  # no gradient goes to frozen features
-    work = 3 * ours.words * a_word + 2 * ours.pictures * an_image
+    work = operations(ours.words, words, ours.pictures)
     way = "Xu et al. 2015 cell by cell, the image projected for each caption and word"
     return _rows("train attention 256", took, ours.words, plain.words, work, way)
+
+
+def operations(words: int, vocabulary: int, images: int = 0, feature: int = FEATURE) -> float:
+    """Return what training on words takes with an LSTM, given images with attention over grids."""
+    a_word = 16 * SIZE**2 + 2 * SIZE * vocabulary
+    if images:
+        a_word += 8 * SIZE**2 + 4 * REGIONS * SIZE
+    an_image = 2 * REGIONS * feature * SIZE  # no gradient goes to frozen features
+    return 3 * words * a_word + 2 * images * an_image
 
 
 def both(make, store, images, captions) -> tuple[Bare, Bare]:

@@ -1,36 +1,28 @@
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
+from datamodules import make_data
 
-from captioning.features.datamodule import CaptionDataModule
 from captioning.features.encoder import Encoder
 
 
 @pytest.fixture
-def make_data(tmp_path, records):
+def make(records, tmp_path):
     """Return a function that returns a prepared datamodule."""
-    source = SimpleNamespace(skip_unreadable=False, prepare=lambda: None, records=lambda: records)
-
-    def make(encoder, **options):
-        data = CaptionDataModule(
-            source, encoder, str(tmp_path / "features"), batch_size=6, min_count=1, **options
-        )
-        data.prepare_data()
-        return data
-
-    return make
+    return partial(make_data, records, root=tmp_path / "features")
 
 
 @pytest.fixture
-def make_batches(make_data):
+def make_batches(make):
     """Return a function that returns the training batches of an epoch."""
 
-    def make(encoder, **options):
-        data = make_data(encoder, **options)
+    def batches(encoder, **options):
+        data = make(encoder, **options)
         return [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
 
-    return make
+    return batches
 
 
 def test_resident_features_are_those_of_the_store(make_batches, encoder):
@@ -41,15 +33,15 @@ def test_resident_features_are_those_of_the_store(make_batches, encoder):
 
 
 @pytest.mark.parametrize(("device", "is_pinned"), [("cpu", False), ("cuda", True)])
-def test_batches_for_a_gpu_are_pinned(make_data, encoder, device, is_pinned):
-    data = make_data(encoder)
+def test_batches_for_a_gpu_are_pinned(make, encoder, device, is_pinned):
+    data = make(encoder)
     strategy = SimpleNamespace(root_device=torch.device(device))
     data.trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy)
     assert data.train_dataloader().pin_memory == data.val_dataloader().pin_memory == is_pinned
 
 
-def test_features_are_float16_on_their_way_and_float32_where_they_arrive(make_data, encoder):
-    data = make_data(encoder)
+def test_features_are_float16_on_their_way_and_float32_where_they_arrive(make, encoder):
+    data = make(encoder)
     batch = next(iter(data.train_dataloader()))
     assert batch.features.dtype == torch.float16
     assert data.on_after_batch_transfer(batch, 0).features.dtype == torch.float32

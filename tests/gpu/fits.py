@@ -1,11 +1,8 @@
 """Twenty steps of training on eight coloured squares, on a CPU or a GPU."""
 
-from types import SimpleNamespace
-
 import pytorch_lightning as pl
 import torch
 
-from captioning.features.datamodule import CaptionDataModule
 from captioning.models.attention import AttentionDecoder
 from captioning.models.lstm import LSTMDecoder
 from captioning.models.merge import MergeDecoder
@@ -34,15 +31,6 @@ QUIET = {
     "gradient_clip_val": 5.0,
     "use_distributed_sampler": False,
 }
-
-
-def make_data(records, encoder, root, **options):
-    """Return two batches of six captions an epoch."""
-    source = SimpleNamespace(skip_unreadable=False, prepare=lambda: None, records=lambda: records)
-    options = {"batch_size": 6, "min_count": 1} | options
-    data = CaptionDataModule(source, encoder, str(root), **options)
-    data.prepare_data()
-    return data
 
 
 def make_decoder(name, data, **options):

@@ -6,7 +6,8 @@ import re
 import pytest
 import pytorch_lightning as pl
 import torch
-from fits import DECODERS, NEEDS_GRID, QUIET, fit, make_data, make_decoder
+from datamodules import make_data
+from fits import DECODERS, NEEDS_GRID, QUIET, fit, make_decoder
 
 from captioning import UserError
 from captioning.features.encoder import Encoder
