@@ -234,7 +234,9 @@ def pictures(bench: Bench) -> list[Record]:
 def encoding(bench: Bench, name: str) -> list[Row]:
     """JPEG files to stored features, against a DataLoader with a worker a core, eager float32."""
     records, workers = pictures(bench), min(16, os.cpu_count() or 1)
-    encoder, network = Encoder(name, None), plain_network(name).to(bench.device)
+    encoder, network = (
+        each.to(bench.device) for each in (Encoder(name, None), plain_network(name))
+    )
 
     def ours() -> None:
         with tempfile.TemporaryDirectory(dir=bench.folder) as root:
