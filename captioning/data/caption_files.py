@@ -69,8 +69,12 @@ class CaptionFiles(NamedTuple):
         if self.layout == "sidecar":
             forms.append(f"{len(self.tables):,} texts beside images, each one caption")
         for path, split in self.tables.items():
-            is_beside = self.layout in ("csv", "sidecar") and path.parent != self.root
-            folder = path.parent.relative_to(self.root) if is_beside else ""
+            folder = ""
+            if self.layout == "coco":
+                folder = path.stem.rpartition("_")[2]  # train2017 of captions_train2017.json
+                folder *= (self.root / folder).is_dir()
+            elif self.layout in ("csv", "sidecar") and path.parent != self.root:
+                folder = path.parent.relative_to(self.root)
             is_lines = path.suffix.lower() == ".jsonl"
             for row in (read_json_lines if is_lines else LAYOUTS[self.layout][0])(path, forms):
                 if split and row.split not in (None, split):

@@ -33,6 +33,7 @@ JSON_LINES = b'{"file_name": "1.jpg", "text": "a dog", "split": null}\n' * 3
 ANNOTATIONS = [{"image_id": 1, "id": 2, "caption": "A dog ."}]
 COCO_IMAGES = [{"id": 1, "file_name": "1.jpg"}]
 COCO = json.dumps({"images": COCO_IMAGES, "annotations": ANNOTATIONS}).encode()
+SEMICOLONS = b"sep=;\n" + TABLE.replace(b",", b";")
 LIST = b"1.jpg\n2.jpg\r\n3.jpg\n"
 EXPERT = b"1.jpg\t2.jpg#1\t1\t2\t4\n2.jpg\t3.jpg#0\t3\t3\t1\n"
 CROWD = b"1.jpg\t2.jpg#1\t0.5\t2\t2\n2.jpg\t3.jpg#0\t1\t3\t0\n"
@@ -52,8 +53,12 @@ def folder(tmp_path):
         ("split lists", "Flickr_8k.trainImages.txt", [LIST], {"Flickr8k.token.txt": TOKENS}),
         ("kaggle", "captions.txt", [KAGGLE, TABLE], {}),
         ("karpathy", "dataset.json", [KARPATHY, KARPATHY.replace(b'"x"', b"[" * 3000)], {}),
-        ("csv", "captions.csv", [TABLE, KAGGLE, b"sep=;\n" + TABLE.replace(b",", b";")], {}),
-        ("utf-16", "captions.tsv", [TABLE.decode().replace(",", "\t").encode("utf-16")], {}),
+        (
+            "csv",
+            "captions.csv",
+            [TABLE, KAGGLE, SEMICOLONS, SEMICOLONS.decode().encode("utf-16")],
+            {},
+        ),
         ("json lines", "metadata.jsonl", [JSON_LINES], {}),
         ("coco", "captions_val2017.json", [COCO], {}),
         ("sidecar", "1.txt", [b"a dog\n"], {}),
