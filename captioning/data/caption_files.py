@@ -13,27 +13,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from captioning import UserError
-from captioning.data.caption_formats import (
-    SPLIT_NAMES,
-    CaptionRow,
-    read_flickr8k,
-    read_json,
-    read_json_lines,
-    read_lines,
-    read_sidecar,
-    read_table,
-    text_path,
-)
+from captioning.data import caption_formats as formats
+from captioning.data.caption_formats import SPLIT_NAMES, CaptionRow
 from captioning.data.image_list import list_images
 
 TABLE_NAMES = ("captions", "metadata", "*")  # of .csv, .tsv and .jsonl
 LAYOUTS = {  # the reader, and names of caption files in lower case; the first that is there counts
-    "flickr8k": (read_flickr8k, "flickr8k_text/flickr8k.token.txt", "flickr8k.token.txt"),
-    "kaggle": (read_table, "captions.txt"),
-    "karpathy": (read_json, "dataset.json", "dataset_*.json"),
-    "coco": (read_json, "captions.json", "*captions_*.json", "annotations/*captions_*.json"),
-    "csv": (read_table, *(f"{at}{name}.csv" for at in ("", "*/") for name in TABLE_NAMES)),
-    "sidecar": (read_sidecar,),  # read where there is nothing else
+    "flickr8k": (formats.read_flickr8k, "flickr8k_text/flickr8k.token.txt", "flickr8k.token.txt"),
+    "kaggle": (formats.read_table, "captions.txt"),
+    "karpathy": (formats.read_json, "dataset.json", "dataset_*.json"),
+    "coco": (formats.read_json, "captions.json", "*captions_*.json", "annotations/*.json"),
+    "csv": (formats.read_table, *(f"{at}{name}.csv" for at in ("", "*/") for name in TABLE_NAMES)),
+    "sidecar": (formats.read_sidecar,),  # read where there is nothing else
 }
 LAYOUTS_HELP = """A folder is read that holds images (in Flicker8k_Dataset/, Images/ or itself) and
   flickr8k  Flickr8k_text/: Flickr8k.token.txt and Flickr_8k.{train,dev,test}Images.txt
@@ -62,9 +53,9 @@ class CaptionFiles(NamedTuple):
     unread: list[str]
 
     def rows(self, forms: list[str]) -> Iterator[CaptionRow]:
-        """Yield all rows; raise UserError if a split contradicts the name of its table.
+        """Yield all rows, and add to `forms` how each file is read.
 
-        How the files are read is added to `forms`.
+        Raises UserError if a split contradicts the name of its table.
         """
         if self.layout == "sidecar":
             forms.append(f"{len(self.tables):,} texts beside images, each one caption")
@@ -75,17 +66,17 @@ class CaptionFiles(NamedTuple):
                 folder *= (self.root / folder).is_dir()
             elif self.layout in ("csv", "sidecar") and path.parent != self.root:
                 folder = path.parent.relative_to(self.root)
-            is_lines = path.suffix.lower() == ".jsonl"
-            for row in (read_json_lines if is_lines else LAYOUTS[self.layout][0])(path, forms):
+            for row in LAYOUTS[self.layout][0](path, forms):
                 if split and row.split not in (None, split):
                     raise UserError(
                         f"{row.where}: the split is {row.split}, but the table is of {split} by "
                         "its name: take the row to another table or leave its split empty"
                     )
-                image = os.path.join(folder, row.image)
+                # Bytes that are no UTF-8 stop here: ids go into tables, pages and checkpoints.
+                image = os.path.join(folder, row.image).encode(errors="backslashreplace").decode()
                 yield row._replace(image=image, split=split or row.split)
         for path, split in self.split_lists.items():
-            for where, line in read_lines(path):
+            for where, line in formats.read_lines(path):
                 yield CaptionRow(line.strip(), None, split, where)
 
 
@@ -164,7 +155,7 @@ def _match_sidecars(root: Path) -> Tables:
     """Return the images that have a text beside them. Raises UserError if two share one."""
     owners: dict[str, str] = {}
     for image in list_images(root)[0] if root.is_dir() else []:
-        text = text_path(image)
+        text = formats.text_path(image)
         if os.path.isfile(text) and owners.setdefault(text, image) != image:
             raise UserError(f"{text} is of {owners[text]} or {image}: rename the other image")
     return dict.fromkeys(map(Path, owners.values()))

@@ -63,11 +63,14 @@ def text_path(image: str) -> str:
 
 
 def read_table(path: Path, forms: list[str]) -> Iterator[CaptionRow]:
-    """Read a table with columns of the names in `COLUMNS`; others are ignored.
+    """Read a table, or JSON lines, with columns of the names in `COLUMNS`; others are ignored.
 
     Columns are separated by what the header holds most of, or what Excel's line `sep=;` says. The
     csv module and not pandas: every cell stays text ("None", "NA"), every row knows its line.
     """
+    if path.suffix.lower() == ".jsonl":
+        yield from _read_json_lines(path, forms)
+        return
     text, encoding = _read_text(path)
     lines = io.StringIO(text, newline="")
     header, start = lines.readline(), 1
@@ -101,8 +104,7 @@ def read_table(path: Path, forms: list[str]) -> Iterator[CaptionRow]:
         raise UserError(f"{where}: not CSV, a quote too many? ({error})") from None
 
 
-def read_json_lines(path: Path, forms: list[str]) -> Iterator[CaptionRow]:
-    """Read a table of one JSON object a line, whose keys are names in `COLUMNS`."""
+def _read_json_lines(path: Path, forms: list[str]) -> Iterator[CaptionRow]:
     forms.append(f"{path}: JSON lines")
     names = None
     for where, line in read_lines(path):
@@ -126,22 +128,22 @@ def _find_columns(header: Sequence[str], where: str, separator: str = ",") -> li
     columns = [[n for n, name in enumerate(names) if name == first] for first in firsts]
     if len(columns[0]) == 1 and columns[1] and len(columns[2]) < 2:
         return columns
-    problem = f"the columns are {', '.join(header) or 'none'}: call one image and one caption"
+    problem = f"the columns are {list(header)}: call one of them image and one caption"
     if header and os.path.splitext(header[0].strip())[1].lower() in image_suffixes():
-        problem = f"no header, but a row of {header[0]}: put image{separator}caption above it"
+        problem = f"no header, but a row of {header[0]!r}: put image{separator}caption above it"
     raise UserError(f"{where}: {problem}")
 
 
 def _parse_cells(columns: list[list[int]], cells: list[str], where: str) -> Iterator[CaptionRow]:
     (image,), captions, split = columns
-    name = cells[image].strip()
-    if not name:
+    if not cells[image].strip():
         raise UserError(f"{where}: the image has no name")
     texts = [cells[number] for number in captions]
     if len(texts) > 1:  # an image may have fewer than others
         texts = [text for text in texts if text.strip()] or [""]
+    named_split = _parse_split(cells[split[0]], where) if split else None
     for text in texts:
-        yield CaptionRow(name, text, _parse_split(cells[split[0]], where) if split else None, where)
+        yield CaptionRow(cells[image], text, named_split, where)
 
 
 def read_json(path: Path, forms: list[str]) -> Iterator[CaptionRow]:
@@ -157,8 +159,9 @@ def read_json(path: Path, forms: list[str]) -> Iterator[CaptionRow]:
             images = [{"filename": name, "sentences": captions} for name, captions in names]
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
-    except (KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: not Karpathy's JSON or COCO's captions: no {error}") from None
+    except (KeyError, TypeError, RecursionError):
+        problem = "no list `images`, or an annotation without its image or caption"
+        raise UserError(f"{path}: not Karpathy's JSON or COCO's captions: {problem}") from None
     forms.append(f"{path}: {'COCO' if is_coco else 'Karpathy'}'s JSON")
     for number, image in enumerate(images):
         where = f"{path}: images[{number}]"

@@ -73,7 +73,7 @@ class ImageFinder:
         return matches
 
     def _find_exact(self, name: str) -> str | None:
-        names = dict.fromkeys((name, name.replace("\\", "/")))
+        names = dict.fromkeys((name, name.replace("\\", "/"), name.strip()))
         paths = [os.path.normpath(os.path.join(f, name)) for f in self.folders for name in names]
         listed = next((path for path in paths if path in self.paths), None)  # spares most isfile
         path = listed or next(filter(os.path.isfile, paths), None)
@@ -111,7 +111,7 @@ class ImageFinder:
         one. A name may also have folders that are not there in front of the file's: all of them
         for a path of another machine.
         """
-        _, drive, path = name.replace("\\", "/").rpartition(":/")  # C:/ or https://
+        _, drive, path = name.strip().replace("\\", "/").rpartition(":/")  # C:/ or https://
         *folders, base = path.split("/")
         folders = [folder for folder in folders if folder not in ("", ".", "..")]
         if self.root_name in folders:  # as typed beside the data folder, not in it

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from captioning import UserError
 from captioning.data.caption_formats import read_flickr8k, read_json, read_table
-from captioning.data.readers import READ, UNREAD, CaptionFolder
+from captioning.data.readers import NO_FILE, READ, UNREAD, CaptionFolder
 from captioning.output.caption_tables import CaptionTable, Sidecars
 
 TRICKY = ["None", "NA", '"', 'a "b", c', "zażółć 你好 🐈", " x ", "a\u2028b", "a\r\nb;|\tc", ', "x']
@@ -43,7 +43,7 @@ def read(root: Path, **options):
 @example(captions=TRICKY)
 def test_what_captioning_writes_is_read_again(tmp_path_factory, name, captions):
     root = tmp_path_factory.mktemp("written")
-    rows = [(f"{root}/sub, 1/{n} ü.jpg", text) for n, text in enumerate(captions)]
+    rows = [(f"{root}/ a, b/{n}\r\n ü.jpg", text) for n, text in enumerate(captions)]
     write_images(root, [image for image, _ in rows])
     table = Sidecars() if name == "sidecar" else CaptionTable(f"{root}/{name}", {})
     table.write(rows)
@@ -64,6 +64,14 @@ def test_images_are_found_by_the_paths_that_were_typed(tmp_path, monkeypatch, ty
     monkeypatch.chdir(tmp_path)
     ((record,), _) = CaptionFolder(root).read()
     assert os.path.samefile(record.path, mine / "a.jpg")
+
+
+def test_a_name_of_other_bytes_than_utf8_is_refused(tmp_path):
+    """It would stop the tables, pages and checkpoints of a training."""
+    name = os.fsdecode(b"caf\xe9.jpg")
+    write_images(tmp_path, [name])
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": name, "text": "x"}))
+    assert read(tmp_path)[1][NO_FILE][0].startswith(r"caf\udce9.jpg (")
 
 
 def test_a_text_beside_two_images_is_refused(tmp_path):
@@ -203,10 +211,11 @@ COCO_ERROR = "captions_val2017.json: not Karpathy's JSON or COCO's captions: no 
 MISTAKES = [
     ("captions.csv", "image,caption,split\na.jpg,x,train\nb.jpg,x,trian",
      "captions.csv:3: no split is called 'trian'"),
-    *[("captions.csv", header, f"captions.csv:1: the columns are {header or 'none'}: call one")
-      for header in ("name, caption", "image, image, caption", "image, caption, split, split", "")],
+    *[("captions.csv", ",".join(header), f"captions.csv:1: the columns are {header}: call one of")
+      for header in (["name", "text"], ["image", "image", "text"], [])],
+    ("captions.csv", "image,text,split,split", "the columns are ['image', 'text', 'split'"),
     ("captions.csv", "a.jpg; a man\nb.jpg; a plan",
-     "captions.csv:1: no header, but a row of a.jpg: put image;caption above it"),
+     "captions.csv:1: no header, but a row of 'a.jpg': put image;caption above it"),
     ("captions.csv", "image,caption\na.jpg,a man, a plan",
      "captions.csv:2: 3 cells for 2 columns: put quotes around a caption that holds a ','"),
     ("captions.csv", "image\tcaption\na.jpg a man",
@@ -214,7 +223,7 @@ MISTAKES = [
     ("captions.csv", 'image,caption\na.jpg,"a man\nb.jpg,a plan', "not CSV, a quote too many"),
     ("captions.csv", "image,caption\n,a man", "captions.csv:2: the image has no name"),
     ("metadata.jsonl", '{"file_name": "a.jpg", "text": "x"}\n{"file_name": "b.jpg"}',
-     "metadata.jsonl:2: the columns are file_name: call one image and one caption"),
+     "metadata.jsonl:2: the columns are ['file_name']: call one of them"),
     *[("metadata.jsonl", f'{{"file_name": "a.jpg", "text": "x"}}\n{line}',
        "metadata.jsonl:2: not JSON of texts by name")
       for line in ("{", "3", '{"file_name": "a.jpg", "text": ["x"]}', '{"image": 3, "text": "x"}')],
