@@ -244,6 +244,26 @@ def test_a_target_does_its_work(tmp_path):
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["runs"]
 
 
+def test_an_environment_that_was_moved_is_mended(tmp_path):
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.installed", ".venv/pyvenv.cfg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir()
+    for name, text in {"python": "#!/bin/sh\n", "jupyter": "#!/old/.venv/bin/python3\n"}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    command = ["make", "-f", ROOT / "Makefile", "setup", "PYTHON=true"]
+    for made_in, expected in (("/old", "pip install"), (tmp_path, "Nothing to be done")):
+        (tmp_path / ".venv" / "pyvenv.cfg").write_text(f"command = p -m venv {made_in}/.venv\n")
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert expected in done.stdout, done.stderr
+    assert (programs / "jupyter").read_text() == f"#!{programs}/python3\n"
+
+
 @pytest.mark.parametrize(
     "command",
     [
