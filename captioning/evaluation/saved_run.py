@@ -60,15 +60,12 @@ def open_run(path: str | Path, data: str | Path | None = None) -> SavedRun:
     config = contents["config"]
     folders = working_folders(checkpoint, config.get("run_dir", "."))
     root = Path(data or config["data"]["root"]).expanduser()
-    roots = dict.fromkeys(folder / root for folder in (folders[-1:] if data else folders))
-    found = next(filter(Path.exists, roots), None)
-    if not found:
-        raise UserError(
-            f"the data of {checkpoint} are not in {' or '.join(map(str, roots))}; put them there, "
-            "or type open_run(RUN, data=FOLDER)"
-        )
-    config["data"]["root"] = str(found)
-    if weights := config["encoder"].get("weights"):  # None, a name or a file
+    roots = dict.fromkeys(str(folder / root) for folder in (folders[-1:] if data else folders))
+    config["data"]["root"] = next(filter(os.path.exists, roots), None)
+    if not config["data"]["root"]:
+        hint = "put them there, or type open_run(RUN, data=FOLDER)"
+        raise UserError(f"the data of {checkpoint} are not in {' or '.join(roots)}; {hint}")
+    if weights := config["encoder"].get("weights"):  # a name or a file
         files = filter(Path.is_file, (folder / weights for folder in folders))
         config["encoder"]["weights"] = str(next(files, weights))
     records = build_stored(config["data"], "data").records()
@@ -78,9 +75,7 @@ def open_run(path: str | Path, data: str | Path | None = None) -> SavedRun:
 def find_checkpoint(path: str | Path) -> Path:
     """Return the newest best.ckpt below a folder, or the file itself. Raises UserError for none."""
     path = Path(path).expanduser()
-    if path.is_file():
-        return path
-    checkpoints = path.rglob("best.ckpt")
+    checkpoints = [path] if path.is_file() else path.rglob("best.ckpt")
     newest = max(checkpoints, key=lambda checkpoint: checkpoint.stat().st_mtime, default=None)
     if not newest:
         raise UserError(f"there is no best.ckpt in {path} or below; type make demo for a first run")
@@ -93,7 +88,8 @@ def working_folders(checkpoint: Path, run_dir: str) -> list[Path]:
         with suppress(Exception):  # a foreign file can raise anything
             runtime = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime
             moved = folder / os.path.relpath(runtime.cwd, runtime.output_dir)
-            return [Path(os.path.abspath(moved)), Path(runtime.cwd), Path.cwd()]
+            # Of a link the path as it is written, or as it is on disk.
+            return [Path(os.path.abspath(moved)), moved.resolve(), Path(runtime.cwd), Path.cwd()]
     return [Path.cwd()]
 
 

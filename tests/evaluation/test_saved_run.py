@@ -57,6 +57,12 @@ def link_runs(project):
     return "../runs/mine"
 
 
+def move_project_and_name_a_link(project):
+    move_project(project)
+    Path("../runs/latest").symlink_to("mine/TIME")
+    return "../runs/latest"
+
+
 def copy_run(project):
     return shutil.copytree(project / "runs/mine/TIME", project.parent / "a/b/copy")
 
@@ -72,7 +78,16 @@ def forget_start(project):
 
 
 @pytest.mark.parametrize(
-    "change", [stay, move_project, link_runs, copy_run, copy_checkpoint, forget_start]
+    "change",
+    [
+        stay,
+        move_project,
+        link_runs,
+        move_project_and_name_a_link,
+        copy_run,
+        copy_checkpoint,
+        forget_start,
+    ],
 )
 def test_data_and_weights_are_found_where_the_run_found_them(project, change):
     run = open_run(change(project))
