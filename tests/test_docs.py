@@ -30,6 +30,7 @@ from verbs import TINY, run
 from captioning import UserError
 from captioning.config.cli import read_options
 from captioning.config.hydra_arguments import hydra_arguments
+from captioning.evaluation.saved_run import open_run
 from captioning.search.beam import beam_search
 
 ROOT = Path(__file__).parents[1]
@@ -326,6 +327,7 @@ def test_images_of_ones_own_take_two_commands(tmp_path):
     assert done.returncode == 0, done.stderr
     (checkpoint,) = tmp_path.glob("outputs/runs/mine/*/best.ckpt")
     assert f"outputs/runs/mine/{checkpoint.parent.name}/best.ckpt" in done.stdout
+    assert open_run(tmp_path / "outputs" / "runs" / "mine").generated()
     arguments = [argument.replace("TIME", checkpoint.parent.name) for argument in arguments]
     (tmp_path / "mine" / "dogs").rename(tmp_path / "holiday")
     assert run(tmp_path, *arguments, module=caption).returncode == 0

@@ -94,6 +94,11 @@ def working_folders(checkpoint: Path, run_dir: str) -> list[Path]:
 
 
 def rank_captions(rows: Sequence[Generated], *keys: str) -> list[Generated]:
-    """Sort by the first score, the lowest first, ties by the next; without images that lack one."""
+    """Sort by the first score, the lowest first, ties by the next; without images that lack one.
+
+    Raises UserError where all do.
+    """
     scored = [row for row in rows if all(key in row.scores for key in keys)]
+    if not scored:
+        raise UserError(f"no caption has {' and '.join(keys)}; type a score of captions.csv")
     return sorted(scored, key=lambda row: [row.scores[key] for key in keys])

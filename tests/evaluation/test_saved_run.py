@@ -146,3 +146,5 @@ def test_captions_are_ranked_from_the_lowest_score_and_ties_by_the_next():
     scores = [{"cider": 1.0, "b": 0.0}, {"cider": 0.0, "b": 2.0}, {"cider": 0.0, "b": 1.0}, {}]
     rows = [Generated(record, str(number), of_row) for number, of_row in enumerate(scores)]
     assert [row.caption for row in rank_captions(rows, "cider", "b")] == ["2", "1", "0"]
+    with pytest.raises(UserError, match="no caption has meteor; type a score"):
+        rank_captions(rows, "meteor")
