@@ -83,21 +83,17 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def working_folders(checkpoint: Path, run_dir: str) -> list[Path]:
-    """Return where a run may have been started: moved along with it, where it was, and here."""
+    """Return where a run was started: moved along with it (by links, too), there, or here."""
     for folder in (*checkpoint.absolute().parents, Path(run_dir)):  # a trial's is its search's
         with suppress(Exception):  # a foreign file can raise anything
             runtime = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime
             moved = folder / os.path.relpath(runtime.cwd, runtime.output_dir)
-            # Of a link the path as it is written, or as it is on disk.
             return [Path(os.path.abspath(moved)), moved.resolve(), Path(runtime.cwd), Path.cwd()]
     return [Path.cwd()]
 
 
 def rank_captions(rows: Sequence[Generated], *keys: str) -> list[Generated]:
-    """Sort by the first score, the lowest first, ties by the next; without images that lack one.
-
-    Raises UserError where all do.
-    """
+    """Sort by the first score, lowest first, ties by the next, without images that lack one."""
     scored = [row for row in rows if all(key in row.scores for key in keys)]
     if not scored:
         raise UserError(f"no caption has {' and '.join(keys)}; type a score of captions.csv")
