@@ -50,14 +50,15 @@ def export_captioner(ckpt: str, format: str, out: str, scores: str, weights: str
 def _write_onnx(folder: Path, checkpoint: Mapping[str, Any], captioner: Captioner) -> None:
     from onnxscript import ir
 
-    from captioning.data import tokenizer
+    from captioning.data import pixels, tokenizer
     from captioning.output import graph
 
     print("exporting, which takes half a minute", flush=True)
     model = graph.greedy_graph(captioner.encoder, captioner.decoder)
     ir.save(model, folder / "caption.onnx")
     write_config(folder, checkpoint, captioner.encoder.feature_shape[-1])
-    shutil.copy(tokenizer.__file__, folder / "tokenizer.py")
+    for module in (pixels, tokenizer):
+        shutil.copy(module.__file__, folder)
     shutil.copy(Path(graph.__file__).with_name("onnx_script.py"), folder / "caption.py")
 
 
