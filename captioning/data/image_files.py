@@ -16,5 +16,6 @@ def load_image(path: str | Path) -> Image.Image:
     except ValueError as error:
         message = str(error)
         if ADDRESS.match(str(path)):
-            message = f"{path}: nothing is fetched from the network; download it"
+            reason = "nothing is fetched from the network; download it"
+            message = f"{path} cannot be read as an image: {reason}"
         raise UserError(message) from error

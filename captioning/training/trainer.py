@@ -1,17 +1,25 @@
 """Build Lightning's Trainer and its callbacks from a config, after checking that they can work."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
+from pytorch_lightning.callbacks import (
+    Checkpoint,
+    LearningRateMonitor,
+    ProgressBar,
+    TQDMProgressBar,
+)
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from captioning import UserError
 from captioning.config.build import build
 from captioning.config.schema import check_value, locate
+from captioning.data.progress import shows_bars
 from captioning.training.best_checkpoint import AtomicCheckpointIO
+from captioning.training.log_progress import LogProgress
 from captioning.training.validation import ValidationCaptions
 
 
@@ -29,6 +37,10 @@ def build_callbacks(config: Mapping[str, Any]) -> list[pl.Callback]:
     """Build the callbacks; raises UserError if what they or `monitor` need is missing."""
     nodes = (config.get("callbacks") or {}).items()
     named = {name: build(node, f"callbacks.{name}") for name, node in nodes if node}
+    if not shows_bars(sys.stdout):
+        for name, callback in named.items():
+            if isinstance(callback, TQDMProgressBar):
+                named[name] = LogProgress()
     callbacks = list(named.values())
     has_captions = any(isinstance(each, ValidationCaptions) for each in callbacks)
     for name, callback in named.items():
