@@ -136,7 +136,7 @@ def image_suffixes() -> frozenset[str]:
     """Return the endings, in lower case with the dot, of the formats that are read."""
     from PIL import Image  # not above: its plugins are imported when they are needed
 
-    from captioning.data.pixels import UNREAD_FORMATS
+    from captioning.data.image_files import UNREAD_FORMATS
 
     formats = Image.registered_extensions()
     read = {name for name in Image.OPEN if name not in UNREAD_FORMATS} | {"MPO"}  # by JPEG's reader

@@ -1,14 +1,13 @@
 """Progress bars; in a log file, where a bar cannot be drawn over, a line a minute instead."""
 
-from __future__ import annotations
-
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 from tqdm import tqdm
 
-SECONDS = 60.0  # until the first line, and between two
-LINE = "{desc}: {n_fmt} of {total_fmt} after {elapsed}, {remaining} left, {rate_fmt}"
+SECONDS = 60  # between two lines
+LINE = "{desc}: {n_fmt} of {total_fmt} after {elapsed}, {remaining} left"
 
 
 def shows_bars(stream: Any) -> bool:
@@ -17,22 +16,16 @@ def shows_bars(stream: Any) -> bool:
 
 
 def progress_bar(*arguments: Any, **options: Any) -> tqdm:
-    """Return tqdm's bar, on stderr."""
-    if not shows_bars(sys.stderr):
-        options |= {"file": _Lines(sys.stderr), "bar_format": LINE, "miniters": 1}
-        options |= {"mininterval": SECONDS, "delay": SECONDS}
-    return tqdm(*arguments, **options)
+    """Return tqdm's bar on stderr, or what writes its lines there."""
 
-
-class _Lines:
-    """A file for tqdm that makes a line of each state of a bar."""
-
-    def __init__(self, stream: Any):
-        self.stream = stream
-
-    def write(self, text: str) -> None:
+    def write(text: str) -> None:
         if text.strip():  # else it moves the cursor
-            self.stream.write(text.strip() + "\n")
+            print(text.strip(), file=sys.stderr, flush=True)
 
-    def flush(self) -> None:
-        self.stream.flush()
+    if not shows_bars(sys.stderr):
+        options |= {
+            "file": SimpleNamespace(write=write, flush=sys.stderr.flush),
+            "bar_format": LINE,
+        }
+        options |= {"mininterval": SECONDS, "delay": SECONDS, "miniters": 1}
+    return tqdm(*arguments, **options)

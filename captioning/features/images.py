@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from captioning import UserError
-from captioning.data.image_files import load_image
-from captioning.data.pixels import resize_image, upright_rgb
+from captioning.data.image_files import load_image, resize_image, upright_rgb
 
 
 @dataclass(frozen=True)

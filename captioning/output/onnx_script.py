@@ -1,7 +1,7 @@
 """Caption images with numpy, Pillow and ONNX Runtime alone: python caption.py IMAGE ...
 
-`captioning.export` puts this file beside caption.onnx, config.json, pixels.py (which reads images)
-and tokenizer.py; it also shows how to do it in another language.
+`captioning.export` puts this file beside caption.onnx, config.json, image_files.py and
+tokenizer.py; it also shows how to do it in another language.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from pixels import read_image, resize_image
+from image_files import load_image, resize_image
 from tokenizer import detokenize
 
 FOLDER = Path(__file__).parent
@@ -21,12 +21,9 @@ SESSION = onnxruntime.InferenceSession(FOLDER / "caption.onnx", providers=["CPUE
 
 
 def pixels(path: str | Path) -> np.ndarray:
-    """Return an image as the graph takes it: upright, RGB, uint8 `[height width 3]`.
-
-    Raises ValueError if it cannot be read.
-    """
+    """Return an image as the graph takes it: RGB, uint8 `[height width 3]`, or ValueError."""
     sizes = (CONFIG["encoder"][key] for key in ("image_size", "resize", "interpolation"))
-    return np.asarray(resize_image(read_image(path), *sizes))
+    return np.asarray(resize_image(load_image(path), *sizes))
 
 
 def captions(paths: Sequence[str | Path]) -> list[str]:
@@ -39,9 +36,6 @@ def captions(paths: Sequence[str | Path]) -> list[str]:
 
 def main(paths: Sequence[str]) -> int:
     """Print the caption of each image, or why there is none; return the exit code."""
-    if not paths or {"-h", "--help"} & set(paths):
-        print("python caption.py IMAGE ...: print each image's name, a tab and its caption")
-        return 0 if paths else 2
     code = 0
     for path in paths:
         try:
@@ -53,9 +47,8 @@ def main(paths: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    for name in ("SIGINT", "SIGPIPE"):  # Ctrl-C, … | head: end as other commands do
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    for name in {"SIGINT", "SIGPIPE"} & {*dir(signal)}:  # Ctrl-C, … | head: end as others do
+        signal.signal(signal.Signals[name], signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):  # names of files hold letters of any kind
         stream.reconfigure(errors="backslashreplace")
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]) if sys.argv[1:] else __doc__)

@@ -6,21 +6,29 @@ from typing import Any, get_type_hints
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import (
-    Checkpoint,
-    LearningRateMonitor,
-    ProgressBar,
-    TQDMProgressBar,
-)
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from captioning import UserError
 from captioning.config.build import build
 from captioning.config.schema import check_value, locate
-from captioning.data.progress import shows_bars
+from captioning.data.progress import progress_bar, shows_bars
 from captioning.training.best_checkpoint import AtomicCheckpointIO
-from captioning.training.log_progress import LogProgress
 from captioning.training.validation import ValidationCaptions
+
+
+class LogProgress(pl.Callback):
+    """What stands in for Lightning's bar where the output is a file; RunFolder logs each epoch."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Begin to count batches."""
+        total, label = trainer.num_training_batches, f"batches of epoch {trainer.current_epoch}"
+        hidden = not trainer.is_global_zero
+        self._bar = progress_bar(total=total, desc=label, leave=False, disable=hidden)
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        """Count to this batch."""
+        self._bar.update(arguments[-1] + 1 - self._bar.n)
 
 
 def configure_torch() -> None:
@@ -37,11 +45,9 @@ def build_callbacks(config: Mapping[str, Any]) -> list[pl.Callback]:
     """Build the callbacks; raises UserError if what they or `monitor` need is missing."""
     nodes = (config.get("callbacks") or {}).items()
     named = {name: build(node, f"callbacks.{name}") for name, node in nodes if node}
-    if not shows_bars(sys.stdout):
-        for name, callback in named.items():
-            if isinstance(callback, TQDMProgressBar):
-                named[name] = LogProgress()
     callbacks = list(named.values())
+    if not shows_bars(sys.stdout):
+        callbacks = [LogProgress() if isinstance(x, ProgressBar) else x for x in callbacks]
     has_captions = any(isinstance(each, ValidationCaptions) for each in callbacks)
     for name, callback in named.items():
         if getattr(callback, "needs_captions", False) and not has_captions:

@@ -12,9 +12,8 @@ from PIL import Image, ImageCms, PngImagePlugin
 from profiles import grey_inks, linear_grey, prophoto
 
 from captioning import UserError
-from captioning.data import pixels as pixels_module
-from captioning.data.image_files import load_image
-from captioning.data.pixels import upright_rgb
+from captioning.data import image_files
+from captioning.data.image_files import load_image, upright_rgb
 
 
 def stripes(size=(48, 32), left="red", right="blue"):
@@ -82,10 +81,10 @@ def test_heic_is_read_upright_whatever_it_is_called_or_names_its_extra(tmp_path,
     assert image.getpixel((32, 10))[0] > 200
     assert image.getpixel((32, 86))[2] > 200
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    pixels_module._register_heic.cache_clear()
+    image_files._register_heic.cache_clear()
     with pytest.raises(UserError, match=r"it is HEIC, .*pip install pillow-heif"):
         load_image(tmp_path / "phone.jpg")
-    pixels_module._register_heic.cache_clear()
+    image_files._register_heic.cache_clear()
 
 
 def test_a_large_jpeg_is_decoded_at_a_reduced_scale(tmp_path):

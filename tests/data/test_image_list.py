@@ -13,9 +13,8 @@ from PIL import Image
 
 from captioning import UserError
 from captioning.data import image_list
-from captioning.data.image_files import load_image
+from captioning.data.image_files import UNREAD_FORMATS, load_image
 from captioning.data.image_list import CLOSED, HIDDEN, LINKS, UNKNOWN, summarize_left_out
-from captioning.data.pixels import UNREAD_FORMATS
 
 
 def find_images(images, listed=b""):

@@ -30,4 +30,4 @@ def test_a_log_file_gets_whole_lines(monkeypatch, leave):
     monkeypatch.setattr(progress, "SECONDS", 1e-9)
     text = drawn(monkeypatch, io.StringIO(), leave=leave)
     assert text.count("\n") >= 5 and not {"\r", "\x1b"} & set(text)
-    assert text.startswith("encoding: 1 of 5 after 00:00, 00:00 left, ")
+    assert text.startswith("encoding: 1 of 5 after 00:00, 00:00 left\n")

@@ -2,11 +2,9 @@
 
 import importlib
 import json
-import shutil
 import sys
 import zlib
 from dataclasses import asdict
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,10 +13,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 from profiles import grey_inks, linear_grey, prophoto
 
-import captioning.output
-from captioning.data import pixels, tokenizer
 from captioning.data.image_files import load_image
 from captioning.features.images import Preprocess
+from captioning.output.export_folder import write_script
 
 TURNED, LARGE_TEXT = Image.Exif(), PngImagePlugin.PngInfo()
 TURNED[0x0112] = 6
@@ -46,19 +43,17 @@ def script(tmp_path, monkeypatch):
     """The script as it is shipped, with a graph that says "dog" of every image."""
     folder = tmp_path / "exported"
     folder.mkdir()
-    shutil.copy(Path(captioning.output.__path__[0], "onnx_script.py"), folder / "caption.py")
-    for module in (pixels, tokenizer):
-        shutil.copy(module.__file__, folder)
+    write_script(folder)
     preprocess = Preprocess(16, 20, [0.0] * 3, [1.0] * 3, "bicubic")
     config = {"encoder": asdict(preprocess), "vocabulary": ["<pad>", "<bos>", "<eos>", "", "dog"]}
     (folder / "config.json").write_text(json.dumps(config))
     graph = SimpleNamespace(run=lambda *_: [np.array([[4, 2]])])
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: graph)
     monkeypatch.syspath_prepend(folder)
-    for name in ("caption", "pixels", "tokenizer"):
+    for name in ("caption", "image_files", "tokenizer"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     yield importlib.import_module("caption"), preprocess
-    for name in ("caption", "pixels", "tokenizer"):
+    for name in ("caption", "image_files", "tokenizer"):
         del sys.modules[name]
 
 
