@@ -70,6 +70,14 @@ def test_onnx_runtime_alone_says_the_same(exported, images, trained):
 
 
 @pytest.mark.slow
+def test_without_an_image_the_script_says_how_to_call_it(exported):
+    command = [sys.executable, "-c", ALONE, exported / "best-onnx" / "caption.py"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Caption images with numpy") and "caption.py IMAGE" in done.stderr
+
+
+@pytest.mark.slow
 def test_the_safetensors_folder_says_the_same(exported, images, trained, capsys):
     captioner = Captioner.from_checkpoint(trained[1] / "best.ckpt")
     elsewhere = Captioner.from_pretrained(exported / "best-safetensors")

@@ -87,9 +87,3 @@ def test_it_goes_on_after_what_cannot_be_read(script, tmp_path, capsys):
     reasons = ("it is of no format that is known here", "Is a directory", "No such file")
     for line, name, reason in zip(err.splitlines(), names[1:4], reasons, strict=True):
         assert line.startswith(f"error: {tmp_path / name} cannot be read as an image: {reason}")
-
-
-@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--help"], 0)])
-def test_without_an_image_it_says_how_to_call_it(script, capsys, arguments, code):
-    assert script[0].main(arguments) == code
-    assert "python caption.py IMAGE" in capsys.readouterr().out
