@@ -12,6 +12,7 @@ from pathlib import Path
 from captioning import UserError
 from captioning.config.cli import command, option
 from captioning.data.fetch import fetch, short_reason, unpack
+from captioning.data.progress import shows_bars
 
 RELEASE = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 ARCHIVES = {  # archive: its md5, the folder it becomes
@@ -72,7 +73,8 @@ def download_classifier(name: str, weights: str) -> None:
     choice = choices[weights]
     path = Path(torch.hub.get_dir(), "checkpoints", choice.url.rpartition("/")[2])
     try:
-        choice.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
+        options = {"progress": shows_bars(sys.stderr), "check_hash": True}
+        choice.get_state_dict(**options, map_location="cpu", weights_only=True)
     except Exception as error:  # network, disk, hash and a broken file have no common class
         raise UserError(
             f"could not get {weights} of {name} ({short_reason(error)}): fetch {choice.url} by "

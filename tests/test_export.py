@@ -1,6 +1,7 @@
 """The command, as a user runs it, on the checkpoint of test_train.py."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -59,11 +60,21 @@ def test_onnx_runtime_alone_says_the_same(exported, images, trained):
     captioner = Captioner.from_checkpoint(trained[1] / "best.ckpt")
     captioner.search = greedy_search
     runner = exported / "best-onnx" / "caption.py"
+    typed = [images[0], runner, *images[1:]]  # one of them is no image
     done = subprocess.run(
-        [sys.executable, "-c", ALONE, runner, *images], capture_output=True, text=True
+        [sys.executable, "-c", ALONE, runner, *typed], capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
+    assert re.fullmatch(r"error: .*caption\.py cannot be read as an image: .*\n", done.stderr)
     assert done.stdout == "".join(f"{path}\t{captioner(path)}\n" for path in images)
+
+
+@pytest.mark.slow
+def test_without_an_image_the_script_says_how_to_call_it(exported):
+    command = [sys.executable, "-c", ALONE, exported / "best-onnx" / "caption.py"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Caption images with numpy") and "caption.py IMAGE" in done.stderr
 
 
 @pytest.mark.slow

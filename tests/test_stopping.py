@@ -23,9 +23,11 @@ from captioning.checkpoint import read_checkpoint
 from captioning.config.cli import disk_errors
 from captioning.config.compose import resolve_config
 from captioning.features.batches import Batch
+from captioning.search.beam import greedy_search
 from captioning.training import fit, minimum_risk, safety
 from captioning.training.module import CaptioningModule
 from captioning.training.run import train
+from captioning.training.validation import ValidationCaptions
 
 pytestmark = pytest.mark.slow
 OPTIONS = [*TINY, "data.root=data", "callbacks.bert_similarity=null", "search=greedy"]
@@ -171,17 +173,28 @@ def test_a_loss_that_is_not_finite_leaves_its_batch(run, at_loss):
     assert re.search(r"in float32, without dropout: \d", printed)
 
 
-def test_out_of_memory_names_the_batch_size_that_fits(run, monkeypatch):
-    loss = CaptioningModule._loss
+@pytest.mark.parametrize(
+    ("limit", "batch_size", "advice"),
+    [
+        (3, 4, r"datamodule\.batch_size=2 fits, tried with the longest captions; python .*=2 "),
+        (3, 1000, r"datamodule\.batch_size=2 fits, .*; python .* datamodule\.batch_size=2 "),
+        (1, 4, r"no smaller batch fits: shorten the longest captions or take a smaller model$"),
+    ],
+)
+def test_out_of_memory_names_the_batch_size_that_fits(run, monkeypatch, limit, batch_size, advice):
+    loss, tried = CaptioningModule._loss, []
 
     def limited(self, batch, *options):
-        if len(batch.tokens) > 2:
+        tried.append(len(batch.tokens))
+        if len(batch.tokens) > limit:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")
         return loss(self, batch, *options)
 
     monkeypatch.setattr(CaptioningModule, "_loss", limited)
-    with pytest.raises(UserError, match=r"out of memory.*datamodule\.batch_size=2 fits"):
-        run("large")
+    with pytest.raises(UserError, match=rf"out of memory.*{advice}") as error:
+        run("large", f"datamodule.batch_size={batch_size}")
+    assert f"batch_size={batch_size} " not in str(error.value)
+    assert len(tried) > 1 and max(tried[1:]) < tried[0]
 
 
 def test_out_of_memory_of_minimum_risk_tries_minimum_risk(run, monkeypatch):
@@ -189,42 +202,44 @@ def test_out_of_memory_of_minimum_risk_tries_minimum_risk(run, monkeypatch):
 
     def limited(decoder, features, *arguments):
         tried.append(len(features))
-        if len(features) == max(tried):
+        if len(tried) == 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")
         return reward(decoder, features, *arguments)
 
     monkeypatch.setattr(minimum_risk, "expected_reward", limited)
     with pytest.raises(UserError, match=r"out of memory.*datamodule\.batch_size=2 fits"):
         run("large", "training=risk", "training.risk_epochs=1")
-    assert len(tried) == 2 and tried[1] < tried[0]
+    assert len(tried) == 2
 
 
-def out_of_memory(error, batch=None, **attributes):
-    """Return the advice after an error in that batch, or between two."""
-    module = Mock(spec=CaptioningModule, device="cuda:1")
-    trainer = Mock(spec=pl.Trainer, lightning_module=module, **attributes)
-    callback = safety.OutOfMemory()
-    if batch:
-        callback.on_train_batch_start(trainer, module, batch, 0)
-    callback.on_exception(trainer, module, error)
-    return callback.advice
-
-
-def test_out_of_memory_of_several_processes_is_not_tried_by_one(monkeypatch):
+@pytest.mark.parametrize("in_batch", [True, False])
+@pytest.mark.parametrize("resident", [True, False])
+def test_out_of_memory_is_not_tried_between_steps_or_by_one_process_of_two(
+    monkeypatch, in_batch, resident
+):
     monkeypatch.setattr(safety, "largest_fitting_batch", lambda *_: pytest.fail("tried"))
-    data = SimpleNamespace(batch_size=128)
-    error = torch.OutOfMemoryError("CUDA out of memory.")
-    advice = out_of_memory(error, Mock(spec=Batch), world_size=2, datamodule=data)
-    assert advice.startswith("cuda:1 is out of memory (CUDA out of memory.)")
-    assert advice.endswith("type datamodule.batch_size=64, or less")
+    module = Mock(spec=CaptioningModule, device="cuda:1")
+    data = SimpleNamespace(batch_size=128, resident=resident)
+    callbacks = [ValidationCaptions(greedy_search, batch_size=50)]
+    trainer = Mock(spec=pl.Trainer, datamodule=data, callbacks=callbacks, world_size=2)
+    callback = safety.OutOfMemory()
+    if in_batch:
+        callback.on_train_batch_start(trainer, module, Mock(spec=Batch), 0)
+    callback.on_exception(trainer, module, torch.OutOfMemoryError("CUDA out of memory."))
+    expected = "datamodule.resident=false" if resident else "callbacks.captions.batch_size=25"
+    expected = "datamodule.batch_size=64" if in_batch else expected
+    assert callback.override == expected
+    reason = "cuda:1 is out of memory (CUDA out of memory.)"
+    assert callback.advice == f"{reason}; {expected} takes less"
 
 
-@pytest.mark.parametrize(
-    ("resident", "what"), [(True, "datamodule.resident=false or "), (False, "")]
-)
-def test_out_of_memory_between_steps_names_what_is_large_there(resident, what):
-    advice = out_of_memory(MemoryError("none"), datamodule=SimpleNamespace(resident=resident))
-    assert advice.endswith(f"; type {what}callbacks.captions.batch_size=100, or less")
+def test_out_of_memory_of_a_sweeps_job_names_another_sweep():
+    callback = Mock(spec=safety.OutOfMemory, advice="out of memory; A=1 fits", override="A=1")
+    trainer = Mock(spec=pl.Trainer, callbacks=[callback], default_root_dir=".")
+    trainer.fit.side_effect = MemoryError
+    module, data = pl.LightningModule(), pl.LightningDataModule()
+    with pytest.raises(UserError, match=r"^out of memory; A=1 fits; type A=1 name=NEW$"):
+        fit.fit(trainer, module, data, None, "the same command")
 
 
 def test_out_of_memory_of_a_validation_is_tried_in_training_mode(run, monkeypatch):

@@ -21,10 +21,12 @@ TWO = ["trainer.gpus=null", "trainer.accelerator=cpu", "trainer.devices=2", "tra
 def run(folder, *arguments, module="captioning.train"):
     """Run a verb in a real process, in an empty folder, without a network."""
     environment = dict(os.environ, HF_HUB_OFFLINE="1", TORCH_HOME=str(folder / "torch"))
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
-        text=True,
     )
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert "\r" not in out + err  # where no terminal is, no bar is drawn over and over
+    return subprocess.CompletedProcess(done.args, done.returncode, out, err)

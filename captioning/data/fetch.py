@@ -14,9 +14,9 @@ import zipfile
 from pathlib import Path, PureWindowsPath
 
 import requests
-from tqdm import tqdm
 
 from captioning import UserError
+from captioning.data.progress import progress_bar
 
 ATTEMPTS = 5
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
@@ -103,13 +103,12 @@ def _download_rest(url: str, partial: Path) -> None:
         if response.status_code != requests.codes.partial_content:
             start = 0  # the server ignores Range and sends everything
         length = response.headers.get("Content-Length")
-        bar = tqdm(
+        bar = progress_bar(
             desc=url.rpartition("/")[2],
             total=start + int(length) if length else None,
             initial=start,
             unit="B",
             unit_scale=True,
-            disable=None,  # no bar where the output is a file
         )
         with bar, partial.open("ab" if start else "wb") as file:
             for chunk in response.iter_content(1 << 16):

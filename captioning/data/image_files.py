@@ -1,6 +1,7 @@
-"""Read an image file of any kind as an upright 8-bit sRGB image.
+"""Read an image file of any kind as an upright 8-bit sRGB image, and resize it for an encoder.
 
 Training, captioning, the demo page and `verify` all use `load_image`, so that they cannot differ.
+`captioning.export` puts this file beside an ONNX graph: it takes no more than numpy and Pillow.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from captioning import UserError
-from captioning.data.image_list import ADDRESS, UNREAD_FORMATS
 
+# Handed to programs outside (EPS to Ghostscript), only identified, or measurements of any range.
+UNREAD_FORMATS = ("BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
 DRAFT_SIDE = 640  # pixels; no classifier of torchvision reads more than 600
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST_PROFILE = 4 << 20  # bytes; those of printing presses have up to 3 million
+MAX_ASPECT_RATIO = 8
 
 
 def load_image(path: str | Path) -> Image.Image:
@@ -41,16 +44,36 @@ def load_image(path: str | Path) -> Image.Image:
         reason = getattr(error, "strerror", None) or error or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = "it is of no format that is known here"
-        if ADDRESS.match(str(path)):
+        if "://" in str(path):
             reason = "nothing is fetched from the network; download it"
         raise UserError(f"{path} cannot be read as an image: {reason}") from error
+
+
+def resize_image(
+    image: Image.Image, image_size: int, resize: int | None, interpolation: str
+) -> Image.Image:
+    """Return an image of `image_size` x `image_size` pixels, the whole of it or its centre.
+
+    Without `resize` its aspect ratio is not kept; else its shorter side is resized to that and the
+    centre is cropped.
+    """
+    method = Image.Resampling[interpolation.upper()]
+    if resize is None:
+        return image.resize((image_size, image_size), method)
+    # A narrower image, resized by its shorter side, could fill the memory.
+    shorter = min(image.size)
+    left, top = (max(0, side - MAX_ASPECT_RATIO * shorter) // 2 for side in image.size)
+    image = image.crop((left, top, image.width - left, image.height - top))
+    image = image.resize([int(resize * side / shorter) for side in image.size], method)
+    left, top = (round((side - image_size) / 2) for side in image.size)
+    return image.crop((left, top, left + image_size, top + image_size))
 
 
 def _decode(file: io.BufferedIOBase) -> Image.Image:
     head = file.read(12)
     file.seek(0)
     if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis") and not _register_heic():
-        raise ValueError("it is HEIC, which takes a package: pip install 'captioning[heic]'")
+        raise ValueError("it is HEIC, which takes a package: pip install pillow-heif")
     with Image.open(file) as image:
         if image.format in UNREAD_FORMATS:
             raise ValueError(f"{image.format} is not read here; save it as PNG")

@@ -17,8 +17,6 @@ from pathlib import Path
 from captioning import UserError
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-# Handed to programs outside (EPS to Ghostscript), only identified, or measurements of any range.
-UNREAD_FORMATS = ("BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
 # HEIC takes a package, JPEG has more endings than Pillow knows.
 MORE_SUFFIXES = (".heic", ".heics", ".heif", ".heifs", ".hif", ".jfi", ".jif", ".pjp", ".pjpeg")
 TEXTS = (".aae", ".csv", ".json", ".jsonl", ".lock", ".md", ".tsv", ".txt", ".xml", ".xmp")
@@ -139,6 +137,8 @@ def summarize_left_out(left_out: LeftOut) -> str:
 def image_suffixes() -> frozenset[str]:
     """Return the endings, in lower case with the dot, of the formats that are read."""
     from PIL import Image  # not above: its plugins are imported when they are needed
+
+    from captioning.data.image_files import UNREAD_FORMATS
 
     formats = Image.registered_extensions()
     read = {name for name in Image.OPEN if name not in UNREAD_FORMATS} | {"MPO"}  # by JPEG's reader

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from PIL import Image, ImageDraw, ImageFilter
-from tqdm import tqdm
 
 from captioning import UserError
+from captioning.data.progress import progress_bar
 from captioning.data.readers import CaptionFolder
 from captioning.data.records import Record
 from captioning.data.sentences import Scene, caption_scene, draw_scene, parse_caption
@@ -83,7 +83,7 @@ class Scenes:
 
     def _draw(self, folder: Path) -> None:
         rows, scenes = [("image", "caption", "split")], {}
-        for number in tqdm(range(self.images), "drawing scenes", unit=" images", disable=None):
+        for number in progress_bar(range(self.images), "drawing scenes", unit=" images"):
             rng = random.Random(f"{self.seed}/{number}")  # noqa: S311
             scene = draw_scene(KINDS[number % len(KINDS)], rng)
             name = f"{number:05}.jpg"

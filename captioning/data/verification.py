@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from captioning import UserError
 from captioning.data.image_list import LEFT_OUT
+from captioning.data.progress import progress_bar
 from captioning.data.readers import ERRORS, NOTES, CaptionFolder, Findings
 from captioning.data.records import SPLITS, Record
 from captioning.data.tokenizer import tokenize
@@ -85,13 +86,11 @@ def verify(folder: CaptionFolder, images: bool = True) -> Report:
 
 def check_images(records: Sequence[Record]) -> Findings:
     """Decode the image of every record; find the broken ones and those with the same bytes."""
-    from tqdm import tqdm
-
     findings: Findings = {UNREADABLE: [], LEAKED: [], REPEATED: []}
     by_digest: dict[str, list[Record]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(_decode, [record.path for record in records])
-        bar = tqdm(results, "decoding", len(records), unit=" images", leave=False, disable=None)
+        bar = progress_bar(results, "decoding", len(records), unit=" images", leave=False)
         for record, (digest, reason) in zip(records, bar, strict=True):
             if reason:
                 findings[UNREADABLE].append(reason)

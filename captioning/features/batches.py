@@ -119,6 +119,12 @@ class LengthBuckets(Sampler[np.ndarray]):
                 "datamodule.batch_size or lower trainer.devices"
             )
 
+    def longest_captions(self, batch_size: int) -> np.ndarray:
+        """Return the indices of the largest batch that `batch_size` could make."""
+        size = max(1, round(batch_size / (self.ends - self.starts).mean()))
+        groups = np.argsort(self.longest)[-size - 1 :]  # a remainder may join
+        return np.concatenate([self.caption_order[self.starts[g] : self.ends[g]] for g in groups])
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch. Lightning calls it before each."""
         self.epoch = epoch

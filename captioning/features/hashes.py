@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 from jaxtyping import Shaped
-from tqdm import tqdm
 
 from captioning import UserError
 from captioning.data.atomic import atomic_write
+from captioning.data.progress import progress_bar
 from captioning.data.records import Record
 
 ENTRY = np.dtype([("file", "S16"), ("sha256", "S32")])  # of the cache, which is sorted by file
@@ -65,7 +65,7 @@ def hash_images(paths: Sequence[str], root: str | Path) -> Shaped[np.ndarray, " 
         hashes = _look_up(fingerprints, _load(cache))  # another process may have hashed them
         missing = np.flatnonzero(hashes == b"")
         entries = pool.imap(hash_file, missing.tolist(), chunksize=16)
-        bar = tqdm(entries, "hashing", len(missing), unit="img", mininterval=1, delay=2)
+        bar = progress_bar(entries, "hashing", len(missing), unit="img", mininterval=1, delay=2)
         new = np.array(list(bar), dtype=ENTRY)
         hashes[missing] = new["sha256"]
         _save(cache, new[new["file"] == fingerprints[missing]])

@@ -12,12 +12,9 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, functional
 
 from captioning import UserError
-from captioning.data.image_files import load_image, upright_rgb
-
-MAX_ASPECT_RATIO = 8
+from captioning.data.image_files import load_image, resize_image, upright_rgb
 
 
 @dataclass(frozen=True)
@@ -37,20 +34,7 @@ class Preprocess:
 
     def __call__(self, image: Image.Image) -> UInt8[Tensor, "3 height width"]:
         """Return the pixels that the network sees of an image of any size and mode."""
-        image = upright_rgb(image)
-        mode = InterpolationMode(self.interpolation)
-        if self.resize is None:
-            image = functional.resize(image, [self.image_size, self.image_size], mode)
-        else:
-            # A narrower image, resized by its shorter side, could fill the memory. The number of
-            # pixels cut off is even, so that the centre stays where it is.
-            limit = MAX_ASPECT_RATIO * min(image.size)
-            sides = (image.height, image.width)
-            image = functional.center_crop(
-                image, [min(side, limit + (side - limit) % 2) for side in sides]
-            )
-            image = functional.resize(image, [self.resize], mode)
-            image = functional.center_crop(image, [self.image_size])
+        image = resize_image(upright_rgb(image), self.image_size, self.resize, self.interpolation)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def normalize(

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 from torch import Tensor
-from tqdm import tqdm
 
 from captioning import UserError
 from captioning.data.atomic import atomic_write, atomic_write_text
+from captioning.data.progress import progress_bar
 from captioning.data.records import Record
 from captioning.features.encoder import Encoder, encode_ahead
 from captioning.features.hashes import hash_inputs
@@ -137,7 +137,7 @@ def _encode_shard(
     features, done, unreadable = _open_partial(partial, progress, shape)
     encoder.prepare_for(len(records) - done)
     label = f"encoding shard {number + 1}"
-    bar = tqdm(total=len(records), initial=done, unit="img", desc=label, mininterval=1)
+    bar = progress_bar(total=len(records), initial=done, unit="img", desc=label, mininterval=1)
     paths = [record.path for record in records[done:]]
     batches = read_ahead(paths, encoder.preprocess, batch_size)
     for batch, (images, encoded) in enumerate(encode_ahead(encoder, batches), 1):

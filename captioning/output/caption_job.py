@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from captioning import UserError
 from captioning.captioner import Captioner
 from captioning.config.cli import check_device
+from captioning.data.progress import progress_bar
 from captioning.data.records import Record
 from captioning.features.hashes import hash_images
 from captioning.features.images import read_ahead
@@ -82,7 +82,7 @@ def write_captions(
     missing = output.missing(images)
     existing = len(images) - len(missing) - len(output.clashes)
     made = 0
-    with tqdm(total=len(images), initial=existing, unit="img", desc="captioning") as bar:
+    with progress_bar(total=len(images), initial=existing, unit="img", desc="captioning") as bar:
         for rows in caption_images(captioner, missing, failed):
             output.write(rows)
             made += len(rows)

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from captioning import UserError
 from captioning.captioner import Captioner
 from captioning.checkpoint import describe_model, read_checkpoint
+from captioning.data import image_files, tokenizer
 from captioning.output.card import model_card
 from captioning.output.safetensors_folder import write_config, write_pretrained
 
@@ -50,15 +51,22 @@ def export_captioner(ckpt: str, format: str, out: str, scores: str, weights: str
 def _write_onnx(folder: Path, checkpoint: Mapping[str, Any], captioner: Captioner) -> None:
     from onnxscript import ir
 
-    from captioning.data import tokenizer
-    from captioning.output import graph
+    from captioning.output.graph import greedy_graph
 
     print("exporting, which takes half a minute", flush=True)
-    model = graph.greedy_graph(captioner.encoder, captioner.decoder)
+    model = greedy_graph(captioner.encoder, captioner.decoder)
     ir.save(model, folder / "caption.onnx")
     write_config(folder, checkpoint, captioner.encoder.feature_shape[-1])
-    shutil.copy(tokenizer.__file__, folder / "tokenizer.py")
-    shutil.copy(Path(graph.__file__).with_name("onnx_script.py"), folder / "caption.py")
+    write_script(folder)
+
+
+def write_script(folder: Path) -> None:
+    """Write caption.py and the two files of this package that it takes, which need no other."""
+    shutil.copy(Path(__file__).with_name("onnx_script.py"), folder / "caption.py")
+    shutil.copy(tokenizer.__file__, folder)
+    source = Path(image_files.__file__).read_text(encoding="utf-8")
+    source = source.replace("from captioning import UserError", "UserError = ValueError")
+    (folder / "image_files.py").write_text(source, encoding="utf-8")
 
 
 def write_card(

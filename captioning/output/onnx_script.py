@@ -1,19 +1,18 @@
-"""Caption images with nothing but numpy, Pillow and ONNX Runtime: python caption.py IMAGE ...
+"""Caption images with numpy, Pillow and ONNX Runtime alone: python caption.py IMAGE ...
 
-`captioning.export` puts this file beside caption.onnx, config.json and tokenizer.py; it also shows
-how to do it in another language.
+`captioning.export` puts this file beside caption.onnx, config.json, image_files.py and
+tokenizer.py; it also shows how to do it in another language.
 """
 
-import io
 import json
+import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageCms, ImageOps
+from image_files import load_image, resize_image
 from tokenizer import detokenize
 
 FOLDER = Path(__file__).parent
@@ -22,36 +21,9 @@ SESSION = onnxruntime.InferenceSession(FOLDER / "caption.onnx", providers=["CPUE
 
 
 def pixels(path: str | Path) -> np.ndarray:
-    """Return an image as the graph takes it: upright, RGB, uint8 `[height width 3]`."""
-    encoder = CONFIG["encoder"]
-    size, resize = encoder["image_size"], encoder["resize"]
-    image = Image.open(path)
-    image.draft(None, (640, 640))
-    profile = image.info.get("icc_profile")
-    image.load()
-    with suppress(Exception):  # which a broken EXIF raises, though the pixels are sound
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey
-        image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if image.mode not in ("L", "CMYK"):
-        image = image.convert("RGB")
-    if profile:
-        with suppress(ImageCms.PyCMSError, OSError):  # it is broken, or of another mode
-            source, srgb = io.BytesIO(profile), ImageCms.createProfile("sRGB")
-            image = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
-    image = image.convert("RGB")
-    method = Image.Resampling[encoder["interpolation"].upper()]
-    if resize is None:  # the whole image, its aspect ratio not kept
-        return np.asarray(image.resize((size, size), method))
-    shorter = min(image.size)
-    spare = [max(0, side - 8 * shorter) // 2 for side in image.size]  # or memory fills up
-    image = image.crop((*spare, image.width - spare[0], image.height - spare[1]))
-    image = image.resize([int(resize * side / shorter) for side in image.size], method)
-    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    """Return an image as the graph takes it: RGB, uint8 `[height width 3]`, or ValueError."""
+    sizes = (CONFIG["encoder"][key] for key in ("image_size", "resize", "interpolation"))
+    return np.asarray(resize_image(load_image(path), *sizes))
 
 
 def captions(paths: Sequence[str | Path]) -> list[str]:
@@ -62,6 +34,21 @@ def captions(paths: Sequence[str | Path]) -> list[str]:
     return [detokenize(row) for row in words]  # 0, 1, 2 are <pad>, <bos>, <eos>
 
 
+def main(paths: Sequence[str]) -> int:
+    """Print the caption of each image, or why there is none; return the exit code."""
+    code = 0
+    for path in paths:
+        try:
+            print(f"{path}\t{captions([path])[0]}", flush=True)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 1
+    return code
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        print(f"{name}\t{captions([name])[0]}")
+    for name in {"SIGINT", "SIGPIPE"} & {*dir(signal)}:  # Ctrl-C, … | head: end as others do
+        signal.signal(signal.Signals[name], signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):  # names of files hold letters of any kind
+        stream.reconfigure(errors="backslashreplace")
+    sys.exit(main(sys.argv[1:]) if sys.argv[1:] else __doc__)

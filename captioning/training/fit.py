@@ -48,8 +48,12 @@ def fit(
         if find_callback(trainer, Preemption).stop_requested:  # in the last validation
             raise SIGTERMException(EXIT_CODE)
     except (RuntimeError, MemoryError) as error:
-        if advice := find_callback(trainer, OutOfMemory).advice:
-            raise UserError(f"{advice}; {resume_command} goes on") from error
+        memory = find_callback(trainer, OutOfMemory)
+        if memory.advice:
+            command = f"type {memory.override} name=NEW"  # the jobs of a sweep share a config
+            if resume_command.startswith("python"):
+                command = f"{build_resume_command(memory.override)} goes on"
+            raise UserError(memory.advice + f"; {command}" * bool(memory.override)) from error
         if "DataLoader worker" in str(error):
             raise UserError(
                 f"a DataLoader worker died ({str(error).splitlines()[0]}), as a rule killed for "
@@ -78,12 +82,13 @@ def check_disk_space(folder: Path, module: pl.LightningModule) -> None:
         )
 
 
-def build_resume_command() -> str:
-    """Return the command that resumes this process's run in its own folder."""
+def build_resume_command(override: str = "") -> str:
+    """Return the command that resumes this process's run in its own folder, with `override`."""
     config = HydraConfig.get()
-    replaced = ("ckpt_path=", "hydra.run.dir=", "hydra.mode=")
+    replaced = ("ckpt_path=", "hydra.run.dir=", "hydra.mode=", f"{override.partition('=')[0]}=")
     overrides = [*config.overrides.task, *config.overrides.hydra]
     overrides = [override for override in overrides if not override.startswith(replaced)]
+    overrides += [override] * bool(override)
     overrides += [f"hydra.run.dir={config.runtime.output_dir}", "ckpt_path=last"]
     return shlex.join(["python", "-m", "captioning.train", *overrides])
 

@@ -14,9 +14,9 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from captioning import UserError
-from captioning.data.vocabulary import PAD
 from captioning.features.batches import Batch
 from captioning.features.gpu import copy_to_host
+from captioning.training.validation import ValidationCaptions, find_callback
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SLURM's --signal can be either
 EXIT_CODE = 128 + signal.SIGTERM
@@ -73,48 +73,44 @@ class FiniteLoss(pl.Callback):
 
 
 class OutOfMemory(pl.Callback):
-    """After an out-of-memory error, `advice` says which batch size fits, and how to set it."""
+    """After an out-of-memory error: `advice` is a sentence, `override` a setting that fits."""
 
     def __init__(self) -> None:
-        self.advice = ""
-        self._batch: Batch | None = None
+        self.advice = self.override = ""
+        self._in_batch = False
 
-    def on_train_batch_start(self, trainer: pl.Trainer, _: Any, batch: Batch, *rest: Any) -> None:
-        """Store the batch until it is done."""
-        self._batch = batch
+    def on_train_batch_start(self, *_: Any) -> None:
+        """A batch, which may be too large, begins."""
+        self._in_batch = True
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Drop the batch, which fits."""
-        self._batch = None
+        """The batch fits."""
+        self._in_batch = False
 
     on_validation_batch_start = on_train_batch_start
     on_validation_batch_end = on_train_batch_end
 
-    def on_exception(self, trainer: pl.Trainer, _: Any, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Find the batch size that fits, while the model is still on its device."""
         if not is_out_of_memory(exception):
             return
         traceback.clear_frames(exception.__traceback__)  # they hold the step's tensors
-        module = trainer.lightning_module
         module.zero_grad()
         reason = (str(exception).strip() or type(exception).__name__).splitlines()[0]
-        where = f"{module.device} is out of memory ({reason})"
-        if self._batch is None:  # between the steps, only these take much
-            is_resident = getattr(trainer.datamodule, "resident", False)
-            resident = "datamodule.resident=false or " * is_resident
-            self.advice = f"{where}; type {resident}callbacks.captions.batch_size=100, or less"
-            return
-        if trainer.world_size > 1:  # the other processes would have to try, too
-            size = max(1, trainer.datamodule.batch_size // 2)
-            self.advice = f"{where}; type datamodule.batch_size={size}, or less"
-            return
-        with trainer.precision_plugin.forward_context():
-            size = largest_fitting_batch(module, self._batch)
-        if size is None:
-            self.advice = f"{where}, even with two captions: take a smaller model"
-            return
-        size = max(1, trainer.datamodule.batch_size * size // len(self._batch.tokens))
-        self.advice = f"{where}; datamodule.batch_size={size} fits, tried with the same captions"
+        data, captions = trainer.datamodule, find_callback(trainer, ValidationCaptions)
+        key, size, note = "datamodule.batch_size", data.batch_size // 2, "takes less"
+        if data.resident and not self._in_batch:  # between the steps, only these take much
+            key, size = "datamodule.resident", "false"
+        elif captions and not self._in_batch:
+            key, size = "callbacks.captions.batch_size", captions.batch_size // 2
+        elif trainer.world_size == 1:  # or the other processes would have to try, too
+            size, note = largest_fitting_batch(trainer), "fits, tried with the longest captions"
+        self.override = f"{key}={size}" if size else ""
+        if not size:
+            note = "no smaller batch fits: shorten the longest captions or take a smaller model"
+        self.advice = f"{module.device} is out of memory ({reason}); {self.override} {note}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -124,20 +120,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def largest_fitting_batch(module: pl.LightningModule, batch: Batch) -> int | None:
-    """Halve a batch until a step of training fits in memory; return how many captions.
+def largest_fitting_batch(trainer: pl.Trainer) -> int | None:
+    """Halve the batch size until steps with the longest captions fit in memory; return it.
 
     None if not even two captions fit. Afterwards the module logs nothing any more.
     """
-    size = len(batch.tokens)
+    module, data = trainer.lightning_module, trainer.datamodule
+    loaders = data.train_dataloader(), data.val_dataloader()
+    size = min(data.batch_size, len(loaders[0].dataset))
     module.log = lambda *_, **__: None  # outside of its loop, Lightning's raises an error
     module.train()  # the error may come from validation, and cuDNN trains in this mode only
     while (size := size // 2) > 1:
         gc.collect()
         torch.cuda.empty_cache()  # does nothing where no GPU was used
+        batches = [loader.dataset[loader.sampler.longest_captions(size)] for loader in loaders]
         try:
-            with torch.enable_grad():
-                module.training_step(first_captions(batch, size)).backward()
+            with trainer.precision_plugin.forward_context(), torch.enable_grad():
+                train, val = map(trainer.strategy.batch_to_device, batches)
+                module.training_step(train).backward()
+                if not any(each.state for each in trainer.optimizers):  # the first step makes it
+                    _ = [torch.zeros_like(weight) for weight in 2 * [*module.parameters()]]
+            with trainer.precision_plugin.forward_context(), torch.no_grad():
+                module.validation_step(val)
             return size
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -146,14 +150,6 @@ def largest_fitting_batch(module: pl.LightningModule, batch: Batch) -> int | Non
         finally:
             module.zero_grad()
     return None
-
-
-def first_captions(batch: Batch, size: int) -> Batch:
-    """Return the first `size` captions of a batch, with their images."""
-    tokens = batch.tokens[:size]
-    images, image_index = batch.image_index[:size].unique(return_inverse=True)
-    positions = (tokens[:, 1:] != PAD).flatten().nonzero().flatten()
-    return Batch(batch.features[images], batch.store_rows[images], image_index, tokens, positions)
 
 
 class Preemption(pl.Callback):

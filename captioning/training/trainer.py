@@ -1,5 +1,6 @@
 """Build Lightning's Trainer and its callbacks from a config, after checking that they can work."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
@@ -11,8 +12,23 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from captioning import UserError
 from captioning.config.build import build
 from captioning.config.schema import check_value, locate
+from captioning.data.progress import progress_bar, shows_bars
 from captioning.training.best_checkpoint import AtomicCheckpointIO
 from captioning.training.validation import ValidationCaptions
+
+
+class LogProgress(pl.Callback):
+    """What stands in for Lightning's bar where the output is a file; RunFolder logs each epoch."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Begin to count batches."""
+        total, label = trainer.num_training_batches, f"batches of epoch {trainer.current_epoch}"
+        hidden = not trainer.is_global_zero
+        self._bar = progress_bar(total=total, desc=label, leave=False, disable=hidden)
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        """Count to this batch."""
+        self._bar.update(arguments[-1] + 1 - self._bar.n)
 
 
 def configure_torch() -> None:
@@ -30,6 +46,8 @@ def build_callbacks(config: Mapping[str, Any]) -> list[pl.Callback]:
     nodes = (config.get("callbacks") or {}).items()
     named = {name: build(node, f"callbacks.{name}") for name, node in nodes if node}
     callbacks = list(named.values())
+    if not shows_bars(sys.stdout):
+        callbacks = [LogProgress() if isinstance(x, ProgressBar) else x for x in callbacks]
     has_captions = any(isinstance(each, ValidationCaptions) for each in callbacks)
     for name, callback in named.items():
         if getattr(callback, "needs_captions", False) and not has_captions:

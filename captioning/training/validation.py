@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeVar
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from captioning import UserError
+from captioning.data.progress import progress_bar
 from captioning.data.records import Record
 from captioning.data.vocabulary import Vocabulary
 from captioning.search.beam import Hypotheses
@@ -142,7 +142,8 @@ def caption_records(
     was_training, device = decoder.training, next(decoder.parameters()).device
     decoder.eval()
     captions = []
-    for start in tqdm(range(0, len(records), batch_size), desc="captioning", leave=False, delay=2):
+    starts = range(0, len(records), batch_size)
+    for start in progress_bar(starts, "captioning", leave=False, delay=2):
         features = features_of(records[start : start + batch_size]).to(device)
         hypotheses = search(decoder, features)
         if rerank:

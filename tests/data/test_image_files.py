@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin
 from profiles import grey_inks, linear_grey, prophoto
 
 from captioning import UserError
@@ -82,7 +82,7 @@ def test_heic_is_read_upright_whatever_it_is_called_or_names_its_extra(tmp_path,
     assert image.getpixel((32, 86))[2] > 200
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     image_files._register_heic.cache_clear()
-    with pytest.raises(UserError, match=r"it is HEIC, .*pip install 'captioning\[heic\]'"):
+    with pytest.raises(UserError, match=r"it is HEIC, .*pip install pillow-heif"):
         load_image(tmp_path / "phone.jpg")
     image_files._register_heic.cache_clear()
 
@@ -240,6 +240,6 @@ def test_a_profile_that_makes_no_sense_is_not_followed(tmp_path, mode, colour, p
 
 def test_a_profile_of_srgb_changes_no_pixel(tmp_path):
     pixels = Image.effect_noise((64, 64), 90).convert("RGB")
-    srgb = image_files.ImageCms.ImageCmsProfile(image_files.ImageCms.createProfile("sRGB"))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     pixels.save(tmp_path / "a.png", icc_profile=srgb.tobytes())
     assert load_image(tmp_path / "a.png") == pixels

@@ -13,7 +13,7 @@ from PIL import Image
 
 from captioning import UserError
 from captioning.data import image_list
-from captioning.data.image_files import load_image
+from captioning.data.image_files import UNREAD_FORMATS, load_image
 from captioning.data.image_list import CLOSED, HIDDEN, LINKS, UNKNOWN, summarize_left_out
 
 
@@ -139,7 +139,7 @@ def saved(kind):
 
 def test_every_ending_that_pillow_reads_is_an_image(tmp_path):
     for suffix, kind in Image.registered_extensions().items():
-        if kind in Image.SAVE and kind not in ("PDF", "PALM", *image_list.UNREAD_FORMATS):
+        if kind in Image.SAVE and kind not in ("PDF", "PALM", *UNREAD_FORMATS):
             path = tmp_path / f"a{suffix.upper()}"
             path.write_bytes(saved(kind))
             load_image(path)

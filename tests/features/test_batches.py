@@ -33,6 +33,10 @@ def test_every_caption_comes_once_an_epoch(lengths, batch_size, shuffle, epoch):
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     assert len(batches) == len(buckets)
     assert all(len(batch) <= batch_size + 1 for batch in batches)
+    largest = lengths[buckets.longest_captions(batch_size)]
+    assert all(len(batch) <= len(largest) for batch in batches)
+    assert all(lengths[batch].sum() <= largest.sum() for batch in batches)
+    assert lengths.max() == largest.max()
     assert batch_size == 1 or len(lengths) == 1 or all(len(batch) > 1 for batch in batches)
 
 
