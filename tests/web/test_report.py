@@ -11,7 +11,10 @@ from captioning.evaluation.scoring import BootstrapScores, Scorer, System
 from captioning.web.report import write_report
 
 EVIL = "<script>alert(1)</script>"
-REFERENCES = [["a dog runs", "the dog runs", f"a brown dog {EVIL}"], ["a red car"] * 3] * 2
+REFERENCES = [
+    ["a dog runs", "the dog " + 50 * "runs", f"a brown dog {EVIL}"],
+    ["a red car"] * 3,
+] * 2
 RECORDS = [Record(f"{EVIL}{at}", "gone.jpg", tuple(r), "val") for at, r in enumerate(REFERENCES)]
 CONTENT = {
     "pictures": 4,
