@@ -76,7 +76,7 @@ def tune(cfg: DictConfig) -> None:
     try:
         studies.search(study, objective, cfg.trials, cfg.heartbeat)
     finally:
-        table = format_trials(study, fixed)
+        table = format_trials(study, fixed, config["monitor"])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "trials.md").write_text(table + "\n", encoding="utf-8")
         print(table)
@@ -148,7 +148,7 @@ def run_trial(
     return score
 
 
-def format_trials(study: Study, fixed: Sequence[str]) -> str:
+def format_trials(study: Study, fixed: Sequence[str], monitor: str) -> str:
     """Return the trials that count as a table, complete ones first, and the best as a command."""
     from captioning.evaluation.results import markdown_table
 
@@ -165,7 +165,7 @@ def format_trials(study: Study, fixed: Sequence[str]) -> str:
         values = [trial.params.get(key) for key in best.params]
         cells += [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
         rows.append(cells)
-    table = markdown_table(["trial", "state", "score", "epochs", "minutes", *best.params], rows)
+    table = markdown_table(["trial", "state", monitor, "epochs", "minutes", *best.params], rows)
     if best.state.name == "COMPLETE":
         typed = [*fixed, *to_overrides(best.params)]
         command = shlex.join(["python", "-m", "captioning.train", *typed])

@@ -55,7 +55,7 @@ def test_without_best_the_last_epoch_is_reported(drop, capsys):
         cider = [float(row["val/cider"]) for row in csv.DictReader(file) if row["val/cider"]][-1]
     assert run["best_checkpoint"] is None
     assert run["metrics"]["val/cider"] == cider
-    assert f"  cider                          {cider:.4f}" in printed
+    assert f"  cider                          {100 * cider:6.1f}" in printed
 
 
 def test_a_run_without_checkpoints_and_captions_ends_with_its_loss(drop, capsys):

@@ -81,7 +81,7 @@ def test_a_run_goes_on_from_its_last_checkpoint(trained, folder):
     best = read_checkpoint(folder / "resumed" / "best.ckpt")["epoch"]
     assert best == summary["best_epoch"] == max(scores, key=scores.get)
     assert scores[best] == summary["best_score"] == summary["metrics"]["val/cider"]
-    assert f"  cider                          {scores[best]:.4f}" in done.stdout
+    assert f"  cider                          {100 * scores[best]:6.1f}" in done.stdout
 
 
 def test_a_second_run_in_a_folder_is_refused_before_it_writes_there(trained, folder):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captioning.data.image_files import load_image
 from captioning.data.records import Record
-from captioning.metrics.score_table import TABLE
+from captioning.metrics.score_table import TABLE, format_score
 from captioning.training.validation import Generated
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 THUMBNAIL = 480, 480  # pixels at most
+DARKEST = 0.5  # of an image's own brightness, where a word has no attention
 
 
 def images_figure(records: Sequence[Record], texts: Sequence[str]) -> Figure:
@@ -38,10 +39,10 @@ def images_figure(records: Sequence[Record], texts: Sequence[str]) -> Figure:
 
 
 def captions_figure(rows: Sequence[Generated], keys: Sequence[str] = ("cider",)) -> Figure:
-    """Show images with the generated caption, its scores, and one reference."""
+    """Show images with the generated caption, its scores x100, and one reference."""
     texts = []
     for record, caption, scores in rows:
-        named = ", ".join(f"{TABLE[key].label} {scores[key]:.2f}" for key in keys)
+        named = ", ".join(f"{TABLE[key].label} {format_score(key, scores[key])}" for key in keys)
         texts.append(f"“{caption}”\n{named}\nhuman: {record.captions[0]}")
     return images_figure([row.record for row in rows], texts)
 
@@ -49,22 +50,24 @@ def captions_figure(rows: Sequence[Generated], keys: Sequence[str] = ("cider",))
 def attention_figure(
     image: Image.Image, maps: Sequence[tuple[str, Float[Tensor, "height width"]]]
 ) -> Figure:
-    """Show the attention weights of each word: bright regions have high weights.
-
-    One scale for all words: an evenly dim map is attention spread over the whole image.
-    """
+    """Show each word's attention weights, scaled by its own largest, which is written above."""
     figure, axes = _subplots(len(maps) + 1, columns=5, height=2.2)
     image = image.convert("RGB")
     image.thumbnail(THUMBNAIL)
-    highest = max(float(weights.max()) for _, weights in maps)
     axes[0].imshow(image)
+    axes[0].set_title("on the brightest region:", fontsize=10)
     for axis, (word, weights) in zip(axes[1:], maps, strict=True):
-        light = Image.fromarray((weights / highest).numpy())
+        light = Image.fromarray(brightness(weights).numpy())
         light = light.resize(image.size, Image.Resampling.BICUBIC)
-        light = 0.25 + 0.75 * np.asarray(light).clip(0, 1)[..., None]
-        axis.imshow(np.asarray(image) / 255 * light)
+        axis.imshow(np.asarray(image) / 255 * np.asarray(light).clip(0, 1)[..., None])
         axis.set_title(f"{word}  {100 * float(weights.max()):.0f} %", fontsize=10)
     return figure
+
+
+def brightness(weights: Float[Tensor, "height width"]) -> Float[Tensor, "height width"]:
+    """Return how bright each region is shown, from DARKEST to 1 for the largest weight."""
+    # The root, as on photographs most weights are a small part of the largest.
+    return DARKEST + (1 - DARKEST) * (weights / weights.max()).sqrt()
 
 
 def _subplots(count: int, columns: int, height: float) -> tuple[Figure, Sequence[Axes]]:

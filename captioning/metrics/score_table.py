@@ -107,3 +107,9 @@ def factor_of(key: str) -> int:
     """Return what a score is multiplied by where it is shown: shares are quoted x100."""
     name = key.rpartition("/")[2]
     return TABLE[name].factor if name in TABLE else 100
+
+
+def format_score(key: str, value: float) -> str:
+    """Return a score as it is shown: x100 with a digit; loss and words as they are, with two."""
+    factor = factor_of(key)
+    return f"{value:.2f}" if factor == 1 else f"{factor * value:.1f}"

@@ -6,6 +6,7 @@ said to be missing. The text is in model_card.md, a jinja template.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import jinja2
 import pandas as pd
 
 from captioning.checkpoint import read_history
-from captioning.metrics.score_table import factor_of, mode_of
+from captioning.metrics.score_table import format_score, mode_of
 
 Contents = Mapping[str, Any]
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 WORST = 3  # captions that the card quotes
+FEWEST = 10  # images; intervals of fewer say nothing
 
 
 def model_card(
@@ -39,10 +41,11 @@ def model_card(
     config = contents["config"]
     epoch, history = checkpoint["epoch"], read_history(checkpoint)
     metrics = history.get(epoch, {})
-    scores = {key[4:]: _format_score(key, metrics[key]) for key in metrics if key[:4] == "val/"}
+    scores = {key[4:]: format_score(key, metrics[key]) for key in metrics if key[:4] == "val/"}
     worst_key, worst = _worst_captions(captions)
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"))
     card = template.render(
+        code=_code,
         kind=kind,
         config=config,
         encoder=contents["encoder"],
@@ -56,21 +59,28 @@ def model_card(
         is_best=_is_best(history, epoch, config["monitor"]),
         metrics=metrics,
         scores=scores,
-        validation_search=_describe_search(config["callbacks"].get("captions") or {}),
+        validation_search=describe_search(config["callbacks"].get("captions") or {}),
         evaluation=evaluation,
-        evaluation_search=_describe_search(evaluation or {}),
+        evaluation_search=describe_search(evaluation or {}),
         evaluation_scores=_evaluation_scores(evaluation) if evaluation else {},
+        fewest=FEWEST,
         worst_key=worst_key,
         worst=worst,
     )
     return card + "\n"
 
 
-def _is_best(history: Mapping[int, Contents], epoch: int, monitor: str) -> bool:
-    """Return whether no epoch up to `epoch` had a better monitored score."""
+def _code(text: str) -> str:
+    """Return a text as Markdown that shows it as it is, whatever it holds."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
+
+
+def _is_best(history: Mapping[int, Contents], epoch: int, monitor: str) -> bool | None:
+    """Return whether no epoch up to `epoch` had a better monitored score; None if it has none."""
     scores = {number: row[monitor] for number, row in history.items() if monitor in row}
     best = max if mode_of(monitor) == "max" else min
-    return epoch not in scores or scores[epoch] == best(scores.values())
+    return scores[epoch] == best(scores.values()) if epoch in scores else None
 
 
 def _count_parameters(state_dict: Contents) -> int:
@@ -83,7 +93,7 @@ def _count_parameters(state_dict: Contents) -> int:
     return sum({weight.data_ptr(): weight.numel() for weight in trained}.values())
 
 
-def _describe_search(options: Contents) -> dict[str, Any]:
+def describe_search(options: Contents) -> dict[str, Any]:
     """Return the search and rerank of `options` as text, and whether the ONNX graph does the same.
 
     The graph searches greedily, 20 words at most.
@@ -99,15 +109,11 @@ def _describe_search(options: Contents) -> dict[str, Any]:
 
 
 def _evaluation_scores(evaluation: Contents) -> dict[str, str]:
-    scores = {key: _format_score(key, value) for key, value in evaluation["scores"].items()}
+    scores = {key: format_score(key, value) for key, value in evaluation["scores"].items()}
     for key, bounds in evaluation["intervals"].items():
-        scores[key] += f" ({' to '.join(_format_score(key, bound) for bound in bounds)})"
+        if evaluation["pictures"] >= FEWEST:
+            scores[key] += f" ({' to '.join(format_score(key, bound) for bound in bounds)})"
     return scores
-
-
-def _format_score(key: str, value: float) -> str:
-    factor = factor_of(key)
-    return f"{value:.2f}" if factor == 1 else f"{factor * value:.1f}"
 
 
 def _worst_captions(captions: Path | None) -> tuple[str | None, list[dict[str, str]]]:
@@ -117,4 +123,5 @@ def _worst_captions(captions: Path | None) -> tuple[str | None, list[dict[str, s
     text = {"image": str, "caption": str}
     table = pd.read_csv(captions, dtype=text, na_filter=False)  # a caption may be "None"
     key = next((key for key in ("semantic", "cider") if key in table), None)
-    return key, table.nsmallest(WORST, key).to_dict("records") if key else []
+    worst = min(WORST, (len(table) + 1) // 2)  # of few, not those that are the best, too
+    return key, table.nsmallest(worst, key).to_dict("records") if key else []

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from captioning import UserError
+from captioning.metrics.score_table import format_score
 from captioning.training.safety import EXIT_CODE, FiniteLoss, OutOfMemory, Preemption
 from captioning.training.validation import LastEpoch, ValidationCaptions, find_callback
 
@@ -106,10 +107,10 @@ def report(trainer: pl.Trainer, best: str | None) -> None:
     generated = ValidationCaptions.of(trainer) if captions_callback else []
     if not trainer.is_global_zero:
         return
-    print(f"\nscores of {best or 'the last epoch'} on the validation split:")
+    print(f"\nscores of {best or 'the last epoch'} on the val split, x100 (not loss, words):")
     for key, value in sorted(trainer.callback_metrics.items()):
         if key.startswith("val/"):
-            print(f"  {key.removeprefix('val/'):30} {float(value):.4f}")
+            print(f"  {key.removeprefix('val/'):30} {format_score(key, float(value)):>6}")
     if generated:
         print("\ncaptions:")
     for record, caption, _ in generated[:: max(1, len(generated) // 5)][:5]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from captioning.data.atomic import atomic_write_text
-from captioning.metrics.score_table import TABLE, mode_of
+from captioning.metrics.score_table import TABLE, format_score, mode_of
 from captioning.training.best_checkpoint import BestCheckpoint
 from captioning.training.curves import draw_curves
 from captioning.training.provenance import provenance
@@ -156,15 +156,16 @@ class RunFolder(pl.Callback):
 
 def format_epoch(epoch: int, metrics: Mapping[str, float]) -> str:
     """Format one line on an epoch: reward, losses in training / validation, and main scores."""
-    parts = [f"reward {metrics['train/reward']:.2f}"] if "train/reward" in metrics else []
-    losses = [f"{metrics[key]:.2f}" for key in ("train/loss", "val/loss") if key in metrics]
+    shown = {key: format_score(key, value) for key, value in metrics.items()}
+    parts = [f"reward {shown['train/reward']}"] if "train/reward" in shown else []
+    losses = [shown[key] for key in ("train/loss", "val/loss") if key in shown]
     if losses:
         parts.append("loss " + " / ".join(losses))
     for key, score in TABLE.items():
-        if score.rank == 1 and f"val/{key}" in metrics:
-            rescaled = metrics.get(f"val/{key}_rescaled")
-            suffix = "" if rescaled is None else f" ({rescaled:.2f} rescaled)"
-            parts.append(f"{key} {metrics[f'val/{key}']:.2f}{suffix}")
+        if score.rank == 1 and f"val/{key}" in shown:
+            rescaled = shown.get(f"val/{key}_rescaled")
+            suffix = f" ({rescaled} rescaled)" if rescaled else ""
+            parts.append(f"{key} {shown[f'val/{key}']}{suffix}")
     return f"epoch {epoch}: " + ", ".join(parts)
 
 

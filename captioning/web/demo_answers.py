@@ -18,6 +18,7 @@ from torch import Tensor
 from captioning import UserError
 from captioning.captioner import Captioner
 from captioning.data.image_files import load_image
+from captioning.evaluation.figures import brightness
 from captioning.search.beam import beam_search, greedy_search
 from captioning.search.sample import sample
 from captioning.web.pages import ENVIRONMENT, data_uri
@@ -102,22 +103,22 @@ def _model_context(captioner: Captioner, image: Image.Image) -> dict[str, object
 
 def attention_parts(
     text: str, attention: Sequence[tuple[str, Float[Tensor, "height width"]]]
-) -> list[tuple[str, int, str]]:
+) -> list[tuple[str, int, str, float]]:
     """Split a caption into words with attention and the text between them.
 
-    A part is its text, the side of its grid and its weights in hexadecimal, two digits a region,
-    ff the largest; the text between words has 0 and "".
+    A part is its text, the side of its grid, the brightness of its regions in hexadecimal, two
+    digits each, and the largest weight, 0 to 1; the text between words has 0, "" and 0.
     """
     parts, end = [], 0
     for word, weights in attention:
         start = text.find(word, end)
         if start < 0:  # <eos>, and brackets, which the tokenizer renames
             continue
-        levels = (255 * weights / weights.max()).round().to(torch.uint8).flatten().tolist()
-        parts.append((text[end:start], 0, ""))
-        parts.append((word, len(weights), bytes(levels).hex()))
+        levels = (255 * brightness(weights)).round().to(torch.uint8).flatten().tolist()
+        parts.append((text[end:start], 0, "", 0.0))
+        parts.append((word, len(weights), bytes(levels).hex(), float(weights.max())))
         end = start + len(word)
-    return [*parts, (text[end:], 0, "")]
+    return [*parts, (text[end:], 0, "", 0.0)]
 
 
 def render_table(paths: Sequence[str], captioners: Mapping[str, Captioner]) -> Iterator[str]:

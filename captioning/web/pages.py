@@ -18,7 +18,7 @@ from PIL import Image
 from captioning import UserError
 from captioning.data.atomic import atomic_write_text
 from captioning.data.image_files import load_image
-from captioning.metrics.score_table import TABLE
+from captioning.metrics.score_table import TABLE, format_score
 from captioning.web.plots import COLOURS
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -62,4 +62,5 @@ ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 ENVIRONMENT.filters["breakable"] = breakable
-ENVIRONMENT.globals |= {"TABLE": TABLE, "SERIES": len(COLOURS), "thumbnail_uri": thumbnail_uri}
+ENVIRONMENT.globals |= {"TABLE": TABLE, "SERIES": len(COLOURS)}
+ENVIRONMENT.globals |= {"format_score": format_score, "thumbnail_uri": thumbnail_uri}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INKS = {"ink": "#1c1b19", "soft": "#66635c", "line": "#e0dfda"}
+INKS = {"ink": "#1c1b19", "soft": "#66635c", "line": "#e0dfda", "card": "#ffffff"}
 COLOURS = ("#0b5cad", "#c2410c", "#15803d", "#86198f", "#a16207", "#0e7490")
 DOTS = {"marker": "o", "markersize": 3.5}
 
@@ -90,11 +90,8 @@ def svg(figure: Figure) -> str:
     no_metadata = dict.fromkeys(["Creator", "Date", "Format", "Type"])
     with rc_context({"svg.fonttype": "none"}):
         figure.savefig(text, format="svg", transparent=True, metadata=no_metadata)
-    drawing = text.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
+    drawing = "<svg" + text.getvalue().partition("<svg")[2]
     drawing = re.sub(r'width="\S+" height="\S+"', 'role="img"', drawing, count=1)
-    for name, colour in INKS.items():
+    for name, colour in [*INKS.items(), *((f"series-{n}", c) for n, c in enumerate(COLOURS))]:
         drawing = drawing.replace(colour, f"var(--{name})")
-    for number, colour in enumerate(COLOURS):
-        drawing = drawing.replace(colour, f"var(--series-{number})")
     return drawing

@@ -19,6 +19,7 @@ from captioning.evaluation import breakdowns
 from captioning.evaluation.results import format_p, half_width, shown_keys
 from captioning.evaluation.scoring import Scorer, System
 from captioning.metrics.score_table import TABLE
+from captioning.output.card import describe_search
 from captioning.training.validation import Generated, evenly_spaced
 from captioning.web.gallery import write_captions, write_gallery
 from captioning.web.pages import write_page
@@ -85,21 +86,21 @@ def write_report(
         best_and_worst=_best_and_worst(systems),
         vocabulary=vocabulary,
         coverages=coverages,
-        band_plot=_band_plot(coverages),
+        band_plot=line_plot(
+            "% of words that are used at least once",
+            "times in the references, from … on",
+            [_percent_line(list(coverage.bands.values())) for coverage in coverages],
+            tick_labels=list(map(str, coverages[0].bands)),
+        ),
         unused_words=[word for word in coverages[0].unused if word in unused],
     )
 
 
 def _facts(content: dict[str, Any]) -> list[str]:
     """Return what is evaluated and how, in a few words each."""
-    search = dict(content["search"])
-    steps = [search.pop("_target_").rpartition(".")[2]]
-    steps += [f"{key} {value}" for key, value in search.items() if not isinstance(value, dict)]
-    if content["rerank"]:
-        steps.append(content["rerank"]["_target_"].rpartition(".")[2])
     return [
         f"{content['pictures']:,} images",
-        ", ".join(steps),
+        describe_search(content)["text"],
         f"{content['seconds']:.0f} s on {content['hardware']['device']}",
         content["started"].replace("T", " ")[:16],
         f"commit {(content['commit'] or 'none')[:10]}{' and changes' if content['dirty'] else ''}",
@@ -119,8 +120,8 @@ def _length_plots(scorer: Scorer, systems: Sequence[System]) -> list[str]:
         ]
         lines = [Line(group.lengths, 100 * group.means, 196 * group.errors) for group in groups]
         plots.append(line_plot(TABLE[key].title, label, lines, from_zero=False))
-    # A single rambling caption would stretch the axis.
-    longest = max(sorted(counts)[-1 - len(counts) // 200] for counts in [human, *lengths])
+    # A few rambling captions would stretch the axis.
+    longest = max(sorted(counts)[-1 - len(counts) // 50] for counts in [human, *lengths])
     human_shares, *shares = (
         _percent_line([(counts == length).mean() for length in range(longest + 2)])
         for counts in [human, *lengths]
@@ -151,16 +152,6 @@ def _reference_plots(scorer: Scorer, systems: Sequence[System]) -> list[str]:
         )
         for key in curves[0]
     ]
-
-
-def _band_plot(coverages: Sequence[breakdowns.Coverage]) -> str:
-    """Draw the share of words that are used at least once, by how frequent they are."""
-    return line_plot(
-        "% of words that are used at least once",
-        "times in the references, from … on",
-        [_percent_line(list(coverage.bands.values())) for coverage in coverages],
-        tick_labels=list(map(str, coverages[0].bands)),
-    )
 
 
 def _percent_line(shares: Sequence[float], first: int = 0) -> Line:

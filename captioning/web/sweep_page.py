@@ -51,7 +51,7 @@ def write_sweep_page(folder: Path) -> None:
             for row in rows[: len(COLOURS)]
         ],
         folder=folder,
-        failures=[(run, _traceback(run)) for run in runs if run.status != "finished"],
+        failures=[run for run in runs if run.status != "finished"],
         curves=[svg(curves(groups, key)) for key in _curve_keys(groups, f"val/{score}")],
         scatters=[svg(scatter(groups, key, score)) for key in _scatter_keys(groups, keys)],
         parallel=[svg(parallel(groups, keys, score))] if has_parallel else [],
@@ -74,11 +74,6 @@ def _facts(runs: Sequence[Run]) -> list[str]:
         f"commit {', '.join(commits)}",
     ]
     return [fact for fact in facts if fact]
-
-
-def _traceback(run: Run) -> str:
-    path = run.folder / "traceback.txt"
-    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _curve_keys(groups: Groups, score: str) -> list[str]:

@@ -60,6 +60,7 @@ def scatter(groups: Groups, x: str, y: str) -> Figure:
         place, ticks = float, None
         if max(values, default=0) >= 1e4:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.locator_params("x", nbins=5)
     else:
         place, ticks = setting_scale(values)
     if ticks:
@@ -94,6 +95,7 @@ def parallel(groups: Groups, keys: Sequence[str], score: str) -> Figure:
         # Beside the outer axes, where no line is, and above the lines elsewhere.
         style = {"ha": "right" if at == 0 else "left", "fontsize": 8.5, "color": INKS["soft"]}
         style["va"] = "center" if at in (0, len(keys)) else "bottom"
+        style |= {"zorder": 4, "bbox": {"color": INKS["card"], "alpha": 0.8, "pad": 1}}
         for position, text in zip(*ticks, strict=True):
             axes.text(at + (-0.05 if at == 0 else 0.05), (position - low) / span, text, **style)
         axes.axvline(at, color=INKS["line"], zorder=0)
@@ -120,7 +122,7 @@ def bars(effects: Sequence[Effect]) -> Figure:
             axes.vlines(100 * by_chance, at - 0.4, at + 0.4, color=INKS["ink"], linewidth=1.2)
     axes.set_yticks(range(len(effects)), [effect.key for effect in effects])
     axes.invert_yaxis()
-    axes.set_xlim(0, 100)
+    axes.set(xlim=(0, 100), xticks=range(0, 101, 25))
     axes.grid(False)
     return figure
 
@@ -153,10 +155,10 @@ def setting_scale(
         return float, None
     distinct.sort(key=None if are_numbers else str)
     places = {repr(value): float(at) for at, value in enumerate(distinct)}
-    texts = []
+    texts, most = [], max(16, 40 // len(distinct))
     for value in distinct:
         text = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-        texts.append(text if len(text) <= 16 else f"…{text[-15:]}")
+        texts.append(text if len(text) <= most else f"…{text[1 - most :]}")
     return lambda value: places[repr(value)], (list(places.values()), texts)
 
 

@@ -58,6 +58,7 @@ def test_noise_that_two_systems_share_does_not_hide_a_difference():
 
 def test_p_values_without_noise():
     assert p_value(np.zeros(100)) == 1.0
+    assert p_value(np.full(100, 1e-9)) == 1.0  # two BLEU-4 of nothing
     assert p_value(np.ones(99)) == 0.02  # few resamples cannot tell more
 
 

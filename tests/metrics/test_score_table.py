@@ -11,7 +11,7 @@ from captioning.metrics.compute import (
     corpus_scores,
     text_inputs,
 )
-from captioning.metrics.score_table import TABLE, WORDS, Score, factor_of, mode_of
+from captioning.metrics.score_table import TABLE, WORDS, Score, factor_of, format_score, mode_of
 
 HYPOTHESES = ["a dog runs", "a cat", "two men play ball on grass"]
 REFERENCES = [["a dog runs fast", "the dog"], ["a cat sleeps"], ["two men on grass", "men play"]]
@@ -44,6 +44,20 @@ def test_which_way_is_better_follows_from_the_monitored_score(monitor, mode):
 def test_a_monitor_that_nothing_logs_is_an_error_that_names_the_closest(monitor, closest):
     with pytest.raises(UserError, match=f"nothing logs monitor={monitor}; did you mean {closest}"):
         mode_of(monitor)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("cider", 1.234, "123.4"),  # as computed, 0 to 10
+        ("val/bleu4", 0.1871, "18.7"),
+        ("distinct", 1.0, "100.0"),
+        ("val/loss", 3.676, "3.68"),
+        ("words", 10.27, "10.27"),
+    ],
+)
+def test_scores_are_shown_x100_except_loss_and_words(key, value, shown):
+    assert format_score(key, value) == shown
 
 
 def test_a_score_that_is_added_changes_no_other(request):

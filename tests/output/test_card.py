@@ -74,7 +74,7 @@ def test_scores_are_the_checkpoints_own_of_its_epoch():
     assert "| loss | 2.50 |" in text
     assert "train" not in text.partition("## Scores")[2].partition("Written")[0]
     assert "beam_search width=5" in text
-    assert "of 100 captions of validation images, 60 differ" in text
+    assert "it repeats itself; of its captions of validation images, 60.5 % differ" in text
     assert "the epoch not chosen on `val`" in text
     assert "which also chose the epoch" not in text
 
@@ -141,12 +141,44 @@ def test_the_licence_of_the_data_is_stated_or_missing(data, choice, licence):
     assert "/secret" not in text
 
 
-def test_the_worst_captions_are_quoted(tmp_path):
+@pytest.mark.parametrize(
+    ("images", "quoted"),
+    [
+        (1, "caption by `semantic` is no words of `` 0`.jpg ``."),
+        (3, "captions by `semantic` are no words of `` 0`.jpg ``; `1 *dog*` of `1.jpg`."),
+        (9, "`1 *dog*` of `1.jpg`; `2 *dog*` of `2.jpg`."),
+    ],
+)
+def test_the_worst_captions_are_quoted_as_they_are(tmp_path, images, quoted):
+    rows = [("0`.jpg", "", 0), *((f"{n}.jpg", f"{n} *dog*", n / 10) for n in range(1, images))]
     with (tmp_path / "captions.csv").open("w", newline="") as file:
-        rows = [(f"{n}.jpg", f"caption {n}", n / 10) for n in (4, 1, 3, 2)]
-        csv.writer(file).writerows([["image", "caption", "semantic"], *rows])
-    text = card(captions=tmp_path / "captions.csv")
-    assert "“caption 1” of `1.jpg`; “caption 2” of `2.jpg`; “caption 3” of `3.jpg`." in text
+        csv.writer(file).writerows([["image", "caption", "semantic"], *rows[::-1]])
+    assert quoted in card(captions=tmp_path / "captions.csv")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "sentence", "row"),
+    [
+        (1, "On the 1 image of `test`", "| cider | 51.0 |"),
+        (3, "too few images for intervals, by", "| cider | 51.0 |"),
+        (10, "with 95 % intervals, by", "| cider | 51.0 (48.0 to 54.0) |"),
+    ],
+)
+def test_few_images_have_no_intervals(pictures, sentence, row):
+    text = card(evaluation=evaluated(pictures=pictures, intervals={"cider": [0.48, 0.54]}))
+    assert sentence in text and row in text
+
+
+def test_sentences_are_of_what_was_done():
+    scenes = {"_target_": "captioning.data.scenes.Scenes"}
+    text = card(history={7: {"val/distinct": 1.0}}, data=scenes, run=RUN | {"commit": None})
+    assert "| commit | unknown |" in text
+    assert "`train`. The vocabulary" in text  # no epoch was chosen: nothing has val/cider
+    assert "repeats itself" not in text and "sex and age" not in text
+    text = card(data=FOLDER | {"root": "."}, run=RUN | {"command": "train name='a|b`c'"})
+    assert "A folder of its trainer's. **" in text
+    assert "Trained by `` train name='a|b`c' ``." in text
+    assert "| command | `` train name='a\\|b`c' `` |" in text
 
 
 @pytest.mark.parametrize(

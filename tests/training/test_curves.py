@@ -13,6 +13,19 @@ def test_curves_have_a_panel_for_what_was_logged(tmp_path):
     assert widths[1] == 2 * widths[0]
 
 
+def test_scores_are_drawn_x100_and_rates_and_losses_as_they_are(tmp_path, monkeypatch):
+    drawn = {}
+
+    def plot(axes, values, label):
+        drawn[label] = values[0]
+
+    monkeypatch.setattr("matplotlib.axes.Axes.plot", plot)
+    monkeypatch.setattr("matplotlib.axes.Axes.legend", lambda axes: None)
+    logged = {"val/loss": 2.0, "val/cider": 0.5, "train/reward": 0.5, "learning_rate": 0.25}
+    draw_curves(tmp_path / "curves.png", "run", {0: logged})
+    assert drawn == {"val/loss": 2.0, "cider": 50.0, "train/reward": 50.0, "learning_rate": 0.25}
+
+
 def test_nothing_logged_draws_nothing(tmp_path):
     draw_curves(tmp_path / "curves.png", "run", {0: {"epoch": 1.0}})
     draw_curves(tmp_path / "curves.png", "run", {})
@@ -20,4 +33,4 @@ def test_nothing_logged_draws_nothing(tmp_path):
 
 
 def test_a_score_that_was_added_is_drawn(added):
-    assert panels()["scores"][:3] == ["val/letters", "val/cider", "val/bleu4"]
+    assert panels()["scores x100"][:3] == ["val/letters", "val/cider", "val/bleu4"]

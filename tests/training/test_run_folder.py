@@ -98,7 +98,7 @@ def test_each_epoch_is_logged_with_samples(run_folder, fit, caplog):
     logged = [each.getMessage() for each in caplog.records if each.name.startswith("captioning")]
     lines, tables = logged[::2], logged[1::2]
     assert [line.partition(":")[0] for line in lines] == ["epoch 0", "epoch 1"]
-    assert lines[1].endswith("cider 1.25")
+    assert lines[1].endswith("cider 125.0")
     assert tables[0] == tables[1]
     assert " ".join(tables[0].split()[4:12]) == "val-red.png a red square A red square ."
 
@@ -107,13 +107,13 @@ def test_an_epoch_s_line_holds_what_was_logged(added):
     metrics = {"train/loss": 2.91, "val/loss": 3.05, "val/cider": 0.45, "val/bleu4": 0.19}
     metrics |= {"val/bert_similarity": 0.55, "val/bert_similarity_rescaled": 0.61, "val/true": 0.93}
     assert format_epoch(3, metrics) == (
-        "epoch 3: loss 2.91 / 3.05, cider 0.45, bleu4 0.19, "
-        "bert_similarity 0.55 (0.61 rescaled), true 0.93"
+        "epoch 3: loss 2.91 / 3.05, cider 45.0, bleu4 19.0, "
+        "bert_similarity 55.0 (61.0 rescaled), true 93.0"
     )
     metrics = {"val/loss": 3.0, "val/cider": 0.1, "val/letters": 12.0, "val/bleu1": 0.5}
-    assert format_epoch(0, metrics) == "epoch 0: loss 3.00, letters 12.00, cider 0.10"
+    assert format_epoch(0, metrics) == "epoch 0: loss 3.00, letters 12.00, cider 10.0"
     metrics = {"train/reward": 0.781, "val/loss": 2.7}
-    assert format_epoch(7, metrics) == "epoch 7: reward 0.78, loss 2.70"
+    assert format_epoch(7, metrics) == "epoch 7: reward 78.1, loss 2.70"
 
 
 def test_samples_are_an_aligned_and_shortened_table():

@@ -36,15 +36,16 @@ def csv_rows(html):
 
 
 def test_words_have_their_attention_relative_to_the_largest():
-    attention = [("a", torch.tensor([[0.1, 0.4], [0.3, 0.2]])), ("<eos>", torch.full((2, 2), 0.25))]
-    assert attention_parts("a", attention)[1] == ("a", 2, bytes([64, 255, 191, 128]).hex())
+    weights = torch.tensor([[0.1, 0.4], [0.0, 0.225]])
+    parts = attention_parts("a", [("a", weights), ("<eos>", torch.full((2, 2), 0.25))])
+    assert parts[1] == ("a", 2, bytes([191, 255, 128, 223]).hex(), pytest.approx(0.4))
 
 
 def test_parts_join_to_the_caption_as_written():
     text, words = "don't (dogs <b>)", ["do", "n't", "-lrb-", "dogs", "<b>", "-rrb-"]
     parts = attention_parts(text, [(word, torch.full((1, 1), 1.0)) for word in words])
-    assert "".join(part for part, _, _ in parts) == text
-    assert [part for part, side, _ in parts if side] == ["do", "n't", "dogs", "<b>"]
+    assert "".join(part for part, *_ in parts) == text
+    assert [part for part, side, *_ in parts if side] == ["do", "n't", "dogs", "<b>"]
 
 
 def test_labels_words_and_file_names_are_escaped(tmp_path, captioners):

@@ -15,6 +15,7 @@ from browser import launched
 from PIL import Image
 
 from captioning.captioner import Captioner
+from captioning.evaluation.figures import brightness
 from captioning.search.beam import greedy_search
 
 # In the server's process: writes down the hosts that it connects to and looks up.
@@ -146,9 +147,11 @@ def test_pointing_at_a_word_darkens_the_regions_of_low_attention(tab, image, cap
     assert tab.locator("#answer canvas.on").count() == 0
     caption = captioners["attention"](image)
     word, weights = captioners["attention"].attention(image, caption)[1]
+    largest = f"{100 * weights.max():.0f} %"
     tab.locator("#answer .model >> nth=0 >> li >> nth=0 >> .word >> nth=1").hover()
     tab.wait_for_selector("#answer canvas.on")
-    assert tab.locator("#answer figcaption").text_content() == f"Attention for “{word}”"
+    text = tab.locator("#answer figcaption").text_content()
+    assert text == f"Attention for “{word}” (brightest: {largest})"
     alpha = tab.evaluate(
         """() => {
             const canvas = document.querySelector("#answer canvas");
@@ -156,7 +159,7 @@ def test_pointing_at_a_word_darkens_the_regions_of_low_attention(tab, image, cap
             return [...pixels.data].filter((_, at) => at % 4 === 3);
         }"""
     )
-    expected = 255 * 0.7 * (1 - (weights / weights.max()) ** 0.8)
+    expected = 255 * (1 - brightness(weights))
     assert alpha == pytest.approx(expected.flatten().tolist(), abs=2)
     overlay, shown = (tab.locator(f"#answer {part}").bounding_box() for part in ("canvas", "img"))
     assert overlay == pytest.approx(shown)
@@ -178,7 +181,7 @@ def test_the_arrow_keys_reach_every_word(tab, image):
     caption.focus()
     for word in words:
         tab.keyboard.press("ArrowRight")
-        assert tab.locator("#answer figcaption").text_content() == f"Attention for “{word}”"
+        assert f"Attention for “{word}” (" in tab.locator("#answer figcaption").text_content()
 
 
 def test_a_sample_can_be_picked(tab):
@@ -276,9 +279,12 @@ def test_visitors_who_leave_hold_up_nobody(browser, server, tmp_path, image):
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_and_follows_the_colour_scheme(browser, server, width, scheme):
+    """Models are side by side where there is room, else one below the other."""
     size = {"width": width, "height": 844}
     with visit(browser, server.url, viewport=size, color_scheme=scheme) as tab:
         assert tab.evaluate("document.documentElement.scrollWidth") == width
+        first, second = (box.bounding_box() for box in tab.locator("#answer .model").all())
+        assert (first["x"] == second["x"], first["y"] == second["y"]) == (width < 820, width > 820)
         background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
         lightness = sum(map(int, re.findall(r"\d+", background)[:3])) / 3
         assert (lightness < 60) == (scheme == "dark")

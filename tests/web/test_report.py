@@ -3,6 +3,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from browser import launched
 
 from captioning.data.records import Record
 from captioning.evaluation.results import make_results
@@ -10,7 +11,10 @@ from captioning.evaluation.scoring import BootstrapScores, Scorer, System
 from captioning.web.report import write_report
 
 EVIL = "<script>alert(1)</script>"
-REFERENCES = [["a dog runs", "the dog runs", f"a brown dog {EVIL}"], ["a red car"] * 3] * 2
+REFERENCES = [
+    ["a dog runs", "the dog " + 50 * "runs", f"a brown dog {EVIL}"],
+    ["a red car"] * 3,
+] * 2
 RECORDS = [Record(f"{EVIL}{at}", "gone.jpg", tuple(r), "val") for at, r in enumerate(REFERENCES)]
 CONTENT = {
     "pictures": 4,
@@ -48,7 +52,7 @@ def test_labels_captions_words_and_paths_are_escaped(tmp_path):
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;.ckpt" in page
     assert page.count("the image cannot be read") == 4
-    assert "beam_search, width 5, NeighbourRerank · 1 s on an abacus" in page
+    assert "beam_search width=5 and NeighbourRerank · 1 s on an abacus" in page
 
 
 def test_an_added_score_has_a_column(tmp_path, added):
@@ -60,5 +64,32 @@ def test_an_added_score_has_a_column(tmp_path, added):
 @pytest.mark.parametrize("rounds", [0, 3])
 def test_human_captions_are_compared_with_where_there_are_references_to_spare(tmp_path, rounds):
     page = report(tmp_path / "report.html", system("ours"), rounds=rounds)
-    assert ("100% of human" in page) == ("against 2 references" in page) == bool(rounds)
+    assert ("<small>100%</small>" in page) == ("against 2 references" in page) == bool(rounds)
     assert "Who is better" not in page
+
+
+@pytest.mark.slow
+def test_long_names_and_many_scores_fit(tmp_path):
+    keys = [
+        "bleu1",
+        "bleu2",
+        "bleu3",
+        "bleu4",
+        "rouge_l",
+        "meteor",
+        "spice",
+        "semantic",
+        "bert_similarity",
+    ]
+    names = ["a_long_name_of_what_was_trained " * 2 + str(number) for number in range(3)]
+    report(tmp_path / "report.html", *(system(name, **dict.fromkeys(keys, 0.5)) for name in names))
+    with launched() as browser:
+        page = browser.new_page()
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 844})
+            page.goto((tmp_path / "report.html").as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert page.evaluate("document.querySelector('header').offsetHeight") < 844
+        page.set_viewport_size({"width": 1280, "height": 844})
+        tables = "[...document.querySelectorAll('.table')]"
+        assert page.evaluate(f"{tables}.every(table => table.scrollWidth <= table.clientWidth)")

@@ -1,8 +1,5 @@
 // A word that is pointed at, tapped or reached with the arrow keys shows its attention on the image:
-// regions of low weight are darkened.
-const DARK = 0.7;
-const GAMMA = 0.8; // below 1 brings out small weights
-
+// regions of low weight are darkened, as evaluation/figures.py says.
 let pinned = null; // a word that was clicked stays lit
 
 function show(word) {
@@ -12,7 +9,7 @@ function show(word) {
   const canvas = view.querySelector("canvas");
   canvas.classList.toggle("on", Boolean(word));
   view.querySelector("figcaption").textContent = word
-    ? `Attention for “${word.textContent}”`
+    ? `Attention for “${word.textContent}” (brightest: ${word.dataset.largest} %)`
     : view.querySelector(".word") ? "Point at a word to see the attention of the model" : "";
   if (!word) return;
   word.classList.add("on");
@@ -23,8 +20,7 @@ function show(word) {
   const pen = canvas.getContext("2d");
   const pixels = pen.createImageData(side, side);
   for (let at = 0; at < side * side; at++) {
-    const weight = parseInt(map.slice(2 * at, 2 * at + 2), 16) / 255;
-    pixels.data[4 * at + 3] = 255 * DARK * (1 - weight ** GAMMA);
+    pixels.data[4 * at + 3] = 255 - parseInt(map.slice(2 * at, 2 * at + 2), 16);
   }
   pen.putImageData(pixels, 0, 0);
 }
