@@ -25,9 +25,9 @@ class ClaimFolder(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Lock the folder, or exit with an error; a new one that stays unused is removed."""
         HydraConfig.instance().set_config(config)  # as Hydra does next, to name the folder
-        folder = Path(config.hydra.run.dir).absolute()
+        folder = Path(config.hydra.run.dir)
         if not folder.exists():
-            atexit.register(remove_unused, folder, config.hydra.job.name)
+            atexit.register(remove_unused, folder.absolute(), config.hydra.job.name)
         # An evaluation goes on from nothing; the workers of a search share a folder.
         if "ckpt_path" not in config or "trials" in config:
             return

@@ -27,7 +27,19 @@ TYPED = ("caption", "demo", "download", "export", "judge", "replay", "summarize"
 HYDRA = {"config": "train", "evaluate": "evaluate", "encode": "encode", "tune": "tune"}
 ODD = ["Köln", "flickr8k (1)", "[a]", "it's", "1e3", "a=b", "null.jpg", "null", "???", "${HOME}"]
 NAMES = ["Köln", "flickr8k (1)", "it's", "a,b", "a=b", "{a: 1}", "~", "#", "&", "$HOME", "C:\\data"]
-NAMES += ["照片", "[a]", "2024", "1e3", "a b ", "a\\", "My Drive", "50%", "'", "choice(a,b)"]
+NAMES += [
+    "照片",
+    "[a]",
+    "2024",
+    "1e3",
+    "a b ",
+    "a\\",
+    "My Drive",
+    "50%",
+    "'",
+    "choice(a,b)",
+    "/it's (1)",
+]
 ODD += ["'", "a\\", "\\'b", "a,b", "true", " a ", "caf\udce9", "{a: 1}", "#", "~"]
 
 
