@@ -2,22 +2,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Set unless .venv was made here, or where it links to: in a checkout that was moved or copied its
+# scripts start, and Python imports, what is in the old folder. The setup mends that in place.
+MOVED := $(shell grep -qsF -e " $(CURDIR)/.venv" -e " $$(realpath .venv)" .venv/pyvenv.cfg || echo moved)
 EXTRAS := offline demo heic tune joblib slurm ray dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data train test bench gpu lint format lock clean
+.PHONY: $(MOVED) help setup demo data train test bench gpu lint format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml $(MOVED)
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed; type make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@grep -slI '\.venv/bin/python' $(BIN)/* | xargs -r sed -i "1,2s|/.*/\.venv/bin/python|$$(realpath .venv)/bin/python|"
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-setup: $(STAMP)  ## make .venv with the locked dependencies, hashes checked
+setup: $(STAMP)  ## make .venv with the locked dependencies, hashes checked, or mend a moved one
 
 demo: $(STAMP)  ## draw scenes, encode, train, caption: three minutes on two cores
 	$(BIN)/python -m captioning.train experiment=demo

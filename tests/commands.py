@@ -19,7 +19,10 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 
+import torch
 from PIL import Image
+
+from captioning.features.encoder import build_classifier
 
 ROOT = Path(__file__).parents[1]
 DATA = ("data/flickr8k", "FOLDER", "DIR", "mine", "flickr30k", "coco")
@@ -59,6 +62,7 @@ def prepare():
         shutil.copytree("run", folder)
     for name in ("PATH", "A", "B", "C"):
         shutil.copy("run/best.ckpt", name)
+    torch.save(build_classifier("resnet18", 32).state_dict(), "FILE.pth")
 
 
 def shorten(module, arguments):

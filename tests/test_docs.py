@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import inspect
 import json
+import math
 import os
 import re
 import shlex
@@ -29,6 +30,7 @@ from verbs import TINY, run
 from captioning import UserError
 from captioning.config.cli import read_options
 from captioning.config.hydra_arguments import hydra_arguments
+from captioning.evaluation.saved_run import open_run
 from captioning.search.beam import beam_search
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +72,8 @@ ELSEWHERE = {  # which commands: the test that runs them, or why none does
     r"devices=2": "tests/test_processes.py::test_two_processes_have_the_loss_curve_of_one",
     r"torchrun.*encode": "tests/test_encode.py::test_torchrun_divides_the_images",
     r"torchrun": "tests/test_processes.py::test_torchrun_starts_the_processes_too",
-    r"CAPTIONING_TRUST": "tests/test_hostile.py::test_a_package_of_ones_own_takes_one_variable",
+    r"CAPTIONING_TRUST": "tests/test_docs.py::test_a_package_of_ones_own_is_trained_and_captions",
+    r"^tensorboard": "tests/test_docs.py::test_tensorboard_shows_the_columns_of_metrics_csv",
     r"captioning.summarize FOLDER": "tests/sweeps/test_summary.py::"
     "test_the_command_prints_and_writes_the_table_and_the_missing_runs",
     r"captioning.\w+( -m)?$": "only named; with a plain config, model=lstm is the same",
@@ -106,7 +109,7 @@ def bind(command):
         case ["pip", "install", package]:
             extras = re.fullmatch(r"captioning\[([\w,]+)\]", package)[1].split(",")
             assert set(extras) <= set(EXTRAS)
-        case [".", ".venv/bin/activate"]:
+        case [".", ".venv/bin/activate"] | ["tensorboard", "--logdir", "outputs/runs"]:
             pass
         case _:
             raise AssertionError(f"what is {command!r}?")
@@ -129,7 +132,7 @@ def bind_config(config, arguments):
     """Compose the config once for every value that a sweep gives to any of its keys."""
     # The reader's own model stands for any.
     typed = [re.sub("^model=(yours|mine)$", "model=lstm", argument) for argument in arguments]
-    typed = [argument for argument in typed if argument not in ("-m", "--multirun")]
+    typed = [argument for argument in typed if not argument.startswith("-")]
     choices = [
         [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
         if override.is_sweep_override()
@@ -180,8 +183,8 @@ def test_commands_are_found_in_every_page():
 
 
 @pytest.fixture(scope="module")
-def errors(tmp_path_factory):
-    """The error of each command, by one process that runs them all on tiny data."""
+def ran(tmp_path_factory):
+    """The folder of one process that ran all commands on tiny data, and the error of each."""
     folder, files = tmp_path_factory.mktemp("commands"), tmp_path_factory.mktemp("files")
     (files / "commands.json").write_text(json.dumps(list(RUN_HERE)))
     script = Path(__file__).with_name("commands.py")
@@ -189,13 +192,25 @@ def errors(tmp_path_factory):
     environment = {"HF_HUB_OFFLINE": "1", "TORCH_HOME": str(folder), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stderr
-    return json.loads((files / "results.json").read_text())
+    return folder, json.loads((files / "results.json").read_text())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", RUN_HERE, ids=lambda command: command[:70])
-def test_every_command_runs(errors, command):
-    assert not errors[command], errors[command]
+def test_every_command_runs(ran, command):
+    assert not ran[1][command], ran[1][command]
+
+
+@pytest.mark.slow
+def test_tensorboard_shows_the_columns_of_metrics_csv(ran):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    (folder,) = ran[0].glob("outputs/runs/watched/*")
+    shown = events.EventAccumulator(str(folder / "tensorboard")).Reload().Tags()["scalars"]
+    with open(folder / "metrics.csv", newline="") as file:
+        assert {*shown, "step"} == {*next(csv.reader(file))}
+    text = (ROOT / "docs" / "models.md").read_text().split("### Watching")[1].split("\n## ")[0]
+    named = set(re.findall("`((?:train|val|lr-AdamW)/[^`]+|epoch)`", text))
+    assert named - {*shown} == {"train/reward"}  # of training=risk
 
 
 @pytest.mark.parametrize("pattern", ELSEWHERE)
@@ -242,6 +257,26 @@ def test_a_target_does_its_work(tmp_path):
         (tmp_path / "outputs" / name).mkdir(parents=True)
     assert make(tmp_path, "clean").returncode == 0
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["runs"]
+
+
+def test_an_environment_that_was_moved_is_mended(tmp_path):
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.installed", ".venv/pyvenv.cfg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir()
+    for name, text in {"python": "#!/bin/sh\n", "jupyter": "#!/old/.venv/bin/python3\n"}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    command = ["make", "-f", ROOT / "Makefile", "setup", "PYTHON=true"]
+    for made_in, expected in (("/old", "pip install"), (tmp_path, "Nothing to be done")):
+        (tmp_path / ".venv" / "pyvenv.cfg").write_text(f"command = p -m venv {made_in}/.venv\n")
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert expected in done.stdout, done.stderr
+    assert (programs / "jupyter").read_text() == f"#!{programs}/python3\n"
 
 
 @pytest.mark.parametrize(
@@ -292,6 +327,7 @@ def test_images_of_ones_own_take_two_commands(tmp_path):
     assert done.returncode == 0, done.stderr
     (checkpoint,) = tmp_path.glob("outputs/runs/mine/*/best.ckpt")
     assert f"outputs/runs/mine/{checkpoint.parent.name}/best.ckpt" in done.stdout
+    assert open_run(tmp_path / "outputs" / "runs" / "mine").generated()
     arguments = [argument.replace("TIME", checkpoint.parent.name) for argument in arguments]
     (tmp_path / "mine" / "dogs").rename(tmp_path / "holiday")
     assert run(tmp_path, *arguments, module=caption).returncode == 0
@@ -300,11 +336,11 @@ def test_images_of_ones_own_take_two_commands(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/models.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/models.md", "docs/checkpoints.md"])
 def test_python_is_run_as_it_stands(page, trained, folder, monkeypatch, tmp_path):
     text = (ROOT / page).read_text(encoding="utf-8")
     blocks = [block for language, block in BLOCK.findall(text) if language == "python"]
-    blocks = [block for block in blocks if "Captioner" in block]
+    blocks = [block for block in blocks if "best.ckpt" in block]
     assert blocks
     monkeypatch.chdir(tmp_path)
     shutil.copytree(folder / "data", "data/flickr8k")
@@ -329,6 +365,69 @@ def test_the_pages_own_model_is_a_decoder():
         step, state = decoder.step(tokens[:, time], state)
         assert torch.allclose(step, logits[:, time], atol=1e-6)
     assert beam_search(decoder, features, width=3).tokens.shape[:2] == (2, 3)
+
+
+@pytest.mark.slow
+def test_a_package_of_ones_own_is_trained_and_captions(folder, tmp_path, monkeypatch):
+    """The page's class, files and commands, in a folder outside the checkout."""
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    (block,) = [block for _, block in BLOCK.findall(text) if "(Decoder)" in block]
+    files = {"my_package/gru.py": block}
+    files["conf/model/mine.yaml"] = "_target_: my_package.gru.GRUDecoder\nhidden_dim: 8\n"
+    for name, content in files.items():
+        assert name in text
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(content)
+    shutil.copytree(folder / "data", tmp_path / "holiday")
+    train, caption = commands(text.split("### A package of")[1].split("\n## ")[0])
+    name, value = shlex.split(train)[0].split("=")
+    train, caption = shlex.split(train)[4:], shlex.split(caption)[4:]
+    train += [*TINY[:-1], "data.root=holiday", "trainer.max_epochs=1", "hydra.run.dir=run"]
+    caption = [argument.replace("PATH", "run/best.ckpt") for argument in caption]
+    assert f"takes {name}={value} before the command" in run(tmp_path, *train).stderr
+    monkeypatch.setenv(name, value)
+    assert run(tmp_path, *train).returncode == 0
+    assert "holiday/val-red.png\t" in run(tmp_path, *caption, module="captioning.caption").stdout
+
+
+TYPES = {"int": int, "str": str, "bool": bool, "dict": dict, "float": float, "Tensor": torch.Tensor}
+TYPES |= {"None": type(None), "list": list}
+
+
+@pytest.mark.slow
+def test_a_checkpoint_holds_what_its_page_says(trained):
+    checkpoint = torch.load(trained[1] / "best.ckpt", weights_only=True)
+    contents, weights = checkpoint["captioning"], checkpoint["state_dict"]
+    sizes = {"words": len(contents["vocabulary"]), "features": 512, **contents["config"]["model"]}
+    sections = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8").split("\n## ")
+    *tables, shapes = [
+        [
+            (name, kind, text)
+            for names, kind, text in re.findall(r"^\| (`.+?) \| (.+?) \| (.*?) ?\|$", section, re.M)
+            for name in re.findall("`(.+?)`", names)
+        ]
+        for section in sections[1:6]
+    ]
+    parts = [checkpoint, contents, contents["encoder"], contents["config"]]
+    for table, part in zip(tables, parts, strict=True):
+        assert {name for name, _, _ in table} == {*part}
+        for name, kind, _ in table:
+            assert_type(part[name], kind)
+    assert [name for name, _, _ in shapes] == [*weights]
+    for name, dtype, shape in shapes:
+        axes = [axis.split() for axis in shape.split(", ") if axis]
+        axes = [math.prod(int(sizes.get(factor, factor)) for factor in axis) for axis in axes]
+        assert (weights[name].dtype, [*weights[name].shape]) == (getattr(torch, dtype), axes)
+    (callbacks,) = [text for name, _, text in tables[0] if name == "callbacks"]
+    assert all(key.partition("{")[0] in callbacks for key in checkpoint["callbacks"])
+
+
+def assert_type(value, kind):
+    """Raise unless a value is a `list of int`, an `int or None`, …."""
+    kind, _, inner = kind.partition(" of ")
+    assert isinstance(value, tuple(TYPES[each] for each in kind.split(" or "))), (kind, value)
+    for each in (value.values() if isinstance(value, dict) else value) if inner else ():
+        assert_type(each, inner)
 
 
 @pytest.mark.slow

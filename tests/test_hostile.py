@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from importlib.util import find_spec
@@ -124,22 +123,6 @@ def test_arguments_have_names():
 
 
 @pytest.mark.slow
-def test_a_package_of_ones_own_takes_one_variable(tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "from captioning.models.lstm import LSTMDecoder\nclass Model(LSTMDecoder): pass\n"
-    )
-    code = (
-        "from captioning.config.build import build_decoder; print(type(build_decoder("
-        "{'_target_': 'mine.Model', 'hidden_dim': 4}, 9, 5)).__name__)"
-    )
-    path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    for trust, output in (("mine", "Model\n"), ("", "CAPTIONING_TRUST=mine")):
-        environment = dict(os.environ, PYTHONPATH=path, CAPTIONING_TRUST=trust)
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert output in done.stdout + done.stderr
-
-
 @pytest.mark.parametrize(
     ("node", "message"),
     [

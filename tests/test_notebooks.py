@@ -34,9 +34,9 @@ def test_cells_are_clean_and_short_and_import_their_functions_and_take_one_path(
 
 @pytest.fixture(scope="session")
 def attention_run(folder):
-    """The folder of a run of a model with attention."""
+    """The folder of a run of a model with attention, which has the name of its data."""
     options = ["model=attention", "encoder.image_size=64", "data.root=data", "trainer=debug"]
-    done = run(folder, *TINY, *options, "hydra.run.dir=runs/attention")
+    done = run(folder, *TINY, *options, "hydra.run.dir=runs/data")
     assert done.returncode == 0, done.stderr
     return folder / "runs"
 

@@ -14,24 +14,31 @@ from pathlib import Path
 from typing import NamedTuple
 
 from captioning import UserError
-from captioning.data.caption_formats import READERS, SPLIT_NAMES, CaptionRow, read_split_list
+from captioning.data import caption_formats as formats
+from captioning.data.caption_formats import SPLIT_NAMES, CaptionRow
+from captioning.data.image_list import list_images
 
-LAYOUTS = {  # names of their caption files, in lower case; the first that is there counts
-    "flickr8k": ("flickr8k_text/flickr8k.token.txt", "flickr8k.token.txt"),
-    "kaggle": ("captions.txt",),
-    "karpathy": ("dataset.json", "dataset_*.json"),
-    "csv": ("captions.csv", "*.csv", "*/captions.csv", "*/*.csv"),
+TABLE_NAMES = ("captions", "metadata", "*")  # of .csv, .tsv and .jsonl
+LAYOUTS = {  # the reader, and names of caption files in lower case; the first that is there counts
+    "flickr8k": (formats.read_flickr8k, "flickr8k_text/flickr8k.token.txt", "flickr8k.token.txt"),
+    "kaggle": (formats.read_table, "captions.txt"),
+    "karpathy": (formats.read_json, "dataset.json", "dataset_*.json"),
+    "coco": (formats.read_json, "captions.json", "*captions_*.json", "annotations/*.json"),
+    "csv": (formats.read_table, *(f"{at}{name}.csv" for at in ("", "*/") for name in TABLE_NAMES)),
+    "sidecar": (formats.read_sidecar,),  # read where there is nothing else
 }
 LAYOUTS_HELP = """A folder is read that holds images (in Flicker8k_Dataset/, Images/ or itself) and
   flickr8k  Flickr8k_text/: Flickr8k.token.txt and Flickr_8k.{train,dev,test}Images.txt
   kaggle    captions.txt with the columns image,caption
   karpathy  dataset.json or dataset_NAME.json
-  csv       captions.csv with the columns image,caption and, if wanted, split; or such a table
-            a split: train.csv, val.csv and test.csv, or one in each of train/, val/ and test/"""
+  coco      annotations/: captions_train2017.json and captions_val2017.json, or one of them
+  csv       captions.csv or metadata.jsonl with image,caption and, if wanted, split; or such a table
+            a split: train.csv, val.csv and test.csv, or one in each of train/, val/ and test/
+  sidecar   photo.txt beside photo.jpg"""
 SPLIT = "(train|val|dev|valid|validation|test)"
 SPLIT_WORD = re.compile(rf"(?<![a-z]){SPLIT}(?![a-z])", re.I)
 SPLIT_LIST = re.compile(rf"flickr_?8k\.{SPLIT}images\.txt", re.I)
-CAPTIONS = r".*\.(csv|tsv|jsonl)|.*(captions|token|dataset).*\.(txt|json)"
+CAPTIONS = r".*\.(csv|tsv|jsonl)|.*(captions|token|dataset).*\.(txt|(?<!\.job\.)json)"
 TABLE = re.compile(f"{CAPTIONS}|{SPLIT_LIST.pattern}", re.I | re.S)
 
 Tables = dict[Path, str | None]  # files, each with the split that its name gives, or None
@@ -46,20 +53,32 @@ class CaptionFiles(NamedTuple):
     split_lists: Tables
     unread: list[str]
 
-    def rows(self) -> Iterator[CaptionRow]:
-        """Yield all rows. Raises UserError if a split contradicts the name of its table."""
+    def rows(self, forms: list[str]) -> Iterator[CaptionRow]:
+        """Yield all rows, and add to `forms` how each file is read.
+
+        Raises UserError if a split contradicts the name of its table.
+        """
+        if self.layout == "sidecar":
+            forms.append(f"{len(self.tables):,} texts beside images, each one caption")
         for path, split in self.tables.items():
-            folder = path.parent.name if split and path.parent != self.root else ""
-            for row in READERS[self.layout](path):
+            folder = ""
+            if self.layout == "coco":
+                folder = path.stem.rpartition("_")[2]  # train2017 of captions_train2017.json
+                folder *= (self.root / folder).is_dir()
+            elif self.layout in ("csv", "sidecar") and path.parent != self.root:
+                folder = path.parent.relative_to(self.root)
+            for row in LAYOUTS[self.layout][0](path, forms):
                 if split and row.split not in (None, split):
                     raise UserError(
                         f"{row.where}: the split is {row.split}, but the table is of {split} by "
                         "its name: take the row to another table or leave its split empty"
                     )
-                image = os.path.join(folder, row.image)
+                # Bytes that are no UTF-8 stop here: ids go into tables, pages and checkpoints.
+                image = os.path.join(folder, row.image).encode(errors="backslashreplace").decode()
                 yield row._replace(image=image, split=split or row.split)
         for path, split in self.split_lists.items():
-            yield from read_split_list(path, split)
+            for where, line in formats.read_lines(path):
+                yield CaptionRow(line.strip(), None, split, where)
 
 
 def find_captions(root: Path, layout: str) -> CaptionFiles:
@@ -73,10 +92,13 @@ def find_captions(root: Path, layout: str) -> CaptionFiles:
     files = _list_tables(root)
     layouts = LAYOUTS if layout == "auto" else [layout]
     by_layout = {name: tables for name in layouts if (tables := _match_tables(root, name, files))}
+    if not by_layout and layout in ("auto", "sidecar"):
+        by_layout = {"sidecar": tables} if (tables := _match_sidecars(root)) else {}
     if not by_layout:
         raise UserError(_explain_unknown(root, layout))
-    if len(by_layout) > 1:
-        by_layout.pop("csv", None)  # whose names are the least telling
+    for least_telling in ("csv", "coco"):
+        if len(by_layout) > 1:
+            by_layout.pop(least_telling, None)
     if len(by_layout) > 1:
         names = " and ".join(f"{next(iter(group)).name} ({n})" for n, group in by_layout.items())
         layout = next(iter(by_layout))
@@ -84,10 +106,13 @@ def find_captions(root: Path, layout: str) -> CaptionFiles:
         raise UserError(f"{root} holds {names}: choose with {how}")
     ((layout, tables),) = by_layout.items()
     names = ", ".join(str(path.relative_to(root)) for path in tables)
-    if len(tables) > 1 and None in tables.values():
+    if layout == "sidecar":
+        names = "the text beside each image"
+    elif len(tables) > 1 and None in tables.values():
         raise UserError(
-            f"{root} holds {names}: rename the one to read {LAYOUTS[layout][0]}; as the others are "
-            "not read then, first join what belongs together, or call it train.csv and val.csv"
+            f"{root} holds {names}: rename the one to read {LAYOUTS[layout][1]} or take the others "
+            "away, which are not read then; first join what belongs together, or call it train.csv "
+            "and val.csv"
         )
     lists = _match_split_lists(root, files) if layout in ("flickr8k", "kaggle") else {}
     unread = sorted(set(files) - tables.keys() - lists.keys())
@@ -110,18 +135,31 @@ def _list_tables(root: Path) -> list[Path]:
 def _match_tables(root: Path, layout: str, files: Sequence[Path]) -> Tables:
     """Return the files that would be read in a layout, by the first pattern that matches any."""
     names = {path: path.relative_to(root).as_posix().lower() for path in files}
-    for pattern in LAYOUTS[layout]:
+    if layout == "csv":
+        names = {path: re.sub(r"\.(tsv|jsonl)$", ".csv", name) for path, name in names.items()}
+    for pattern in LAYOUTS[layout][1:]:
         matching = [
             path
             for path, name in names.items()
             if name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
         ]
-        if matching and layout == "csv":
-            in_root = dict.fromkeys(path for path in matching if path.parent == root)
-            return _match_split_tables({path: names[path] for path in matching}) or in_root
-        if matching:
-            return dict.fromkeys(matching)
+        tables = dict.fromkeys(matching)
+        if layout in ("csv", "coco"):
+            in_root = tables if "*/" not in pattern else {}
+            tables = _match_split_tables({path: names[path] for path in matching}) or in_root
+        if tables:
+            return tables
     return {}
+
+
+def _match_sidecars(root: Path) -> Tables:
+    """Return the images that have a text beside them. Raises UserError if two share one."""
+    owners: dict[str, str] = {}
+    for image in list_images(root)[0] if root.is_dir() else []:
+        text = formats.text_path(image)
+        if os.path.isfile(text) and owners.setdefault(text, image) != image:
+            raise UserError(f"{text} is of {owners[text]} or {image}: rename the other image")
+    return dict.fromkeys(map(Path, owners.values()))
 
 
 def _match_split_tables(names: dict[Path, str]) -> Tables:

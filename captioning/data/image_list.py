@@ -6,6 +6,7 @@ files and bins left out; and what is left out is counted.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import glob
 import os
@@ -20,7 +21,8 @@ ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 UNREAD_FORMATS = ("BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
 # HEIC takes a package, JPEG has more endings than Pillow knows.
 MORE_SUFFIXES = (".heic", ".heics", ".heif", ".heifs", ".hif", ".jfi", ".jif", ".pjp", ".pjpeg")
-TEXTS = (".aae", ".csv", ".json", ".jsonl", ".md", ".tsv", ".txt", ".xml", ".xmp")
+TEXTS = (".aae", ".csv", ".json", ".jsonl", ".lock", ".md", ".tsv", ".txt", ".xml", ".xmp")
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LITTER = re.compile(  # hidden ones, and those of Windows, a Mac and disk stations
     r"\.[^.].*|\.\..+|\$recycle\.bin|recycle[dr]|system volume information|thumbs\.db|desktop\.ini|"
     r"__macosx|lost\+found|@eadir|[#@]recycle|#snapshot|@recently-snapshot",
@@ -144,11 +146,19 @@ def image_suffixes() -> frozenset[str]:
 
 
 def _split_names(listed: bytes) -> list[str]:
-    """Return the names of a list, the first spelling of each path."""
+    """Return the names of a list, the first spelling of each path.
+
+    Blanks and quotes around a name are left out where it is no file with them, but one without.
+    """
+    if listed.startswith(UTF16_MARKS):
+        text = listed.decode("utf-16", "backslashreplace")
+    else:
+        text = os.fsdecode(listed.removeprefix(codecs.BOM_UTF8))
     names: dict[str, str] = {}
-    for line in listed.split(b"\0") if b"\0" in listed else listed.splitlines():
-        if line.strip():
-            name = os.fsdecode(line)
+    for name in text.split("\0") if "\0" in text else re.split(r"[\r\n]+", text):
+        if name.strip():
+            bare = name.strip().strip('"')
+            name = bare if not os.path.lexists(name) and os.path.lexists(bare) else name
             names.setdefault(os.path.normpath(name), name)
     return list(names.values())
 

@@ -36,6 +36,7 @@ class ImageFinder:
 
     def __init__(self, root: Path, paths: Iterable[str], any_folder: bool = False):
         self.root = root
+        self.root_name = root.resolve().name
         self.any_folder = any_folder
         self.paths = set(map(os.path.normpath, paths))
         self.image_folders = set(map(_fold, IMAGE_FOLDERS))
@@ -72,7 +73,7 @@ class ImageFinder:
         return matches
 
     def _find_exact(self, name: str) -> str | None:
-        names = dict.fromkeys((name, name.replace("\\", "/")))
+        names = dict.fromkeys((name, name.replace("\\", "/"), name.strip()))
         paths = [os.path.normpath(os.path.join(f, name)) for f in self.folders for name in names]
         listed = next((path for path in paths if path in self.paths), None)  # spares most isfile
         path = listed or next(filter(os.path.isfile, paths), None)
@@ -110,9 +111,13 @@ class ImageFinder:
         one. A name may also have folders that are not there in front of the file's: all of them
         for a path of another machine.
         """
-        _, drive, path = name.replace("\\", "/").rpartition(":/")  # C:/ or https://
+        _, drive, path = name.strip().replace("\\", "/").rpartition(":/")  # C:/ or https://
         *folders, base = path.split("/")
         folders = [folder for folder in folders if folder not in ("", ".", "..")]
+        if self.root_name in folders:  # as typed beside the data folder, not in it
+            below = (*folders[folders.index(self.root_name) + 1 :], base)
+            if (path_below := os.path.normpath(os.path.join(self.root, *below))) in self.paths:
+                return NameMatch(path_below, f"is {os.path.join(*below)}")
         tails = ["/".join(folders[start:]) for start in range(len(folders) + 1)]
         keys = ((tail, (_fold(tail), key)) for tail in tails for key in _name_keys(base))
         tail, key = next((pair for pair in keys if pair[1] in self._index), ("", None))

@@ -35,13 +35,14 @@ ERRORS = {  # what no run goes on with, and the way out
     NO_CAPTION: "give them captions or take them out of the split",
     NO_FILE: "add them, or leave them out with data.skip_unreadable=true",
 }
+READ = "files that captions are read from"
 UNREAD = "tables that are not read"
 MATCHED = "image names that differ from the name of their file"
 DRAWN = "images whose split is drawn, 80/10/10 by a hash of the name, as no file names any"
 NO_SPLIT = "images in no split, which are not used"
 NO_IMAGE = "ids that name no image"
 UNCAPTIONED = "images without caption"
-NOTES = (UNREAD, MATCHED, DRAWN, NO_SPLIT, NO_IMAGE, UNCAPTIONED)
+NOTES = (READ, UNREAD, MATCHED, DRAWN, NO_SPLIT, NO_IMAGE, UNCAPTIONED)
 SYLLABLES = {"CJK": 1.0, "HIRAGANA": 1.0} | dict.fromkeys(  # a letter, by script without blanks
     ("KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"), 0.5
 )
@@ -52,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 class CaptionFolder:
-    """The data source for a folder in any of the four layouts.
+    """The data source for a folder in any of the layouts.
 
     Official splits are kept. Where the files name none, each image falls into train, val or
     test (80, 10 and 10 percent) by a hash of its id and `split_seed`. No image is opened:
@@ -93,8 +94,9 @@ class CaptionFolder:
         paths, left_out = list_images(self.root)
         # Karpathy's file paths are those of its author's disk.
         images = ImageFinder(self.root, paths, any_folder=files.layout == "karpathy")
-        records, findings = gather_records(files.rows(), images, self.split_seed)
-        return records, findings | {UNREAD: files.unread} | left_out
+        forms: list[str] = []
+        records, findings = gather_records(files.rows(forms), images, self.split_seed)
+        return records, findings | {READ: forms, UNREAD: files.unread} | left_out
 
 
 def gather_records(

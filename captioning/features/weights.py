@@ -116,7 +116,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     The names of published files end with the first digits of their SHA-256, which are compared.
     """
     if not path.is_file():
-        raise UserError(f"encoder.weights={path}: there is no such file")
+        text = "there is no such file; type where it is (caption, demo, export: weights=FILE)"
+        raise UserError(f"encoder.weights={path}: {text}")
     if digits := re.search(r"-([0-9a-f]{8,10})\.pth$", path.name):
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from captioning import UserError
 from captioning.data.atomic import atomic_write_text
+from captioning.data.caption_formats import text_path
 
 Row = tuple[str, str]  # an image's path, its caption
 
@@ -126,7 +127,7 @@ class CaptionTable:
             return json.dumps(dict(zip(self.columns, row, strict=True)), ensure_ascii=False) + "\n"
         line = io.StringIO()
         # A carriage return ends a line for a reader, but csv does not quote it by itself.
-        quoting = csv.QUOTE_ALL if "\r" in row[0] else csv.QUOTE_MINIMAL
+        quoting = csv.QUOTE_ALL if "\r" in "".join(row) else csv.QUOTE_MINIMAL
         csv.writer(line, lineterminator="\n", quoting=quoting).writerow(row)
         return line.getvalue()
 
@@ -147,7 +148,7 @@ class Sidecars:
         """Return the images whose .txt is to be written."""
         owners: dict[str, str] = {}
         for path in images:
-            text = _text_path(path)
+            text = text_path(path)
             owner = owners.setdefault(text, path)
             if owner != path:
                 self.clashes.append(f"{path} has no caption: {text} is that of {owner}")
@@ -158,14 +159,10 @@ class Sidecars:
     def write(self, rows: Iterable[Row]) -> None:
         """Write each caption at once or not at all."""
         for path, caption in rows:
-            atomic_write_text(Path(_text_path(path)), caption + "\n")
+            atomic_write_text(Path(text_path(path)), caption + "\n")
 
     def close(self) -> None:
         """Do nothing: no file is open."""
-
-
-def _text_path(path: str) -> str:
-    return os.path.splitext(path)[0] + ".txt"
 
 
 def _encode(text: str) -> bytes:

@@ -64,6 +64,21 @@ def test_standard_input_lists_names(end):
     assert find_images("-", b"a\nb.jpg\0c.jpg\0") == ["a\nb.jpg", "c.jpg"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_from_windows(tree, encoding):
+    touch(tree, "é.jpg", ' "q".jpg ')
+    names = ["trip/é.jpg", 'trip/ "q".jpg ', "# a remark", "trip/b/a.jpg"]
+    listed = [
+        "trip/é.jpg",
+        'trip/ "q".jpg ',
+        "# a remark",
+        '"trip/b/a.jpg"',
+        "  trip/b/a.jpg\t",
+        "",
+    ]
+    assert find_images("-", "\r\n".join(listed).encode(encoding)) == names
+
+
 def test_names_of_any_bytes_are_opened_again(tmp_path):
     name = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
     Path(os.fsdecode(name)).touch()

@@ -1,4 +1,4 @@
-"""Four layouts give the same records, and every mistake is named with its place."""
+"""All layouts give the same records, and what is wrong with a folder is named with its place."""
 
 import json
 import logging
@@ -8,21 +8,25 @@ from pathlib import Path
 
 import pytest
 from caption_folders import write_csv, write_images
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioning import UserError
-from captioning.data.caption_formats import read_csv, read_flickr8k, read_karpathy
-from captioning.data.readers import NO_BLANKS, CaptionFolder, draw_split, has_word, lacks_blanks
+from captioning.data.readers import (
+    NO_BLANKS,
+    READ,
+    UNREAD,
+    CaptionFolder,
+    draw_split,
+    has_word,
+    lacks_blanks,
+)
 from captioning.data.records import SPLITS, Record
 from captioning.data.tokenizer import tokenize
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg")
 CAPTIONS = {name: (f"{name} one", f'{name} "two", two') for name in NAMES}
 PAIR = ("image", "caption")
-TRICKY = ["None", "null", "NA", "nan", "N/A", '"', 'a "b", c', "zażółć 你好 🐈", " x ", "a\u2028b"]
-UNREAD = "tables that are not read"
-captions = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -85,7 +89,7 @@ def error(root: Path, **options) -> str:
     return str(caught.value)
 
 
-# The four layouts
+# The layouts
 
 
 @pytest.mark.parametrize("folder", ["Flicker8k_Dataset", "Flickr8k_Dataset", "Images"])
@@ -99,15 +103,6 @@ def test_an_image_in_no_official_list_has_no_split(tmp_path):
     flickr8k(tmp_path)
     (tmp_path / "Flickr8k_text/Flickr_8k.testImages.txt").unlink()
     assert records(tmp_path) == expected(tmp_path / "Flicker8k_Dataset", ("train", "val", None))
-
-
-def test_windows_line_ends_and_split_lists_of_nearly_their_names(tmp_path):
-    folder = flickr8k(tmp_path) / "Flickr8k_text"
-    for path in folder.iterdir():
-        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    (folder / "Flickr_8k.trainImages.txt").rename(folder / "Flickr8k.trainimages.txt")
-    (folder / "Flickr_8k.devImages.txt").rename(folder / "Flickr_8k.valImages.txt")
-    assert records(tmp_path) == expected(tmp_path / "Flicker8k_Dataset")
 
 
 def test_kaggle_layout_is_split_by_image(tmp_path):
@@ -167,7 +162,7 @@ def test_coco_as_karpathy_splits_it(tmp_path, folder):
     assert [record.split for record in read] == ["train", "train", "val", "test"]
     assert [record.path for record in read] == [str(tmp_path / folder / path) for path in splits]
     assert read[1].captions == ("A dog.",) * 5
-    assert not any(found.values())
+    assert [kind for kind, examples in found.items() if examples] == [READ]
 
 
 @pytest.mark.parametrize("folder", ["val2014", "images/val2014", "images"])
@@ -210,45 +205,6 @@ def test_images_are_found_below_a_relative_root(tmp_path, monkeypatch, root):
     monkeypatch.chdir(tmp_path / "here")
     read, found = CaptionFolder(root).read()
     assert (len(read), found["images without caption"]) == (3, [])
-
-
-# Captions stay what they are
-
-
-@settings(max_examples=200)
-@given(st.lists(captions, min_size=1, max_size=4))
-@example(TRICKY)
-def test_any_caption_survives_csv(tmp_path_factory, texts):
-    rows = [("a.jpg", text) for text in texts]
-    path = write_csv(tmp_path_factory.getbasetemp() / "any.csv", rows, PAIR)
-    assert [row.caption for row in read_csv(path)] == texts
-
-
-@settings(max_examples=200)
-@given(st.lists(captions, min_size=1, max_size=4), st.booleans())
-def test_any_caption_survives_json(tmp_path_factory, texts, ascii_only):
-    path = tmp_path_factory.getbasetemp() / "any.json"
-    image = {"filename": "a.jpg", "split": "test", "sentences": [{"raw": text} for text in texts]}
-    path.write_text(json.dumps({"images": [image]}, ensure_ascii=ascii_only), encoding="utf-8")
-    assert [row.caption for row in read_karpathy(path)] == texts
-
-
-@settings(max_examples=200)
-@given(st.lists(captions.filter(lambda text: not {*"\r\n\t"} & {*text}), min_size=1, max_size=4))
-def test_any_caption_survives_the_token_file(tmp_path_factory, texts):
-    path = write_tokens(tmp_path_factory.getbasetemp() / "any.txt", {"a.jpg": texts})
-    assert [row.caption for row in read_flickr8k(path)] == texts
-
-
-def test_byte_order_mark(tmp_path):
-    path = own(tmp_path, ("a.jpg", "x", "train")) / "captions.csv"
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert records(tmp_path)[0].image_id == "a.jpg"
-
-
-def test_the_line_of_a_row_after_a_caption_of_two_lines(tmp_path):
-    path = write_csv(tmp_path / "captions.csv", [("a.jpg", "one\ntwo"), ("b.jpg", "x")], PAIR)
-    assert [row.where for row in read_csv(path)] == [f"{path}:2", f"{path}:4"]
 
 
 # Splits that are drawn
@@ -298,7 +254,7 @@ def test_unknown_layout_shows_what_is_there(tmp_path):
     flickr8k(tmp_path / "flickr8k")
     assert f"flickr8k/, notes.txt; is it {tmp_path / 'flickr8k'}?" in error(tmp_path)
     assert "is not in the layout karpathy; it holds" in error(tmp_path, layout="karpathy")
-    assert "no layout is called 'coco'" in error(tmp_path, layout="coco")
+    assert "no layout is called 'coc'" in error(tmp_path, layout="coc")
 
 
 def test_two_layouts_in_one_folder(tmp_path):
@@ -349,7 +305,7 @@ def test_tables_that_are_no_set_of_splits_are_not_read_as_one(tmp_path, names):
         write_csv(tmp_path / name, [("a.jpg", "x")], PAIR)
     message = error(tmp_path)
     assert f"holds {names[0]}, {names[1]}: rename the one to read captions.csv" in message
-    assert "as the others are not read then, first join what belongs together" in message
+    assert "which are not read then; first join what belongs together" in message
 
 
 CSV_READ = "captions.csv is read instead"
@@ -379,42 +335,6 @@ def test_a_table_that_is_not_read_is_named(tmp_path, caplog, read, unread, how):
 
 
 # Mistakes in captions and splits
-
-TOKEN_ERROR = "Flickr8k.token.txt:2: not IMAGE.jpg#NUMBER, a tab"
-MISTAKES = [
-    ("captions.csv", "image,caption,split\na.jpg,x,train\nb.jpg,x,trian",
-     "captions.csv:3: no split is called 'trian'"),
-    ("captions.csv", "image;caption", "captions.csv:1: the columns are not image,caption[,split]"),
-    ("captions.csv", "image,caption,caption\na.jpg,x,y", "captions.csv:1: the columns are not"),
-    ("captions.csv", "image,caption\na.jpg,a man, a plan",
-     "captions.csv:2: 3 cells for 2 columns: put quotes"),
-    ("captions.csv", 'image,caption\na.jpg,"a man\nb.jpg,a plan', "not CSV, a quote too many"),
-    ("captions.csv", "image,caption\n,a man", "captions.csv:2: the image has no name"),
-    ("Flickr8k.token.txt", "a.jpg#0\tx\na.jpg a man", TOKEN_ERROR),
-    ("Flickr8k.token.txt", "a.jpg#0\tx\na.jpg\ta man", TOKEN_ERROR),
-    ("Flickr8k.token.txt", "a.jpg#0\tx\na.jpg#x\ta man", TOKEN_ERROR),
-    ("Flickr8k.token.txt", "a.jpg#0\tx\n#0\ta man", TOKEN_ERROR),
-    ("dataset.json", "{}", "there is no list `images`"),
-    ("dataset.json", "[1]", "there is no list `images`"),
-    ("dataset.json", '{"images": 3}', "there is no list `images`"),
-    ("dataset.json", '{\n"images": [}', "dataset.json:2: not JSON"),
-    ("dataset.json", json.dumps({"images": [entry("a.jpg", "train"), entry("b.jpg", "holdout")]}),
-     "dataset.json: images[1]: no split is called 'holdout'"),
-    *[("dataset.json", json.dumps({"images": [image]}), "dataset.json: images[0]: no filename")
-      for image in (3, {}, {"filename": "a.jpg"}, entry("a.jpg", "", sentences=[{"raw": None}]))],
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("file", "content", "message"), MISTAKES)
-def test_a_mistake_in_a_file_is_named_with_its_place(tmp_path, file, content, message):
-    write(tmp_path / file, content)
-    assert message in error(tmp_path)
-
-
-def test_not_utf8(tmp_path):
-    path = own(tmp_path, ("a.jpg", "x", "train")) / "captions.csv"
-    path.write_bytes(path.read_bytes() + "a.jpg,caf\u00e9,train\n".encode("latin-1"))
-    assert f"{path}:3: byte 45 of the file is not UTF-8" in error(tmp_path)
 
 
 def test_empty_captions_are_named_five_at_most(tmp_path):

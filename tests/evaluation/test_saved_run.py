@@ -2,20 +2,111 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 
 from captioning import UserError
 from captioning.data.records import Record
+from captioning.data.vocabulary import SPECIALS
 from captioning.evaluation.saved_run import find_checkpoint, open_run, rank_captions
 from captioning.training.validation import Generated
 
 
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A working folder whose run has the name of its data, and the notebooks' folder beside."""
+    root, run_dir = tmp_path / "project", tmp_path / "project" / "runs" / "mine" / "TIME"
+    for folder in (root / "mine", root / "notebooks", run_dir / ".hydra"):
+        folder.mkdir(parents=True)
+    (root / "mine" / "a.jpg").touch()
+    (root / "mine" / "captions.csv").write_text("image,caption,split\na.jpg,a dog,train\n")
+    (root / "my.pth").touch()
+    write_run(run_dir, root)
+    monkeypatch.chdir(root / "notebooks")
+    return root
+
+
+def write_run(folder, cwd):
+    runtime = {"cwd": str(cwd), "output_dir": str(folder)}
+    OmegaConf.save({"hydra": {"runtime": runtime}}, folder / ".hydra" / "hydra.yaml")
+    config = {
+        "data": {"_target_": "captioning.data.readers.CaptionFolder", "root": "mine"},
+        "encoder": {"weights": "my.pth"},
+        "model": {},
+        "run_dir": str(folder),
+    }
+    contents = {"format_version": 2, "vocabulary": [*SPECIALS], "encoder": {}, "config": config}
+    torch.save({"captioning": contents, "state_dict": {}}, folder / "best.ckpt")
+
+
+def stay(project):
+    return "../runs/mine"
+
+
+def move_project(project):
+    os.chdir(project.rename(project.with_name("elsewhere")) / "notebooks")
+    return "../runs/mine"
+
+
+def link_runs(project):
+    (project / "runs").rename(project.parent / "disk")
+    (project / "runs").symlink_to(project.parent / "disk")
+    return "../runs/mine"
+
+
+def move_project_and_name_a_link(project):
+    move_project(project)
+    Path("../runs/latest").symlink_to("mine/TIME")
+    return "../runs/latest"
+
+
+def copy_run(project):
+    return shutil.copytree(project / "runs/mine/TIME", project.parent / "a/b/copy")
+
+
+def copy_checkpoint(project):
+    return shutil.copy(project / "runs/mine/TIME/best.ckpt", project.parent)
+
+
+def forget_start(project):
+    (project / "runs/mine/TIME/.hydra/hydra.yaml").write_text("[")
+    os.chdir(project)
+    return "runs/mine"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        stay,
+        move_project,
+        link_runs,
+        move_project_and_name_a_link,
+        copy_run,
+        copy_checkpoint,
+        forget_start,
+    ],
+)
+def test_data_and_weights_are_found_where_the_run_found_them(project, change):
+    run = open_run(change(project))
+    root = Path.cwd().parent if Path.cwd().name == "notebooks" else Path.cwd()
+    assert [record.path for record in run.records] == [f"{root}/mine/a.jpg"]
+    assert run.config["encoder"]["weights"] == f"{root}/my.pth"
+
+
+def test_missing_data_are_an_error_with_the_word_that_names_them(project):
+    (project / "mine").rename(project / "notebooks" / "moved")
+    with pytest.raises(UserError, match=r"project/mine or .*; put them .* open_run\(RUN, data="):
+        open_run("../runs/mine")
+    assert len(open_run("../runs/mine", data="moved").records) == 1
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", ["run", "run/best.ckpt"])
-def test_a_run_opens_from_another_folder(trained, folder, tmp_path, monkeypatch, path):
+def test_a_trained_run_opens_from_another_folder(trained, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = open_run(folder / path)
+    run = open_run(folder / "run")
     assert run.checkpoint == folder / "run" / "best.ckpt"
     assert [record.image_id for record in run.split("val")][:2] == ["val-red.png", "val-green.png"]
     assert "square" in run.vocabulary.words
@@ -55,3 +146,5 @@ def test_captions_are_ranked_from_the_lowest_score_and_ties_by_the_next():
     scores = [{"cider": 1.0, "b": 0.0}, {"cider": 0.0, "b": 2.0}, {"cider": 0.0, "b": 1.0}, {}]
     rows = [Generated(record, str(number), of_row) for number, of_row in enumerate(scores)]
     assert [row.caption for row in rank_captions(rows, "cider", "b")] == ["2", "1", "0"]
+    with pytest.raises(UserError, match="no caption has meteor; type a score"):
+        rank_captions(rows, "meteor")

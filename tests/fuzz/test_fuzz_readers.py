@@ -29,6 +29,11 @@ IMAGES = [
     for n, split in enumerate(("train", "restval", "val", "test"))
 ]
 KARPATHY = json.dumps({"images": IMAGES, "dataset": "flickr8k"}).encode()
+JSON_LINES = b'{"file_name": "1.jpg", "text": "a dog", "split": null}\n' * 3
+ANNOTATIONS = [{"image_id": 1, "id": 2, "caption": "A dog ."}]
+COCO_IMAGES = [{"id": 1, "file_name": "1.jpg"}]
+COCO = json.dumps({"images": COCO_IMAGES, "annotations": ANNOTATIONS}).encode()
+SEMICOLONS = b"sep=;\n" + TABLE.replace(b",", b";")
 LIST = b"1.jpg\n2.jpg\r\n3.jpg\n"
 EXPERT = b"1.jpg\t2.jpg#1\t1\t2\t4\n2.jpg\t3.jpg#0\t3\t3\t1\n"
 CROWD = b"1.jpg\t2.jpg#1\t0.5\t2\t2\n2.jpg\t3.jpg#0\t1\t3\t0\n"
@@ -48,7 +53,15 @@ def folder(tmp_path):
         ("split lists", "Flickr_8k.trainImages.txt", [LIST], {"Flickr8k.token.txt": TOKENS}),
         ("kaggle", "captions.txt", [KAGGLE, TABLE], {}),
         ("karpathy", "dataset.json", [KARPATHY, KARPATHY.replace(b'"x"', b"[" * 3000)], {}),
-        ("csv", "captions.csv", [TABLE, KAGGLE], {}),
+        (
+            "csv",
+            "captions.csv",
+            [TABLE, KAGGLE, SEMICOLONS, SEMICOLONS.decode().encode("utf-16")],
+            {},
+        ),
+        ("json lines", "metadata.jsonl", [JSON_LINES], {}),
+        ("coco", "captions_val2017.json", [COCO], {}),
+        ("sidecar", "1.txt", [b"a dog\n"], {}),
         (
             "tables of splits",
             "train.csv",
@@ -117,5 +130,5 @@ def test_words_and_vocabularies(fuzz):
 
 
 def test_lists_of_images(fuzz):
-    seeds = [b"a.jpg\nb/c.png\n", b"a.jpg\0b\nc.png\0"]
+    seeds = [b"a.jpg\nb/c.png\n", b"a.jpg\0b\nc.png\0", '"a.jpg"\nb.jpg'.encode("utf-16")]
     fuzz("lists of images", seeds, lambda data: find_images("-", data), 1000)
