@@ -30,7 +30,7 @@ class CaptionOptions:
     the end, and the exit code is 1.
     """
 
-    ckpt: str = option("best.ckpt of a run, or a folder of captioning.export format=safetensors")
+    ckpt: str = option("best.ckpt of a run, latest, or a folder of an export format=safetensors")
     images: str = option(
         "an image; a folder, at any depth, without hidden files and bins; a pattern such as "
         "'trip/**/*.jpg'; or -, for names on standard input",

@@ -8,6 +8,7 @@ features. Files may be a stranger's: nothing in them is run.
 from __future__ import annotations
 
 import json
+import shlex
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         best = Path(path, "best.ckpt")
-        hint = f"type {best}" if best.is_file() else "a run leaves best.ckpt in its folder"
+        hint = (
+            f"type {shlex.quote(str(best))}"
+            if best.is_file()
+            else "a run leaves best.ckpt in its folder"
+        )
         raise UserError(f"there is no checkpoint {path}; {hint}")
     try:
         checkpoint = _load(path)
@@ -72,7 +77,8 @@ def read_pretrained(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     if (folder / "best.ckpt").is_file() and not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is the folder of a run: type {folder / 'best.ckpt'}")
+        best = shlex.quote(str(folder / "best.ckpt"))
+        raise UserError(f"{folder} is the folder of a run: type {best}")
     try:
         if (folder / "config.json").stat().st_size > LARGEST_CONFIG:
             raise ValueError(f"config.json is larger than {LARGEST_CONFIG >> 20} MB")

@@ -28,7 +28,8 @@ class DemoOptions:
     """
 
     ckpt: tuple[str, ...] = option(
-        "best.ckpt of a run, or a pattern; several, as 'ckpt=[A,B]', are side by side", bare=True
+        "best.ckpt of a run, latest, or a pattern; several, as 'ckpt=[A,B]': side by side",
+        bare=True,
     )
     samples: str = option("images to pick from, instead of drawn scenes; as images= of caption", "")
     data: str = option("images and captions for rerank=neighbours, as data.root= in training", "")

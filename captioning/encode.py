@@ -72,5 +72,5 @@ def choose_device(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = hydra_arguments(sys.argv[1:], "encode", bare="data.root")
+    sys.argv[1:] = run_command(hydra_arguments, sys.argv[1:], "encode", "data.root")
     main()

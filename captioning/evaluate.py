@@ -155,5 +155,5 @@ def build_group(group: str, stage: str, chosen: dict[str, Any], configs: Sequenc
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = hydra_arguments(sys.argv[1:], "evaluate", bare="ckpt")
+    sys.argv[1:] = run_command(hydra_arguments, sys.argv[1:], "evaluate", "ckpt")
     main()

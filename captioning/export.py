@@ -14,7 +14,9 @@ class ExportOptions:
     python -m captioning.export outputs/runs/lstm/TIME/best.ckpt format=safetensors out=captioner
     """
 
-    ckpt: str = option("best.ckpt or last.ckpt of a run", bare=True)
+    ckpt: str = option(
+        "best.ckpt or last.ckpt of a run; latest: best.ckpt of the newest", bare=True
+    )
     format: str = option(
         "onnx: greedy search from pixels to words, and caption.py, which runs it with numpy, "
         "Pillow and onnxruntime alone; safetensors: for Captioner.from_pretrained(FOLDER)",

@@ -17,7 +17,7 @@ class ReplayOptions:
     python -m captioning.replay outputs/runs/lstm/TIME/not-finite.pt
     """
 
-    file: str = option("not-finite.pt of a run's folder", bare=True)
+    file: str = option("not-finite.pt of a run's folder; latest: of the newest", bare=True)
 
 
 @command(ReplayOptions)

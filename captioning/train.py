@@ -51,5 +51,5 @@ def run_job(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = hydra_arguments(sys.argv[1:], "config")
+    sys.argv[1:] = run_command(hydra_arguments, sys.argv[1:], "config")
     main()

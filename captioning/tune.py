@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from captioning import UserError
 from captioning.config.cli import run_command
 from captioning.config.compose import CONF, checked_configs, key_of, resolve_config
-from captioning.config.hydra_arguments import hydra_arguments
+from captioning.config.hydra_arguments import as_typed, hydra_arguments, quote, quote_path
 from captioning.sweeps import study as studies
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def fixed_overrides(options: Mapping[str, Any]) -> list[str]:
     """Return the overrides that all trials share. Raises UserError for what a search cannot fix."""
     typed = HydraConfig.get().overrides.task
     training = [key for key in typed if re.split(r"[.@=]", key_of(key))[0] not in SEARCH_KEYS]
-    fixed = [*options["overrides"], *training]
+    fixed = [*map(quote_path, options["overrides"]), *training]
     keys = set(map(key_of, fixed))
     if both := sorted(keys & set(map(key_of, options["space"]))):
         raise UserError(f"{both[0]} is in the search space, and given: leave it out of one")
@@ -134,7 +134,8 @@ def run_trial(
 
     run_dir = folder / f"trial-{trial.number}"
     overrides = [*fixed, *to_overrides(studies.suggest(trial, space))]
-    cfg = hydra.compose("config", [*overrides, f"name={name}", f"run_dir={run_dir}"])
+    own = [f"name={quote(name)}", f"run_dir={quote(str(run_dir))}"]
+    cfg = hydra.compose("config", [*overrides, *own])
     (run_dir / ".hydra").mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, run_dir / ".hydra" / "config.yaml", resolve=True)
     OmegaConf.save(overrides, run_dir / ".hydra" / "overrides.yaml")
@@ -168,7 +169,7 @@ def format_trials(study: Study, fixed: Sequence[str], monitor: str) -> str:
     table = markdown_table(["trial", "state", monitor, "epochs", "minutes", *best.params], rows)
     if best.state.name == "COMPLETE":
         typed = [*fixed, *to_overrides(best.params)]
-        command = shlex.join(["python", "-m", "captioning.train", *typed])
+        command = shlex.join(["python", "-m", "captioning.train", *map(as_typed, typed)])
         table += f"\n\nthe best, trial {best.number}:\n  {command}"
     return table
 
@@ -176,11 +177,11 @@ def format_trials(study: Study, fixed: Sequence[str], monitor: str) -> str:
 def to_overrides(settings: Mapping[str, Any]) -> list[str]:
     """Return settings as command-line overrides, numbers to the last digit."""
     return [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        quote_path(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
         for key, value in settings.items()
     ]
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = hydra_arguments(sys.argv[1:], "tune")
+    sys.argv[1:] = run_command(hydra_arguments, sys.argv[1:], "tune")
     main()

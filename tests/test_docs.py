@@ -119,7 +119,7 @@ def bind_verb(name, arguments):
     """Compose, or parse, what stands behind `python -m NAME`."""
     module = importlib.import_module(name)
     source = inspect.getsource(module)
-    if config := re.search(r'hydra_arguments\(sys.argv\[1:\], "(\w+)"(?:, bare="(.+)")?\)', source):
+    if config := re.search(r'hydra_arguments, sys.argv\[1:\], "(\w+)"(?:, "(.+)")?\)', source):
         bind_config(config[1], hydra_arguments(arguments, config[1], config[2] or ""))
     elif not arguments:  # a command that the text only names
         assert callable(module.main)

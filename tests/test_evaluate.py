@@ -118,6 +118,7 @@ def test_an_error_is_exit_code_1_without_a_traceback(folder):
     done = run(folder, "split=dev", "hydra.run.dir=failed", module="captioning.evaluate")
     assert done.returncode == 1
     assert done.stderr == "error: ckpt is missing; type ckpt=…\n"
+    assert not (folder / "failed").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,26 @@
 import csv
 import json
 import re
+import subprocess
 
 import pytest
 import torch
 from composing import composed
 from filelock import FileLock
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import read_write
 from PIL import Image
 from verbs import TINY, run
 
 from captioning import UserError
 from captioning.captioner import Captioner
-from captioning.checkpoint import read_checkpoint
+from captioning.checkpoint import read_checkpoint, read_pretrained
 from captioning.config.compose import resolve_config
-from captioning.training.folder_lock import claim_folder
+from captioning.config.hydra_arguments import hydra_arguments
+from captioning.config.trust import check_folder
+from captioning.data.readers import CaptionFolder
+from captioning.training.fit import build_resume_command
+from captioning.training.folder_lock import ClaimFolder, claim_folder
 from captioning.training.run import train
 
 pytestmark = pytest.mark.slow
@@ -159,6 +166,70 @@ def test_an_error_is_a_sentence_and_exit_code_1(folder):
     assert done.stderr.startswith("error: ")
     assert "type trainer.gpus=" in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (folder / "failed").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "is_there"),
+    [
+        ([".hydra/config.yaml", "train.log", "lock"], False),
+        ([], False),
+        ([".hydra/config.yaml", "train.log", "run.json"], True),
+        (["other.log"], True),
+    ],
+)
+def test_only_a_new_folder_without_work_in_it_is_removed(tmp_path, monkeypatch, files, is_there):
+    monkeypatch.chdir(tmp_path)
+    registered = []
+    monkeypatch.setattr("atexit.register", lambda *call: registered.append(call))
+    composed(f"hydra.run.dir={tmp_path}")
+    ClaimFolder().on_run_start(HydraConfig.instance().cfg)
+    assert not registered  # a folder that was there before stays
+    composed("hydra.run.dir=new", "hydra.job.name=train")
+    ClaimFolder().on_run_start(HydraConfig.instance().cfg)
+    (tmp_path / "new").mkdir()
+    for file in files:
+        (tmp_path / "new" / file).parent.mkdir(exist_ok=True)
+        (tmp_path / "new" / file).touch()
+    ((function, *arguments),) = registered
+    function(*arguments)
+    assert (tmp_path / "new").exists() == is_there
+
+
+@pytest.mark.parametrize("name", ["it's (1)", "Köln, {a}=照片", "#~ $HOME", r"C:\data", '"a" [b]'])
+def test_printed_commands_are_typed_in_a_shell(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "best.ckpt").touch()
+    cfg = composed(*hydra_arguments(["data=folder", f"data.root={name}"], "config"))
+    with read_write(HydraConfig.instance().cfg.hydra.runtime):
+        HydraConfig.get().runtime.output_dir = f"/runs/{name}"
+    words = in_bash(build_resume_command())
+    assert words[:3] == ["python", "-m", "captioning.train"]
+    again = composed(*hydra_arguments(words[3:], "config"))
+    assert (again.data.root, again.ckpt_path, HydraConfig.get().run.dir) == (
+        cfg.data.root,
+        "last",
+        f"/runs/{name}",
+    )
+    for function in (read_checkpoint, read_pretrained):
+        assert in_bash(advice(function, name)) == [f"{name}/best.ckpt"]
+    assert in_bash(advice(check_folder, "run_dir", f"/{name}")) == [f"run_dir=/{name}"]
+    missing = advice(CaptionFolder(f"{name}/x").records).partition("\nTo need")[0]
+    assert in_bash(missing)[-1] == f"folder={name}/x"
+
+
+def advice(function, *arguments):
+    """Return what the error of a function says to type."""
+    with pytest.raises(UserError) as raised:
+        function(*arguments)
+    return re.split("type |Flickr8k: ", str(raised.value))[-1].partition(", or start")[0]
+
+
+def in_bash(command):
+    """Return the words that bash reads of a command."""
+    printed = subprocess.check_output(["bash", "-c", f"printf '%s\\0' {command}"], text=True)
+    return printed.split("\0")[:-1]
 
 
 def test_a_truncated_image_is_named_and_can_be_left_out(folder):

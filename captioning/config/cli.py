@@ -12,21 +12,27 @@ import errno
 import inspect
 import os
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, field, fields
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from captioning import UserError
 
+LATEST_RUN = Path("outputs/runs/latest")  # a link to the newest run (training/run_folder.py)
+LATEST = {"ckpt": "best.ckpt", "ckpt_path": "last.ckpt", "file": "not-finite.pt"}  # what of it
 KINDS = {bool: "true or false", int: "a whole number", int | None: "a whole number"}
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 DISK_ERRORS += (errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
@@ -100,9 +106,10 @@ def read_options(schema: type, arguments: Sequence[str]) -> Any:
         refuse_dashes(argument, following, keys)
         name, text = _split_argument(argument, keys, values)
         if kinds[name] == tuple[str, ...]:
-            values[name] = (*values.get(name, ()), *split_list(text))
+            items = [find_latest(name, item) for item in split_list(text)]
+            values[name] = (*values.get(name, ()), *items)
         elif kinds[name] is str:
-            values[name] = text
+            values[name] = find_latest(name, text)
         else:
             try:
                 converted[name] = text
@@ -150,7 +157,7 @@ def refuse_dashes(argument: str, following: str, keys: Mapping[str, Field]) -> N
         raise UserError(f"{argument} is not key=value; --help lists the keys")
     if not equals:
         text = "true" if keys[name].default is False else following
-    raise UserError(f"type {name}={text} instead of {argument}")
+    raise UserError(f"type {shlex.quote(f'{name}={text}')} instead of {argument}")
 
 
 def split_list(text: str) -> list[str]:
@@ -158,21 +165,38 @@ def split_list(text: str) -> list[str]:
 
     A comma in quotes, or in the name of a file, separates none.
     """
-    if not re.fullmatch(r"\[.*\]", text) or os.path.exists(text):
+    if not re.fullmatch(r"\[.*\]", text, re.DOTALL) or os.path.exists(text):
         return [text]
-    inner = text[1:-1]
-    return split_paths(inner) or next(csv.reader([inner], quotechar="'", skipinitialspace=True), [])
-
-
-def split_paths(text: str) -> list[str]:
-    """Return the files that `text` names, with commas; [] unless all of them exist."""
     paths, path = [], ""
-    for piece in text.split(","):
+    for piece in text[1:-1].split(","):
         path = f"{path},{piece}" if path else piece.strip()
-        if os.path.isfile(path):
+        if os.path.exists(path):
             paths.append(path)
             path = ""
-    return [] if path else paths
+    if paths and not path:  # all of them exist
+        return paths
+    return next(csv.reader([text[1:-1]], quotechar="'", skipinitialspace=True), [])
+
+
+def find_latest(key: str, text: str) -> str:
+    """Return the path typed for a key: for the word latest, of LATEST in the newest run.
+
+    Raises UserError where it has none.
+    """
+    if text != "latest" or key not in LATEST:
+        return text
+    found = LATEST_RUN / LATEST[key]
+    if not found.is_file():
+        raise UserError(f"there is no {found}: train first, or type a path, such as ./latest")
+    return os.path.relpath(found.resolve())
+
+
+def hydra_value(override: str) -> Any:
+    """Return what Hydra reads of key=value; None, too, for what it cannot read."""
+    try:
+        return OverridesParser.create().parse_override(override).value()
+    except HydraException:
+        return None
 
 
 def check_device(device: str) -> None:

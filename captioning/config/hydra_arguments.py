@@ -5,21 +5,25 @@ Paths are quoted for Hydra's grammar, and the bare argument gets its key. Nothin
 
 from __future__ import annotations
 
-import glob
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import pairwise
-from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
-from captioning.config.cli import split_paths
+from captioning.config.cli import find_latest, hydra_value, split_list
 from captioning.config.compose import CONF
+from captioning.config.trust import WRITTEN
 
+# What is typed for these keys, in whatever node, is a path or part of one, and is taken as it is
+# typed, whether or not it is there. Hydra's own remain: ${…}; null; what begins with a quote; of
+# ckpt [A,B], a list; in a sweep A,B, choice(…) and the like. All but ${…} are paths where a file
+# has that very name, and with ./ before them.
+PATHS = {*WRITTEN, "ckpt", "ckpt_path", "root", "weights", "path", "dir", "subdir", "name"}
+PATHS |= {"submitit_folder", "storage"}
+SWEEP = r"-m|--multirun|hydra\.mode=.*|sweep=.*"
 DROPPED = {  # arguments of Lightning 1's Trainer, and what to type today
     "progress_bar_refresh_rate": "callbacks.progress.refresh_rate",
     "checkpoint_callback": "trainer.enable_checkpointing",
@@ -45,25 +49,26 @@ def hydra_arguments(arguments: Sequence[str], config: str, bare: str = "") -> li
         sys.exit(0)
     check_flags(arguments)
     overrides, paths = [], []
+    in_sweep = any(re.fullmatch(SWEEP, argument) for argument in arguments)
     for previous, argument in pairwise(["", *arguments]):
         key, equals, _ = argument.partition("=")
         # Such as job, after --cfg.
         is_flag_value = previous.startswith("-") and previous not in ("-m", "--multirun")
         name, _, value = argument.lstrip("-").partition("=")
         if argument.startswith("--") and name not in HYDRA_FLAGS:
-            sys.exit(f"error: type {name}={value or '…'} instead of {argument}")
+            typed = shlex.quote(f"{name}={value}") if value else f"{name}=…"
+            sys.exit(f"error: type {typed} instead of {argument}")
         if argument.startswith(("-", "~")) or is_flag_value:
             overrides.append(argument)
-        elif equals and not ("/" in key and _names_files(argument)):
-            overrides.append(quote_path(argument))
+        elif equals and ("/" not in key or not bare or key.startswith(("hydra/", "+hydra/"))):
+            overrides.append(quote_path(argument, in_sweep))
         elif bare:
-            paths.append(argument)
+            paths.append(quote(find_latest(bare, argument)))
         else:
             sys.exit(f"error: {argument}: type key=value; --help lists the keys")
-    if len(paths) > 1:
-        overrides.append(f"{bare}={quote_all(paths)}")
-    elif paths:
-        overrides.append(f"{bare}={quote(paths[0])}")
+    joined = ",".join(paths)
+    if paths:
+        overrides.append(f"{bare}={joined}" if len(paths) == 1 else f"{bare}=[{joined}]")
     return overrides
 
 
@@ -80,45 +85,40 @@ def check_flags(arguments: Sequence[str]) -> None:
         key = re.match(r"\+*trainer\.(\w+)=", argument)
         if key and key[1] in DROPPED:
             sys.exit(f"error: {argument}: Lightning 2 dropped it; type {DROPPED[key[1]]}=… instead")
+        if argument == "name=latest":
+            sys.exit("error: name=latest: that leads to the newest run; type another name")
         if argument == "search=neighbours":
             sys.exit(f"error: type search.width=50 rerank=neighbours instead of {argument}")
 
 
-def quote_path(argument: str) -> str:
-    """Return ckpt=PATH so that Hydra reads one text: a sweep's folders have = and commas.
-
-    So is a pattern that finds files, and each path of a list.
-    """
-    key, _, path = argument.partition("=")
-    if key not in ("ckpt", "ckpt_path", "data.root"):
+def quote_path(argument: str, in_sweep: bool = False) -> str:
+    """Return key=PATH so that Hydra reads PATH as it is typed, and other arguments as they are."""
+    key, _, text = argument.partition("=")
+    name = re.split(r"[+.]", key)[-1]
+    hydras = r"""\[?['"].*""" + r"|(choice|glob|shuffle|sort)\(.*\)|\[.*\]" * in_sweep
+    is_hydras = re.fullmatch(hydras, text, re.DOTALL) and hydra_value(argument) is not None
+    is_file = os.path.exists(text)
+    if name not in PATHS or ((is_hydras or text.lower() == "null") and not is_file):
         return argument
-    if path.startswith("[") and (paths := split_paths(path[1:-1])):
-        return f"{key}={quote_all(paths)}"
-    if not _names_files(path) or _hydra_value(argument) == path:
-        return argument
-    return f"{key}={quote(path)}"
+    if is_file or not (in_sweep or (name == "ckpt" and re.fullmatch(r"\[.*\]", text))):
+        return f"{key}={quote(find_latest(name, text))}"
+    items = split_list(f"[{text}]" if in_sweep else text)
+    joined = ",".join(x if x == "null" else quote(find_latest(name, x)) for x in items)
+    return f"{key}={joined}" if in_sweep else f"{key}=[{joined}]"
 
 
-def _names_files(path: str) -> bool:
-    return os.path.exists(path) or bool(glob.glob(path))
+def as_typed(override: str) -> str:
+    """Return an override as a person types it: what `quote_path` quoted, without the quotes."""
+    typed = f"{override.partition('=')[0]}={hydra_value(override)}"
+    return typed if quote_path(typed) == override else override
 
 
-def _hydra_value(argument: str) -> Any:
-    try:
-        return OverridesParser.create().parse_override(argument).value()
-    except HydraException:
-        return None
-
-
-def quote(path: str) -> str:
-    """Return text as a quoted value of Hydra's grammar."""
-    escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + match[2], path)
+def quote(text: str) -> str:
+    """Return text so that Hydra's grammar reads it as it is: in quotes, where it needs them."""
+    if "\\" not in text and hydra_value(f"key={text}") == text:
+        return text
+    escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + match[2], text)
     return "'" + escaped.replace("'", r"\'") + "'"
-
-
-def quote_all(paths: Sequence[str]) -> str:
-    """Return texts as a list of Hydra's grammar."""
-    return f"[{','.join(map(quote, paths))}]"
 
 
 def hydra_help(config: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from captioning import UserError
+from captioning.config.cli import hydra_value
 
 # Packages, folders and variables of the environment, with commas. Read on import, before a file's
 # hydra.job.env_set is.
@@ -102,7 +104,8 @@ def check_folder(key: str, path: str, allowed: Sequence[str] = ()) -> None:
     if not any(folder.is_relative_to(each) for each in [Path.cwd(), *map(_absolute, trusted)]):
         raise UserError(
             f"{key}={path} lies outside the working folder, where no config file may write; type "
-            f"{key}={path}, or start with CAPTIONING_TRUST={folder.parent}/ if you mean it"
+            f"{shlex.quote(f'{key}={path}')}, or start with "
+            f"CAPTIONING_TRUST={shlex.quote(f'{folder.parent}/')} if you mean it"
         )
 
 
@@ -126,9 +129,9 @@ def error_text(error: Exception) -> str:
 
 def _typed_folders(overrides: Sequence[str]) -> list[str]:
     """Return the folders that a person's own overrides name to write into."""
-    pairs = [override.partition("=") for override in overrides]
     ends = (*WRITTEN, ".dir", "data.root")
-    return [value.strip("'\"") for key, _, value in pairs if key.endswith(ends)]
+    typed = [each for each in overrides if each.partition("=")[0].endswith(ends)]
+    return [str(hydra_value(override)) for override in typed]
 
 
 def _absolute(path: str) -> Path:

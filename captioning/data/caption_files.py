@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -195,5 +196,5 @@ def _explain_unknown(root: Path, layout: str) -> str:
                 break
     return (
         f"{problem}\n{LAYOUTS_HELP}\nTo get Flickr8k: python -m captioning.download flickr8k "
-        f"{target}\nTo need no files at all, train with data=scenes"
+        f"{shlex.quote(f'folder={target}')}\nTo need no files at all, train with data=scenes"
     )

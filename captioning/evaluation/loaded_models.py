@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,10 @@ def find_checkpoints(patterns: str | Sequence[str]) -> list[str]:
     """Return the files that paths and patterns name. Raises UserError if one names none."""
     checkpoints = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        paths = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
+        found = [pattern] if Path(pattern).is_file() else glob.glob(pattern)
+        # Once: outputs/sweeps/latest is a link to a folder beside it.
+        found.sort(key=lambda path: os.path.realpath(path) == os.path.abspath(path))
+        paths = sorted({os.path.realpath(path): path for path in found}.values())
         if not paths:
             raise UserError(f"ckpt={pattern}: there is no such file; a run leaves best.ckpt")
         checkpoints += paths

@@ -5,6 +5,7 @@ Plain cosines of a BERT are high for any two captions; `Scale` rescales them.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -95,7 +96,7 @@ def _find_folder(path: str) -> str:
     except (LocalEntryNotFoundError, HFValidationError):
         raise UserError(
             f"the text encoder {path} is neither a folder nor in the hub's cache; fetch it with "
-            f"`python -m captioning.download {path}`, or type text_encoder=minilm"
+            f"`python -m captioning.download {shlex.quote(path)}`, or type text_encoder=minilm"
         ) from None
 
 

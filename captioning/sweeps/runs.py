@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from captioning.config.hydra_arguments import as_typed
 from captioning.sweeps.jobs import read_status
 
 # Runs that differ in these only have one config: seeds are averaged over, the rest are places.
@@ -33,7 +34,8 @@ class Run:
         status = read_status(folder) or self.content
         self.status: str = status["status"]
         self.error: str | None = status.get("error")
-        pairs = (override.lstrip("+").split("=", 1) for override in self._yaml("overrides") or ())
+        typed = [as_typed(each) if "'" in each else each for each in self._yaml("overrides") or ()]
+        pairs = (override.lstrip("+").split("=", 1) for override in typed)
         overrides = {pair[0]: pair[-1] for pair in pairs if pair[0] not in NON_CONFIG_KEYS}
         self.overrides = dict(sorted(overrides.items()))
 

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from captioning import UserError
+from captioning.config.hydra_arguments import as_typed
 from captioning.metrics.score_table import format_score
 from captioning.training.safety import EXIT_CODE, FiniteLoss, OutOfMemory, Preemption
 from captioning.training.validation import LastEpoch, ValidationCaptions, find_callback
@@ -23,6 +24,7 @@ WARNINGS = (  # of Lightning, which do not apply
     ".*LeafSpec",  # Lightning's own use of a torch function that has moved
     ".*callbacks used to create the checkpoint need to be provided",  # of another monitor
     "It is recommended to use .*sync_dist=True",  # scores are gathered before they are logged
+    "Glyph .* missing from font",  # of curves.png, for a folder's name
 )
 
 
@@ -91,7 +93,7 @@ def build_resume_command(override: str = "") -> str:
     overrides = [override for override in overrides if not override.startswith(replaced)]
     overrides += [override] * bool(override)
     overrides += [f"hydra.run.dir={config.runtime.output_dir}", "ckpt_path=last"]
-    return shlex.join(["python", "-m", "captioning.train", *overrides])
+    return shlex.join(["python", "-m", "captioning.train", *map(as_typed, overrides)])
 
 
 def filter_lightning_warnings() -> None:

@@ -1,6 +1,8 @@
 """One run a folder: a second one is refused before it overwrites anything."""
 
+import atexit
 import os
+import shutil
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -21,14 +23,24 @@ class ClaimFolder(Callback):
     """Hydra callback that locks a run's folder, before Hydra writes there, until the run ends."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Lock the folder, or exit with an error."""
-        if "trials" in config:  # the workers of a search share a folder; its trials have their own
-            return
+        """Lock the folder, or exit with an error; a new one that stays unused is removed."""
         HydraConfig.instance().set_config(config)  # as Hydra does next, to name the folder
+        folder = Path(config.hydra.run.dir)
+        if not folder.exists():
+            atexit.register(remove_unused, folder.absolute(), config.hydra.job.name)
+        # An evaluation goes on from nothing; the workers of a search share a folder.
+        if "ckpt_path" not in config or "trials" in config:
+            return
         try:
-            self.lock = claim_folder(Path(config.hydra.run.dir), config.ckpt_path)
+            self.lock = claim_folder(folder, config.ckpt_path)
         except UserError as error:  # Hydra would make a warning of it
             sys.exit(f"error: {error}")
+
+
+def remove_unused(folder: Path, job: str) -> None:
+    """Remove a folder that holds nothing but what Hydra writes there before a job, and its lock."""
+    if folder.is_dir() and {*os.listdir(folder)} <= {".hydra", "lock", f"{job}.log"}:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def claim_folder(folder: Path, ckpt_path: str | None) -> AbstractContextManager:

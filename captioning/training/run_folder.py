@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
 
+from captioning.config.cli import LATEST_RUN
+from captioning.config.compose import is_sweep_job
 from captioning.data.atomic import atomic_write_text
 from captioning.metrics.score_table import TABLE, format_score, mode_of
 from captioning.training.best_checkpoint import BestCheckpoint
 from captioning.training.curves import draw_curves
+from captioning.training.folder_lock import last_checkpoint
 from captioning.training.provenance import provenance
 from captioning.training.validation import (
     Generated,
@@ -44,6 +48,7 @@ class RunFolder(pl.Callback):
         self._samples: list[Generated] = []
         self._run: dict[str, Any] = {}
         self._seconds: list[float] = []
+        self._is_linked = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the metrics and the seconds of all epochs."""
@@ -152,6 +157,25 @@ class RunFolder(pl.Callback):
         content = json.loads(json.dumps(content), parse_constant=lambda _: None)
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic_write_text(self.folder / "run.json", json.dumps(content, indent=2) + "\n")
+        if not self._is_linked and last_checkpoint(self.folder):
+            self._is_linked = True
+            link_latest(self.folder)
+
+
+def link_latest(folder: Path) -> None:
+    """Let outputs/runs/latest lead to a run's folder, or outputs/sweeps/latest to a job's sweep."""
+    if not HydraConfig.initialized() or HydraConfig.get().job.config_name == "tune":
+        return  # the trials of a search are no runs
+    link = LATEST_RUN
+    if is_sweep_job():
+        link, folder = Path("outputs/sweeps/latest"), folder.parent
+    temporary = link.with_name(f".latest-{os.getpid()}")
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        temporary.symlink_to(os.path.relpath(folder.resolve(), link.parent.resolve()))
+        os.replace(temporary, link)
+    except OSError as error:  # a file system without links
+        log.warning("%s does not lead to this run: %s", link, error.strerror)
 
 
 def format_epoch(epoch: int, metrics: Mapping[str, float]) -> str:

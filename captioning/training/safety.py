@@ -1,6 +1,7 @@
 """Callbacks that end a run well: a loss that is not finite, memory that is too small, SIGTERM."""
 
 import gc
+import shlex
 import signal
 import threading
 import traceback
@@ -68,7 +69,8 @@ class FiniteLoss(pl.Callback):
         raise UserError(
             f"the loss is {float(loss)} in epoch {trainer.current_epoch}, step {step}; try a lower "
             "training.learning_rate, trainer.gradient_clip_val=1, or trainer.precision=32-true and "
-            f"go on from last.ckpt. To replay the batch: python -m captioning.replay {path}"
+            f"go on from last.ckpt. To replay the batch: python -m captioning.replay "
+            f"{shlex.quote(str(path))}"
         )
 
 

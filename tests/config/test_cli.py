@@ -8,17 +8,38 @@ import sys
 from dataclasses import dataclass
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from captioning import UserError
+from captioning.caption import CaptionOptions
 from captioning.config.cli import command, help_text, option, read_options
-from captioning.config.hydra_arguments import hydra_arguments, quote_path
+from captioning.config.compose import CONF, checked_configs
+from captioning.config.hydra_arguments import as_typed, hydra_arguments, quote_path
+from captioning.demo import DemoOptions
+from captioning.export import ExportOptions
+from captioning.replay import ReplayOptions
 
 TYPED = ("caption", "demo", "download", "export", "judge", "replay", "summarize", "verify")
 HYDRA = {"config": "train", "evaluate": "evaluate", "encode": "encode", "tune": "tune"}
 ODD = ["Köln", "flickr8k (1)", "[a]", "it's", "1e3", "a=b", "null.jpg", "null", "???", "${HOME}"]
+NAMES = ["Köln", "flickr8k (1)", "it's", "a,b", "a=b", "{a: 1}", "~", "#", "&", "$HOME", "C:\\data"]
+NAMES += [
+    "照片",
+    "[a]",
+    "2024",
+    "1e3",
+    "a b ",
+    "a\\",
+    "My Drive",
+    "50%",
+    "'",
+    "choice(a,b)",
+    "/it's (1)",
+]
 ODD += ["'", "a\\", "\\'b", "a,b", "true", " a ", "caf\udce9", "{a: 1}", "#", "~"]
 
 
@@ -166,19 +187,88 @@ def test_help_of_a_config_has_its_keys_and_choices(config, capsys):
     assert ("  data=" in printed) and ("flickr8k, folder, scenes" in printed)
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_hydra_reads_a_path_as_it_is_typed(name, tmp_path, monkeypatch):
+PATH_KEYS = {
+    "config": "data.root ckpt_path run_dir name datamodule.features_root encoder.weights "
+    "text_encoder.path callbacks.best.dirpath callbacks.gallery.folder logger.csv.save_dir "
+    "hydra.run.dir hydra.sweep.dir",
+    "evaluate": "data.root ckpt encoder.weights text_encoder.path features_root run_dir name",
+    "encode": "data.root encoder.weights features_root hydra.sweep.subdir",
+    "tune": "data.root storage name hydra.run.dir",
+}
+# Hydra's own, as the comment in hydra_arguments.py says; and what OmegaConf says of a missing value
+OWN = re.compile(r"""\[?['"].*|\[.*\]|null|\?\?\?|latest""", re.DOTALL | re.IGNORECASE)
+
+
+def read(config, *typed):
+    """Return Hydra's whole config of what a person types."""
+    overrides = hydra_arguments(typed, config)
+    with checked_configs(), initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(config, overrides=overrides, return_hydra_config=True)
+
+
+@pytest.mark.parametrize("config", PATH_KEYS)
+@settings(max_examples=12)
+@given(st.sampled_from(NAMES) | st.text(st.sampled_from("aö照 '\"\\,=:;[](){}~#&$!*?%@\t")))
+def test_a_path_is_taken_as_it_is_typed_and_printed_so(config, name):
+    assume("${" not in name)
+    path = f"{name}/x" if OWN.fullmatch(name) else name
+    keys = PATH_KEYS[config].split()
+    cfg = read(config, *[f"{key}={path}" for key in keys])  # trust.py allows what is typed
+    assert {key: OmegaConf.select(cfg, key) for key in keys} == dict.fromkeys(keys, path)
+    for override in hydra_arguments([f"{key}={path}" for key in keys], config):
+        assert hydra_arguments([override], config) == [override]  # by the processes of a run
+        printed = shlex.split(shlex.join([as_typed(override)]))
+        assert hydra_arguments(printed, config) == [override]
+
+
+@pytest.mark.parametrize("name", [name for name in ODD if name != "???"])
+def test_a_file_with_a_name_of_hydras_is_a_path(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).touch()
     (tmp_path / "b").touch()
-    for typed in (f"ckpt={name}", f"data.root={tmp_path}/{name}"):
-        assert value(quote_path(typed)) == typed.partition("=")[2]
-    if "=" not in name and name not in "~":
-        assert value(*hydra_arguments([name], "evaluate", "ckpt")) == name
+    assert value(quote_path(f"ckpt={name}")) == value(quote_path(f"ckpt={name}", True)) == name
     both = [f"./{name}", "b"]
     assert value(*hydra_arguments(both, "evaluate", "ckpt")) == both
     if name != " a ":
         assert value(quote_path(f"ckpt=[{','.join(both)}]")) == both
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("data.root=Köln,it's", ["Köln", "it's"]),
+        ("data.root=2023,2024", ["2023", "2024"]),
+        ("encoder.weights=null,a b", [None, "a b"]),
+        ("""ckpt='a,b',"c,d\"""", ["a,b", "c,d"]),
+        ("ckpt=choice(a,b)", ["a", "b"]),
+        ("ckpt=[a,b],[c]", [["a", "b"], ["c"]]),
+    ],
+)
+def test_a_sweep_is_hydras(typed, read):
+    (override,) = hydra_arguments(["sweep=x", typed], "evaluate", "ckpt")[1:]
+    swept = OverridesParser.create().parse_override(override).sweep_string_iterator()
+    assert [value(f"key={each}") for each in swept] == read
+
+
+def test_latest_is_of_the_newest_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no outputs/runs/latest/best\.ckpt: train first"):
+        hydra_arguments(["latest"], "evaluate", "ckpt")
+    (tmp_path / "outputs/runs/a b").mkdir(parents=True)
+    (tmp_path / "outputs/runs/latest").symlink_to("a b")
+    for name in ("best.ckpt", "last.ckpt", "not-finite.pt"):
+        (tmp_path / "outputs/runs/a b" / name).touch()
+    best = "outputs/runs/a b/best.ckpt"
+    assert value(*hydra_arguments(["latest"], "evaluate", "ckpt")) == best
+    assert value(*hydra_arguments(["ckpt=[latest,x]"], "evaluate")) == [best, "x"]
+    assert hydra_arguments(["ckpt_path=latest"], "config") == [
+        "ckpt_path=outputs/runs/a b/last.ckpt"
+    ]
+    assert hydra_arguments(["ckpt=./latest"], "evaluate") == ["ckpt=./latest"]
+    assert read_options(ExportOptions, ["latest", "format=onnx"]).ckpt == best
+    assert read_options(CaptionOptions, ["ckpt=latest", "latest"]).images == "latest"
+    assert read_options(DemoOptions, ["latest", "./latest"]).ckpt == (best, "./latest")
+    assert read_options(ReplayOptions, ["latest"]).file == "outputs/runs/a b/not-finite.pt"
 
 
 def value(override):

@@ -28,6 +28,14 @@ def test_a_pattern_names_all_its_files_and_a_path_only_itself(tmp_path):
     assert find_checkpoints([path]) == [path]
 
 
+def test_a_pattern_finds_a_file_once_whatever_leads_there(tmp_path):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "best.ckpt").touch()
+    (tmp_path / "latest").symlink_to("sweep")
+    assert find_checkpoints(f"{tmp_path}/*/best.ckpt") == [f"{tmp_path}/sweep/best.ckpt"]
+    assert find_checkpoints(f"{tmp_path}/latest/*") == [f"{tmp_path}/latest/best.ckpt"]
+
+
 def test_a_missing_checkpoint_and_one_named_twice_are_errors(tmp_path):
     with pytest.raises(UserError, match=r"ckpt=no/best\.ckpt: there is no such file"):
         find_checkpoints(["no/best.ckpt"])

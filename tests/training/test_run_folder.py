@@ -2,10 +2,13 @@
 
 import json
 import logging
+from pathlib import Path
+from unittest.mock import Mock
 
 import optuna
 import pytest
 import pytorch_lightning as pl
+from composing import composed
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from captioning.data.records import Record
@@ -79,6 +82,35 @@ def test_a_run_that_ended_early(folder, run_folder, fit, error, raised, status, 
     run = read(folder)
     assert (run["status"], run["epochs"], run.get("error")) == (status, 1, reason)
     assert (folder / "curves.png").exists()
+
+
+def test_latest_leads_to_the_newest_run_that_has_a_checkpoint(
+    folder, run_folder, fit, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    latest, sweep = Path("outputs/runs/latest"), Path("outputs/sweeps/latest")
+    composed()
+    fit(run_folder)
+    assert not latest.is_symlink()  # nothing to lead to
+    fit(
+        RunFolder(str(folder), "val/cider"),
+        ModelCheckpoint(folder, "last"),
+        enable_checkpointing=True,
+    )
+    assert latest.resolve() == folder.resolve() and not sweep.is_symlink()
+    before = latest.readlink()
+    fit(RunFolder(str(tmp_path / "trial"), "val/cider"))
+    (tmp_path / "trial" / "last.ckpt").touch()
+    composed("data=scenes", config="tune")
+    fit(RunFolder(str(tmp_path / "trial"), "val/cider"))
+    assert latest.readlink() == before
+    composed("hydra.job.num=0")
+    fit(RunFolder(str(tmp_path / "trial"), "val/cider"))
+    assert (sweep.resolve(), latest.readlink()) == (tmp_path.resolve(), before)
+    composed()
+    monkeypatch.setattr(Path, "symlink_to", Mock(side_effect=OSError(1, "not permitted")))
+    fit(RunFolder(str(tmp_path / "trial"), "val/cider"))
+    assert "outputs/runs/latest does not lead to this run: not permitted" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint")
