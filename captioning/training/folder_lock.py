@@ -9,9 +9,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from captioning import UserError
+from captioning.config.stored_config import resumed_config, typed_keys
 
 # Set by Lightning, torchrun or SLURM; 0, or not set, in the first process of a run.
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
@@ -26,9 +28,27 @@ class ClaimFolder(Callback):
             return
         HydraConfig.instance().set_config(config)  # as Hydra does next, to name the folder
         try:
+            resume(config)
             self.lock = claim_folder(Path(config.hydra.run.dir), config.ckpt_path)
-        except UserError as error:  # Hydra would make a warning of it
+        except (UserError, OmegaConfBaseException) as error:  # Hydra would make a warning of it
             sys.exit(f"error: {error}")
+
+
+def resume(config: DictConfig) -> None:
+    """Take the config of the checkpoint that a run goes on from, but for what is typed."""
+    path = config.ckpt_path
+    if path == "last":
+        path = last_checkpoint(Path(config.hydra.run.dir))
+        if not path and "${now:" in OmegaConf.to_container(config.hydra.run)["dir"]:
+            raise UserError(
+                "ckpt_path=last is of the run's own folder, and this run's is new; type "
+                "hydra.run.dir=FOLDER, too, or ckpt_path=FOLDER/last.ckpt"
+            )
+    if path:
+        from captioning.checkpoint import read_checkpoint  # imports torch
+
+        stored = read_checkpoint(path)["captioning"]["config"]
+        resumed_config(config, stored, typed_keys(config.hydra.overrides.task))
 
 
 def claim_folder(folder: Path, ckpt_path: str | None) -> AbstractContextManager:
