@@ -26,6 +26,10 @@ from captioning.models.decoder import Decoder
 from captioning.models.old_names import decoder_sha256, from_version_1
 
 FORMAT_VERSION = 2  # in version 1, weights had other names
+MOVED = {  # since version 1
+    "captioning.models.module": "captioning.training.module",
+    "captioning.models.risk": "captioning.training.minimum_risk",
+}
 LARGEST_CONFIG = 16 << 20  # bytes; a vocabulary of a million words
 LARGEST_IMAGE = 1024  # pixels a side; torchvision's largest is 600
 
@@ -135,6 +139,9 @@ def upgrade(checkpoint: dict[str, Any]) -> None:
     contents["format_version"] = FORMAT_VERSION
     if str(contents["config"]["model"].get("_target_")).startswith("captioning.models."):
         checkpoint["state_dict"] = from_version_1(checkpoint["state_dict"])
+    if isinstance(training := contents["config"].get("training"), dict):
+        module, _, name = str(training.get("_target_")).rpartition(".")
+        training["_target_"] = f"{MOVED.get(module, module)}.{name}"
     if isinstance(batch := checkpoint.get("batch"), dict):  # that captioning.replay reads
         names = {"rows": "store_rows", "pictures": "image_index", "words": "target_positions"}
         checkpoint["batch"] = {names.get(key, key): value for key, value in batch.items()}
@@ -223,10 +230,3 @@ def describe_model(checkpoint: Mapping[str, Any], decoder: Decoder) -> dict[str,
 def read_history(checkpoint: Mapping[str, Any]) -> Mapping[int, Mapping[str, float]]:
     """Return the metrics by epoch that RunFolder stored in a checkpoint; {} where it did not."""
     return checkpoint.get("callbacks", {}).get("RunFolder", {}).get("history", {})
-
-
-def is_finished(checkpoint: Mapping[str, Any], max_epochs: int | None) -> bool:
-    """Tell whether a checkpoint is of the end of the last epoch."""
-    if max_epochs is None or max_epochs < 0 or checkpoint["epoch"] + 1 < max_epochs:
-        return False
-    return checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]

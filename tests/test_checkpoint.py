@@ -51,13 +51,10 @@ def test_a_version_1_folder_holds_what_its_checkpoint_does():
 
 
 @pytest.mark.slow
-def test_a_version_1_run_goes_on_as_it_did(folder, tmp_path):
-    """Weights, optimizer, schedule and random states are restored: the losses are those of then."""
+def test_a_version_1_run_goes_on(folder, tmp_path):
+    """Config, weights, optimizer and random states are restored, in the schedule of two epochs."""
     shutil.copy(VERSION_1 / "attention.ckpt", tmp_path / "last.ckpt")
-    options = "data=scenes data.images=24 model=attention model.embed_dim=4 model.hidden_dim=4"
-    options += " encoder.name=resnet18 encoder.weights=none encoder.image_size=64 trainer.gpus=0"
-    options += " datamodule.min_count=1 datamodule.batch_size=16 text_encoder=minilm"
-    options += f" trainer.max_epochs=2 ckpt_path={tmp_path}/last.ckpt hydra.run.dir=version_1"
+    options = f"trainer.max_epochs=2 ckpt_path={tmp_path}/last.ckpt hydra.run.dir=version_1"
     done = run(folder, *options.split())
     assert done.returncode == 0, done.stderr
     with (folder / "version_1" / "metrics.csv").open(newline="") as file:

@@ -76,9 +76,16 @@ def test_the_validation_captions_are_the_captioners(trained, folder):
 
 
 def test_a_run_goes_on_from_its_last_checkpoint(trained, folder):
-    options = ["data.root=data", "trainer.max_epochs=3", "ckpt_path=run/last.ckpt"]
-    done = run(folder, *TINY, *options, "hydra.run.dir=resumed")
+    """With the checkpoint's config, of which nothing is typed again."""
+    options = ["trainer.max_epochs=3", "ckpt_path=run/last.ckpt", "hydra.run.dir=resumed"]
+    done = run(folder, *options)
     assert done.returncode == 0, done.stderr
+    assert "goes on with other settings: trainer.max_epochs: 2 → 3\n" in done.stderr + done.stdout
+    first, last = (
+        read_checkpoint(folder / name / "last.ckpt")["captioning"]["config"]
+        for name in ("run", "resumed")
+    )
+    assert last["model"] == first["model"]
     summary = json.loads((folder / "resumed" / "run.json").read_text())
     assert summary["epochs"] == 3
     with open(folder / "resumed" / "metrics.csv", newline="") as file:
@@ -140,11 +147,22 @@ def test_neighbours_may_choose_the_captions_of_validation(folder):
         (["ckpt_path=run/last.ckpt", "trainer.max_epochs=2"], "type trainer.max_epochs=4"),
         (
             ["ckpt_path=run/last.ckpt", "trainer.max_epochs=3", "encoder.image_size=64"],
-            "trained with another encoder (encoder.image_size: 32 → 64)",
+            "trained with other settings (encoder.image_size: 32 → 64)",
         ),
-        (
-            ["ckpt_path=run/last.ckpt", "trainer.max_epochs=3", "model.hidden_dim=32"],
-            "trained with another model (model.hidden_dim: 16 → 32)",
+        *(
+            (["ckpt_path=run/last.ckpt", "trainer.max_epochs=3", typed], message)
+            for typed, message in {
+                "model.hidden_dim=32": "trained with other settings (model.hidden_dim: 16 → 32)",
+                "model.inject=pre": "trained with other settings (model.inject: init → pre)",
+                "model=merge": "trained with other settings (model._target_: captioning.models.lst",
+                "model=attention": "settings (model._target_: captioning.models.lst",
+                "model=transformer": "settings (model._target_: captioning.models.lst",
+                "model=updown": "settings (model._target_: captioning.models.lst",
+                "data.split_seed=1": "trained with other settings (data.split_seed: 0 → 1)",
+                "datamodule.min_count=3": "(vocabulary: 12 → 8 words, not in both: blue, green,",
+                "data.root=nowhere": "type data.root=FOLDER",
+                "trainer.max_steps=2": "already trained for 2 steps; type trainer.max_steps=4",
+            }.items()
         ),
         (["+trainer.max_epoch=3"], "max_epochs"),
         (["datamodule.min_count=99"], "datamodule.min_count"),

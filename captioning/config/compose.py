@@ -40,9 +40,10 @@ CONF = next(
     if folder.is_dir()
 )
 GLOBAL_GROUPS = ("experiment", "sweep")  # their files set keys of other groups
-UNCHECKED_NODES = (  # whose keys Hydra's plug-ins, logging and a search check themselves
+UNCHECKED_NODES = (  # whose keys Hydra's plug-ins, logging, a search, Lightning check themselves
     *("hydra.launcher", "hydra.sweeper", "hydra.callbacks", "hydra.runtime", "hydra.overrides"),
     *("hydra.job_logging", "hydra.hydra_logging", "hydra.job.env_set", "tune.space"),
+    *("trainer.max_time", "trainer.val_check_interval"),
 )
 FREE_NAME_NODES = ("callbacks.", "logger.")  # hold any number of objects, each under any name
 SIMILARITY = 0.75  # of difflib, for a misspelt key
@@ -129,6 +130,8 @@ class CheckedLoader(ConfigLoaderImpl):
         unchanged = super().load_configuration(config_name, options, RunMode.RUN)
         known = dict(_nodes(groups | OmegaConf.to_container(unchanged)))
         for path, node in _nodes(OmegaConf.to_container(cfg)):
+            if "_target_" in node and cfg.get("ckpt_path"):  # whose config has other targets
+                continue
             for key in node:
                 if key in known.get(path, ()) or key in self.arguments(path, node):
                     continue

@@ -40,12 +40,16 @@ METHOD = "hydra.utils.get_method"  # whose `path` is one of FUNCTION_PACKAGES
 MOVED = ("captioning.callbacks", "captioning.models.module", "captioning.models.risk")
 
 LIMITS: dict[tuple[float, float], list[str]] = {  # a key means the same wherever it is
-    (1, math.inf): ["batch_size", "min_count", "image_size", "images", "samples", "risk_epochs"],
+    (1, math.inf): [
+        *("batch_size", "min_count", "image_size", "images", "samples", "risk_epochs"),
+        *("max_steps", "accumulate_grad_batches", "check_val_every_n_epoch"),
+    ],
     (1, 1000): ["width", "groups", "max_length"],
     (1, 1 << 16): ["embed_dim", "hidden_dim", "num_layers", "heads"],
     (0, math.inf): ["min_length", "no_repeat_ngram", "weight_decay", "diversity", "sharpness"],
     (0, 2**32 - 1): ["seed", "n_startup_trials", "n_warmup_steps"],
     (1e-12, math.inf): ["learning_rate", "risk_learning_rate", "temperature"],
+    (1e-9, math.inf): ["limit_train_batches", "gradient_clip_val", "val_check_interval"],
     (0, 1): ["warmup", "dropout", "label_smoothing"],
     (1e-12, 1): ["top_p"],
     (2, math.inf): ["max_images"],

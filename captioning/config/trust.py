@@ -89,7 +89,7 @@ def check_write_paths(config: Mapping[str, Any]) -> None:
     """Raise UserError if a resolved config would write outside the folders that it may."""
     hydra = HydraConfig.get().overrides if HydraConfig.initialized() else None
     typed = _typed_folders([*hydra.task, *hydra.hydra]) if hydra else []
-    for path, value in _leaves(config):
+    for path, value in leaves(config):
         if path.rpartition(".")[2] in WRITTEN and isinstance(value, str):
             check_folder(path, value, typed)
     data = config.get("data") or {}
@@ -141,7 +141,7 @@ def _absolute(path: str) -> Path:
 def _check_plugin(node: Any, where: str) -> None:
     """Raise UserError if a node makes more than Hydra's own plug-in, or a plain log."""
     is_logging = "logging" in where
-    for path, value in _leaves(node):
+    for path, value in leaves(node):
         key, text = path.rpartition(".")[2], str(value)
         # Of launcher and sweeper Hydra takes none but its registered plug-ins.
         if text == HYDRA_CALLBACK or (path == "_target_" and where != "hydra.callbacks"):
@@ -163,14 +163,14 @@ def _imports_code(key: str, text: str) -> bool:
     return text.startswith(("ext://", "cfg://")) and text not in STREAMS
 
 
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the keys, with dots, and the values of nested mappings and lists."""
     if not isinstance(node, Mapping | list):
         yield path, node
         return
     pairs = node.items() if isinstance(node, Mapping) else enumerate(node)
     for key, value in pairs:
-        yield from _leaves(value, f"{path}.{key}" if path else str(key))
+        yield from leaves(value, f"{path}.{key}" if path else str(key))
 
 
 @contextmanager

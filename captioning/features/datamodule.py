@@ -63,6 +63,7 @@ class CaptionDataModule(pl.LightningDataModule):
         self.device = device
         self.seed = seed
         self.resident = resident
+        self.shuffle = True  # false: the same batches in every epoch, the shortest captions first
         self.splits: dict[str, list[Record]] = {}
         self.vocabulary: Vocabulary
         self.store: FeatureStore
@@ -91,8 +92,8 @@ class CaptionDataModule(pl.LightningDataModule):
         log.info("images: %s; vocabulary: %d words", counts, len(self.vocabulary))
 
     def train_dataloader(self) -> BatchLoader:
-        """Return every training caption once, in random batches of similar length."""
-        return self._loader("train", shuffle=True)
+        """Return every training caption once, in batches of similar length, random by `shuffle`."""
+        return self._loader("train", self.shuffle)
 
     def val_dataloader(self) -> BatchLoader:
         """Return every validation caption once, for the teacher-forced loss."""

@@ -1,6 +1,7 @@
 """Run a fit: what stops it early becomes a sentence or an exit code. Report its scores."""
 
 import logging
+import re
 import shlex
 import shutil
 import sys
@@ -9,13 +10,13 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from captioning import UserError
 from captioning.config.hydra_arguments import as_typed
 from captioning.metrics.score_table import format_score
 from captioning.training.safety import EXIT_CODE, FiniteLoss, OutOfMemory, Preemption
-from captioning.training.validation import LastEpoch, ValidationCaptions, find_callback
+from captioning.training.validation import LastStep, ValidationCaptions, find_callback
 
 WARNINGS = (  # of Lightning, which do not apply
     "The '.*dataloader' does not have many workers",  # batches are gathered, not loaded
@@ -30,7 +31,7 @@ WARNINGS = (  # of Lightning, which do not apply
 
 def default_callbacks(folder: str) -> list[pl.Callback]:
     """Return the callbacks that every run has."""
-    return [FiniteLoss(folder), OutOfMemory(), Preemption(folder), LastEpoch()]
+    return [FiniteLoss(folder), OutOfMemory(), LastStep(), Preemption(folder)]
 
 
 def fit(
@@ -50,6 +51,11 @@ def fit(
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
         if find_callback(trainer, Preemption).stop_requested:  # in the last validation
             raise SIGTERMException(EXIT_CODE)
+    except (MisconfigurationException, ValueError) as error:
+        if not re.search("limit_.*_batches|val_check_interval", str(error)):
+            raise
+        text = " ".join(str(error).replace("`", "").split())
+        raise UserError(f"the trainer cannot start: {text}") from error
     except (RuntimeError, MemoryError) as error:
         memory = find_callback(trainer, OutOfMemory)
         if memory.advice:
@@ -109,15 +115,16 @@ def report(trainer: pl.Trainer, best: str | None) -> None:
     generated = ValidationCaptions.of(trainer) if captions_callback else []
     if not trainer.is_global_zero:
         return
-    print(f"\nscores of {best or 'the last epoch'} on the val split, x100 (not loss, words):")
-    for key, value in sorted(trainer.callback_metrics.items()):
-        if key.startswith("val/"):
-            print(f"  {key.removeprefix('val/'):30} {format_score(key, float(value)):>6}")
+    scores = {key: value for key, value in trainer.callback_metrics.items() if key[:4] == "val/"}
+    if scores:
+        print(f"\nscores of {best or 'the last epoch'} on the val split, x100 (not loss, words):")
+    for key, value in sorted(scores.items()):
+        print(f"  {key.removeprefix('val/'):30} {format_score(key, float(value)):>6}")
     if generated:
         print("\ncaptions:")
     for record, caption, _ in generated[:: max(1, len(generated) // 5)][:5]:
         print(f"  {record.path}\n    {caption}")
-    saved = [each.best_model_path for each in trainer.checkpoint_callbacks]
+    saved = [each.best_model_path for each in trainer.checkpoint_callbacks if each.best_model_path]
     print(f"\ncheckpoint: {best or next(iter(saved), 'none')}")
     gallery = Path(trainer.default_root_dir, "gallery.html")
     if gallery.exists():

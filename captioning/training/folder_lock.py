@@ -11,9 +11,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from captioning import UserError
+from captioning.config.stored_config import resumed_config, typed_keys
 
 # Set by Lightning, torchrun or SLURM; 0, or not set, in the first process of a run.
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
@@ -25,15 +27,17 @@ class ClaimFolder(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Lock the folder, or exit with an error; a new one that stays unused is removed."""
         HydraConfig.instance().set_config(config)  # as Hydra does next, to name the folder
-        folder = Path(config.hydra.run.dir)
-        if not folder.exists():
-            atexit.register(remove_unused, folder.absolute(), config.hydra.job.name)
         # An evaluation goes on from nothing; the workers of a search share a folder.
-        if "ckpt_path" not in config or "trials" in config:
-            return
+        is_run = "ckpt_path" in config and "trials" not in config
         try:
-            self.lock = claim_folder(folder, config.ckpt_path)
-        except UserError as error:  # Hydra would make a warning of it
+            if is_run:
+                resume(config)
+            folder = Path(config.hydra.run.dir)
+            if not folder.exists():
+                atexit.register(remove_unused, folder.absolute(), config.hydra.job.name)
+            if is_run:
+                self.lock = claim_folder(folder, config.ckpt_path)
+        except (UserError, OmegaConfBaseException) as error:  # Hydra would make a warning of it
             sys.exit(f"error: {error}")
 
 
@@ -41,6 +45,23 @@ def remove_unused(folder: Path, job: str) -> None:
     """Remove a folder that holds nothing but what Hydra writes there before a job, and its lock."""
     if folder.is_dir() and {*os.listdir(folder)} <= {".hydra", "lock", f"{job}.log"}:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def resume(config: DictConfig) -> None:
+    """Take the config of the checkpoint that a run goes on from, but for what is typed."""
+    path = config.ckpt_path
+    if path == "last":
+        path = last_checkpoint(Path(config.hydra.run.dir))
+        if not path and "${now:" in OmegaConf.to_container(config.hydra.run)["dir"]:
+            raise UserError(
+                "ckpt_path=last is of the run's own folder, and this run's is new; type "
+                "hydra.run.dir=FOLDER, too, or ckpt_path=FOLDER/last.ckpt"
+            )
+    if path:
+        from captioning.checkpoint import read_checkpoint  # imports torch
+
+        stored = read_checkpoint(path)["captioning"]["config"]
+        resumed_config(config, stored, typed_keys(config.hydra.overrides.task))
 
 
 def claim_folder(folder: Path, ckpt_path: str | None) -> AbstractContextManager:

@@ -66,6 +66,7 @@ class RiskModule(CaptioningModule):
 
     def on_train_start(self) -> None:
         """Make the reward, with the training captions as references."""
+        super().on_train_start()
         dataset = self.trainer.train_dataloader.dataset
         captions = np.split(dataset.tokens, dataset.starts[1:])
         references = [caption[1:].tolist() for caption in captions]

@@ -101,6 +101,16 @@ class CaptioningModule(pl.LightningModule):
         schedule = LambdaLR(optimizer, lambda step: self.lr_factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        """Follow this config's schedule, where a checkpoint restored its own."""
+        if self.trainer.ckpt_path:
+            schedule = self.lr_schedulers()
+            matrices, others = schedule.optimizer.param_groups
+            schedule.base_lrs = [self.learning_rate] * 2
+            rate = self.learning_rate * schedule.lr_lambdas[0](schedule.last_epoch)
+            matrices.update(lr=rate, weight_decay=self.weight_decay)
+            others.update(lr=rate)
+
     def lr_factor(self, step: int, total: int) -> float:
         """Return the factor on the learning rate: 0 → 1 in the warm-up, then a cosine to 0."""
         warmup = round(self.warmup * total)

@@ -1,27 +1,98 @@
-"""Restore what Lightning does not, so that a resumed run is the same run to the last bit.
+"""Go on from a checkpoint of the same model and data, as the same run to the last bit.
 
-Its checkpoints hold no generator's state, nor the mean loss of an epoch half done. Metrics of an
-epoch are written after its checkpoint, and the CSV logger deletes the metrics.csv that it finds.
+Lightning's checkpoints hold no generator's state, nor the mean loss of an epoch half done. Metrics
+of an epoch are written after its checkpoint, and the CSV logger deletes the metrics.csv it finds.
 """
 
 import csv
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities import rank_zero_only
 
+from captioning import UserError
+from captioning.checkpoint import shapes
+from captioning.config.compose import differences
 from captioning.data.atomic import atomic_write
-from captioning.training.validation import all_gather_interleaved
+from captioning.data.vocabulary import Vocabulary
+from captioning.features.datamodule import CaptionDataModule, group_by_split, load_records
+from captioning.models.decoder import Decoder
+from captioning.training.validation import all_gather_interleaved, find_callback
 
 log = logging.getLogger(__name__)
+
+THIS_RUN = ("callbacks.", "logger.", "run_dir:", "ckpt_path:", "mode:")
+MAY_DIFFER = ("model.dropout:", "data.root:", "data.skip_unreadable:")
+
+
+def check_unfinished(
+    path: str, checkpoint: Mapping[str, Any], trainer: pl.Trainer, may_be_done: bool
+) -> None:
+    """Raise UserError if a checkpoint was trained for longer than the trainer's limits.
+
+    Or for as long, unless it `may_be_done`: a finished job that is queued again ends well.
+    """
+    if "optimizer_states" not in checkpoint:
+        raise UserError(f"{path} holds weights only; a run goes on from its last.ckpt")
+    is_whole = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
+    timer = find_callback(trainer, Timer)
+    seconds = checkpoint.get("callbacks", {}).get("Timer", {}).get("time_elapsed", {})
+    for unit, done, limit in (
+        ("epochs", checkpoint["epoch"] + is_whole, trainer.max_epochs),
+        ("steps", checkpoint["global_step"], trainer.max_steps),
+        ("seconds", int(seconds.get("train", 0)), int(timer.time_remaining()) if timer else -1),
+    ):
+        if -1 < limit < done + (unit == "seconds" or not may_be_done):
+            more = f"trainer.max_{unit}={2 * done}"
+            if unit == "seconds":
+                more = "a larger trainer.max_time (it counts from the first start)"
+            raise UserError(
+                f"{path} was already trained for {done} {unit}; type {more} to train it for longer"
+            )
+
+
+def check_same(
+    path: str,
+    checkpoint: Mapping[str, Any],
+    config: Mapping[str, Any],
+    data: CaptionDataModule,
+    decoder: Decoder,
+) -> None:
+    """Raise UserError for another model, data, encoder or vocabulary; log what else differs."""
+    contents = checkpoint["captioning"]
+    lines = [line for line in differences(contents["config"], config) if ": absent →" not in line]
+    lines = [line for line in lines if not line.startswith(THIS_RUN)]
+    changed = [line for line in lines if line.startswith(("model.", "data."))]
+    changed = [line for line in changed if not line.startswith(MAY_DIFFER)]
+    changed += differences(contents["encoder"], data.encoder.identity, "encoder.")
+    if not changed and shapes(checkpoint["state_dict"]) != shapes(decoder.state_dict(), "decoder."):
+        changed = ["model: its weights have other sizes"]
+    found = words = contents["vocabulary"]
+    if not changed and not data.source.skip_unreadable:  # or they are known after encoding only
+        data.source.prepare()
+        train = group_by_split(load_records(data.source))["train"]
+        captions = [caption for record in train for caption in record.captions]
+        found = Vocabulary.from_captions(captions, data.min_count).words
+    if found != words:
+        odd = ", ".join(sorted({*words} ^ {*found})[:5])
+        changed = [f"vocabulary: {len(words)} → {len(found)} words, not in both: {odd}"]
+        changed += [line for line in lines if line.startswith(("data.", "datamodule.min_count"))]
+    if changed:
+        raise UserError(
+            f"{path} was trained with other settings ({'; '.join(changed)}); type those, or none "
+            "of them, to go on, or leave out ckpt_path= to train from the start"
+        )
+    if lines:
+        log.info("%s goes on with other settings: %s", path, "; ".join(lines))
 
 
 class ExactResume(pl.Callback):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 
 from captioning import UserError
-from captioning.checkpoint import is_finished, read_checkpoint, shapes
+from captioning.checkpoint import read_checkpoint
 from captioning.config.build import build, build_data, build_decoder
 from captioning.config.cli import disk_errors
-from captioning.config.compose import differences, is_sweep_job
+from captioning.config.compose import is_sweep_job
 from captioning.config.schema import check_config
 from captioning.config.trust import check_write_paths
 from captioning.training.best_checkpoint import BestCheckpoint
@@ -28,7 +28,7 @@ from captioning.training.fit import (
     report,
 )
 from captioning.training.folder_lock import claim_folder, last_checkpoint
-from captioning.training.resume import keep_metrics
+from captioning.training.resume import check_same, check_unfinished, keep_metrics
 from captioning.training.trainer import build_trainer, configure_torch
 from captioning.training.validation import find_callback
 
@@ -52,6 +52,8 @@ def train(
     folder, configured = Path(config["run_dir"]), config["ckpt_path"]
     if not ckpt_path:
         ckpt_path = last_checkpoint(folder) if configured == "last" else configured
+        if configured and not ckpt_path:
+            log.info("no last.ckpt in %s yet: training starts from scratch", folder)
     resume_command = "the same command" if callbacks or is_sweep_job() else build_resume_command()
     # The jobs of a sweep lock their folders themselves (sweeps/jobs.py).
     lock = nullcontext() if is_sweep_job() else claim_folder(folder, configured)
@@ -69,31 +71,28 @@ def _train(
     configure_torch()
     checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
     trainer = build_trainer(config, [*callbacks, *default_callbacks(config["run_dir"])])
-    if (
-        ckpt_path
-        and ckpt_path == config["ckpt_path"]
-        and is_finished(checkpoint, trainer.max_epochs)
-    ):
-        done = checkpoint["epoch"] + 1
-        raise UserError(
-            f"{ckpt_path} was already trained for {done} epochs; type "
-            f"trainer.max_epochs={2 * done} to train it for longer"
-        )
+    if checkpoint:
+        check_unfinished(ckpt_path, checkpoint, trainer, ckpt_path != config["ckpt_path"])
+        root = Path(str(config["data"].get("root"))).expanduser()
+        if "layout" in config["data"] and not root.exists():  # what is drawn has none
+            raise UserError(
+                f"the data of {ckpt_path}, {root}, are not there; type data.root=FOLDER"
+            )
     check_processes(trainer, in_trial=bool(callbacks))
     data = build_data(config, device=str(trainer.strategy.root_device))
-    if checkpoint:
-        stored = checkpoint["captioning"]
-        check_same(ckpt_path, "encoder", stored["encoder"], data.encoder.identity)
-    # Fail before encoding if the decoder does not fit these features.
+    data.shuffle = not config["trainer"].get("overfit_batches")
     shape = data.encoder.feature_shape
-    build_decoder(config["model"], 8, shape[-1]).eval().begin(torch.zeros(1, *shape))
+    vocabulary = checkpoint["captioning"]["vocabulary"] if checkpoint else range(8)
+    decoder = build_decoder(config["model"], len(vocabulary), shape[-1])
+    if checkpoint:
+        check_same(ckpt_path, checkpoint, config, data, decoder)
+    # Fail before encoding if the decoder does not fit these features.
+    decoder.eval().begin(torch.zeros(1, *shape))
     data.prepare_data()
 
     # Seeded here, as imports, the text encoder and encoding draw random numbers, too.
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    decoder = build_decoder(config["model"], len(data.vocabulary), data.encoder.feature_shape[-1])
-    if checkpoint and shapes(checkpoint["state_dict"]) != shapes(decoder.state_dict(), "decoder."):
-        check_same(ckpt_path, "model", stored["config"]["model"], config["model"])
+    decoder = build_decoder(config["model"], len(data.vocabulary), shape[-1])
     contents = {
         "vocabulary": data.vocabulary.words,
         "encoder": data.encoder.identity,
@@ -113,15 +112,6 @@ def _train(
     metrics |= trainer.callback_metrics
     score = saved.best_score if best else metrics.get(config["monitor"])
     return None if score is None else float(score)
-
-
-def check_same(path: str, key: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raise UserError if a checkpoint was trained with another encoder or model."""
-    if changed := differences(stored, given, f"{key}."):
-        raise UserError(
-            f"{path} was trained with another {key} ({'; '.join(changed)}); type the same "
-            "settings to resume, or leave out ckpt_path= to train from the start"
-        )
 
 
 def check_processes(trainer: pl.Trainer, in_trial: bool = False) -> None:

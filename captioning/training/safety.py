@@ -181,7 +181,7 @@ class Preemption(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save and end within an epoch; its last batch is followed by validation and a save."""
-        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        is_last = trainer.should_stop or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         get_decision = self._ask_all(trainer)
         if trainer.world_size > 1:
             get_decision, self._get_decision = self._get_decision, get_decision

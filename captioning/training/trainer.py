@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar, Timer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from captioning import UserError
@@ -61,33 +61,64 @@ def build_callbacks(config: Mapping[str, Any]) -> list[pl.Callback]:
     logged += [f"val/{key}" for each in callbacks for key in getattr(each, "keys", ())]
     if not hasattr(locate(config["data"]["_target_"]), "is_true"):
         logged = [key for key in logged if key != "val/true"]
-    monitor = config["monitor"]
+    monitor, why = config["monitor"], ""
+    if config["trainer"].get("limit_val_batches") == 0:
+        logged, why = [key for key in logged if key == "train/loss"], " without validation"
     if monitor not in logged:
-        raise UserError(f"nothing logs monitor={monitor}; it can be one of {', '.join(logged)}")
+        choices = ", ".join(logged) or "none: leave out trainer.limit_val_batches=0"
+        raise UserError(f"nothing logs monitor={monitor}{why}; it can be one of {choices}")
     return callbacks
 
 
 def build_trainer(config: Mapping[str, Any], more: Sequence[pl.Callback] = ()) -> pl.Trainer:
     """Build Lightning's Trainer from `config["trainer"]`, the config's callbacks and `more`."""
+    check_limits(config)
     options = config["trainer"] | devices(config["trainer"])
     del options["gpus"]
-    callbacks = [*build_callbacks(config), *more]
+    callbacks = build_callbacks(config)
+    if options.pop("overfit_batches", 0):  # Lightning's own would make the loaders again
+        batches = config["trainer"]["overfit_batches"]
+        options |= {"limit_train_batches": batches, "limit_val_batches": batches}
     loggers = [build(node) for node in (config.get("logger") or {}).values() if node]
     if not loggers and any(isinstance(each, LearningRateMonitor) for each in callbacks):
         raise UserError("callbacks.learning_rate needs a logger; type callbacks.learning_rate=null")
     # Otherwise Lightning would add its own in place of one that was dropped.
     for key, kind in (("enable_checkpointing", Checkpoint), ("enable_progress_bar", ProgressBar)):
+        if options.get(key) is False:
+            callbacks = [each for each in callbacks if not isinstance(each, kind)]
         options.setdefault(key, any(isinstance(each, kind) for each in callbacks))
     try:
+        timer = [Timer(max_time)] if (max_time := options.pop("max_time", None)) else []
         return pl.Trainer(
             **options,
-            callbacks=callbacks,
+            callbacks=[*timer, *callbacks, *more],  # more looks whether the time is over
             logger=loggers or False,
             default_root_dir=config["run_dir"],
             plugins=[AtomicCheckpointIO()],
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"the trainer cannot be made: {str(error).splitlines()[0]}") from error
+
+
+def check_limits(config: Mapping[str, Any]) -> None:
+    """Raise UserError for options of the trainer with which nothing, or without end, is trained."""
+    options = config["trainer"]
+    epochs, steps = options.get("max_epochs"), options.get("max_steps")
+    if taken := {"callbacks", "logger", "default_root_dir", "plugins"} & options.keys():
+        raise UserError(
+            f"trainer.{min(taken)} is set by the program: callbacks.NAME=, logger= and "
+            "hydra.run.dir= are what to type"
+        )
+    if epochs == 0 or (epochs in (None, -1) and not steps):
+        raise UserError(
+            f"trainer.max_epochs={epochs}: it is 1 or more, or -1 with trainer.max_steps=N, as the "
+            "learning rate's schedule needs an end; captioning.evaluate ckpt=PATH only scores"
+        )
+    if "risk_epochs" in config["training"] and (steps or options.get("fast_dev_run")):
+        raise UserError(
+            "training=risk counts epochs: leave out trainer.max_steps and trainer.fast_dev_run (a "
+            "quick trial: trainer=debug trainer.max_epochs=2 training.risk_epochs=1)"
+        )
 
 
 def devices(trainer: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Scores, gallery and log share them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -29,16 +29,23 @@ class Generated(NamedTuple):
     scores: dict[str, float]
 
 
-class LastEpoch(pl.Callback):
-    """Validates after the last epoch, even if trainer.check_val_every_n_epoch would leave it out.
+class LastStep(pl.Callback):
+    """Validates after the last step, wherever in an epoch trainer.max_steps or max_time ends.
 
     Checkpoints are written after validations: what is learned after the last one would be lost.
     """
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Make the last epoch due for validation."""
-        if trainer.check_val_every_n_epoch and trainer.current_epoch + 1 == trainer.max_epochs:
-            trainer.check_val_every_n_epoch = 1
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Make the last step due for validation."""
+        is_last_batch = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if (
+            trainer.should_stop  # by a callback before this one, such as Timer
+            or trainer.global_step == trainer.max_steps
+            or (is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs)
+        ):
+            trainer.should_stop = True
+            if trainer.check_val_every_n_epoch:
+                trainer.check_val_every_n_epoch = 1
 
 
 class ValidationCaptions(pl.Callback):
@@ -80,8 +87,9 @@ class ValidationCaptions(pl.Callback):
     def _generate(self, trainer: pl.Trainer) -> list[Generated]:
         data = trainer.datamodule
         records = data.splits["val"]
-        if isinstance(trainer.limit_val_batches, int):
-            records = records[: trainer.limit_val_batches * self.batch_size]
+        limit = trainer.limit_val_batches
+        images = limit * self.batch_size if isinstance(limit, int) else round(limit * len(records))
+        records = records[: max(2, images)]
         if trainer.world_size > 1 and len(records) < 2 * trainer.world_size:
             raise UserError(
                 f"{len(records)} validation images are too few for {trainer.world_size} "

@@ -54,7 +54,7 @@ def make_module(decoder, reward=CiderReward, **options):
     options = {"risk_epochs": 2, "warmup": 0.0} | options
     search = partial(beam_search, width=2)
     module = RiskModule(decoder, {"vocabulary": ["a"]}, search, reward, **options)
-    module._trainer = SimpleNamespace(max_epochs=4, current_epoch=3, global_rank=0)
+    module._trainer = SimpleNamespace(max_epochs=4, current_epoch=3, global_rank=0, ckpt_path=None)
     return module
 
 

@@ -7,7 +7,7 @@ from training.conftest import TinyData, search
 
 from captioning import UserError
 from captioning.training.validation import (
-    LastEpoch,
+    LastStep,
     ValidationCaptions,
     all_gather_interleaved,
     evenly_spaced,
@@ -51,14 +51,28 @@ def test_scores_without_captions_are_an_error():
         ValidationCaptions.of(Process(callbacks=[]))
 
 
-def test_the_last_epoch_is_validated_though_it_is_not_due(fit):
+@pytest.mark.parametrize(
+    ("options", "stop", "validated"),
+    [
+        ({"check_val_every_n_epoch": 3}, None, [12, 20]),
+        ({"check_val_every_n_epoch": 3}, 2, [2]),
+        ({"check_val_every_n_epoch": 3, "max_steps": 14}, None, [12, 14]),
+        ({"val_check_interval": 3, "max_steps": 8}, None, [3, 7, 8]),
+        ({"check_val_every_n_epoch": None, "val_check_interval": 7}, None, [7, 14, 20]),
+    ],
+)
+def test_the_last_step_is_validated_though_it_is_not_due(fit, options, stop, validated):
+    class Stopper(pl.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            trainer.should_stop = trainer.global_step == stop
+
     class Recorder(pl.Callback):
         def on_validation_end(self, trainer, pl_module):
-            epochs.append(trainer.current_epoch)
+            steps.append(trainer.global_step)
 
-    epochs = []
-    fit(LastEpoch(), Recorder(), epochs=5, check_val_every_n_epoch=3, num_sanity_val_steps=0)
-    assert epochs == [2, 4]
+    steps = []
+    fit(Stopper(), LastStep(), Recorder(), epochs=5, num_sanity_val_steps=0, **options)
+    assert steps == validated
 
 
 @pytest.mark.parametrize(("count", "chosen"), [(3, [0, 3, 6]), (99, list(range(10))), (0, [])])
