@@ -99,7 +99,7 @@ def check_write_paths(config: Mapping[str, Any]) -> None:
 
 def check_folder(key: str, path: str, allowed: Sequence[str] = ()) -> None:
     """Raise UserError for a path outside the working folder, trusted and `allowed` folders."""
-    trusted = [folder for folder in (*allowed, *TRUSTED) if "/" in folder]
+    trusted = [*allowed, *(each for each in TRUSTED if "/" in each)]
     folder = _absolute(path)
     if not any(folder.is_relative_to(each) for each in [Path.cwd(), *map(_absolute, trusted)]):
         raise UserError(
