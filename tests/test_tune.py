@@ -38,7 +38,7 @@ def test_a_search_prints_its_trials_and_the_best_as_a_command(searched, folder):
     again = run(folder, *shlex.split(command)[3:], "hydra.run.dir=best")
     assert again.returncode == 0, again.stderr
     best = re.search(r"complete \| (\S+)", searched.stdout)[1]
-    assert f"cider                          {best}" in again.stdout
+    assert f"cider                          {100 * float(best):6.1f}" in again.stdout
 
 
 def test_no_file_and_no_output_holds_the_storages_password(searched, folder):

@@ -20,15 +20,18 @@ from captioning.training.validation import ValidationCaptions
 class LogProgress(pl.Callback):
     """What stands in for Lightning's bar where the output is a file; RunFolder logs each epoch."""
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Begin to count batches."""
-        total, label = trainer.num_training_batches, f"batches of epoch {trainer.current_epoch}"
-        hidden = not trainer.is_global_zero
-        self._bar = progress_bar(total=total, desc=label, leave=False, disable=hidden)
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Begin to count the batches of all epochs, after those before a checkpoint."""
+        total = (
+            trainer.num_training_batches * trainer.max_epochs if trainer.max_epochs > 0 else None
+        )
+        done, hidden = trainer.fit_loop.total_batch_idx + 1, not trainer.is_global_zero
+        options = {"desc": "training, batches", "leave": False, "disable": hidden}
+        self._bar = progress_bar(total=total, initial=done, **options)
 
-    def on_train_batch_end(self, *arguments: Any) -> None:
-        """Count to this batch."""
-        self._bar.update(arguments[-1] + 1 - self._bar.n)
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Count this batch."""
+        self._bar.update()
 
 
 def configure_torch() -> None:

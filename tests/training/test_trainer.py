@@ -14,6 +14,7 @@ from captioning.training.trainer import LogProgress, build_callbacks
 CONFIG = {
     "callbacks": {"progress": {"_target_": "pytorch_lightning.callbacks.TQDMProgressBar"}},
     "training": {},
+    "trainer": {},
     "data": {"_target_": "captioning.data.scenes.Scenes"},
     "monitor": "val/loss",
 }
@@ -31,11 +32,12 @@ def test_batches_are_counted_in_whole_lines(monkeypatch, seconds):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.setattr(progress, "SECONDS", seconds)
     callback = LogProgress()
-    trainer = Mock(spec=pl.Trainer, current_epoch=3, num_training_batches=4, is_global_zero=True)
-    callback.on_train_epoch_start(trainer, None)
-    for index in range(1, 4):  # resumed after the first
-        callback.on_train_batch_end(trainer, None, None, None, index)
+    trainer = Mock(spec=pl.Trainer, num_training_batches=2, max_epochs=2, is_global_zero=True)
+    trainer.fit_loop = Mock(total_batch_idx=0)  # resumed after the first
+    callback.on_train_start(trainer, None)
+    for _ in range(3):
+        callback.on_train_batch_end(trainer, None)
     lines = sys.stderr.getvalue().splitlines()
     counts = [line.split(" after ")[0] for line in lines]
-    expected = [f"batches of epoch 3: {done} of 4" for done in (2, 3, 4)]
+    expected = [f"training, batches: {done} of 4" for done in (2, 3, 4)]
     assert counts == ([] if seconds == 60 else expected)
