@@ -139,8 +139,9 @@ def upgrade(checkpoint: dict[str, Any]) -> None:
     contents["format_version"] = FORMAT_VERSION
     if str(contents["config"]["model"].get("_target_")).startswith("captioning.models."):
         checkpoint["state_dict"] = from_version_1(checkpoint["state_dict"])
-    if isinstance(training := contents["config"].get("training"), dict):
-        module, _, name = str(training.get("_target_")).rpartition(".")
+    training = contents["config"].get("training")
+    if isinstance(training, dict) and "_target_" in training:
+        module, _, name = str(training["_target_"]).rpartition(".")
         training["_target_"] = f"{MOVED.get(module, module)}.{name}"
     if isinstance(batch := checkpoint.get("batch"), dict):  # that captioning.replay reads
         names = {"rows": "store_rows", "pictures": "image_index", "words": "target_positions"}

@@ -209,7 +209,7 @@ def check_device(device: str) -> None:
 
 
 @contextmanager
-def disk_errors(resume_command: str) -> Iterator[None]:
+def disk_errors(resume_command: Callable[[], str]) -> Iterator[None]:
     """Turn what a disk refuses into a UserError, with what to type when that is mended."""
     try:
         yield
@@ -217,13 +217,13 @@ def disk_errors(resume_command: str) -> Iterator[None]:
         if error.errno not in DISK_ERRORS:
             raise
         reason = f"{error.filename2 or error.filename or 'a file'}: {error.strerror}"
-        raise UserError(f"{reason}; mend that, then {resume_command} goes on") from error
+        raise UserError(f"{reason}; mend that, then {resume_command()} goes on") from error
 
 
 def run_command(function: Callable, *arguments: Any) -> Any:
     """Run a command; exit with a sentence and 1 for a UserError, with 130 after Ctrl-C."""
     try:
-        with disk_errors("the same command"):
+        with disk_errors(lambda: "the same command"):
             return function(*arguments)
     except UserError as error:
         # In a sweep Hydra notes the failure and goes on with the next job.

@@ -85,8 +85,6 @@ def check_flags(arguments: Sequence[str]) -> None:
         key = re.match(r"\+*trainer\.(\w+)=", argument)
         if key and key[1] in DROPPED:
             sys.exit(f"error: {argument}: Lightning 2 dropped it; type {DROPPED[key[1]]}=… instead")
-        if argument == "name=latest":
-            sys.exit("error: name=latest: that leads to the newest run; type another name")
         if argument == "search=neighbours":
             sys.exit(f"error: type search.width=50 rerank=neighbours instead of {argument}")
 

@@ -8,29 +8,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from captioning import UserError
+from captioning.config.compose import GLOBAL_GROUPS
 from captioning.config.schema import locate
 from captioning.config.trust import WRITTEN, leaves
 
 STAGES = {"data": "data", "encoder": "features", "datamodule": "features", "training": "training"}
-THIS_RUN = {"run_dir", "ckpt_path", "logger", "hydra", "mode"}  # mode: of earlier releases
+NOT_TAKEN = {"run_dir", "ckpt_path", "logger", "hydra", "mode"}  # mode: of earlier releases
 
 
 def typed_keys(overrides: Sequence[str]) -> set[str]:
-    """Return the keys that overrides set, with those in the files of the groups they choose."""
-    loader = GlobalHydra.instance().config_loader()
-    parsed, files = loader._parse_overrides_and_create_caching_repo("config", list(overrides))
+    """Return the keys that overrides set, with those in the file of an experiment or a sweep."""
+    repository = GlobalHydra.instance().config_loader().repository
+    parsed = OverridesParser.create().parse_overrides(overrides)
     keys, chosen = set(), [(each.key_or_group, each.value()) for each in parsed]
     while chosen:
         key, choice = chosen.pop()
         keys.add(key)
-        if not files.group_exists(key) or not (file := files.load_config(f"{key}/{choice}")):
-            continue
-        groups = [each for each in file.defaults_list if hasattr(each, "group")]
-        chosen += [(each.group.lstrip("/"), each.value) for each in groups]
-        if file.header["package"] == "_global_":
+        if key in GLOBAL_GROUPS and (file := repository.load_config(f"{key}/{choice}")):
+            groups = [each for each in file.defaults_list if hasattr(each, "group")]
+            chosen += [(each.group.lstrip("/"), each.value) for each in groups]
             keys |= {path for path, _ in leaves(OmegaConf.to_container(file.config))}
     return keys
 
@@ -38,35 +39,53 @@ def typed_keys(overrides: Sequence[str]) -> set[str]:
 def resumed_config(cfg: DictConfig, stored: Mapping[str, Any], typed: set[str]) -> None:
     """Put a checkpoint's config into a composed one, except for the `typed` keys.
 
-    Keys that are newer than the checkpoint stay. Raises UserError for what it may not name.
+    Groups that are newer than the checkpoint stay. Raises UserError for what it may not name.
     """
-    today = OmegaConf.to_container(cfg)
+    stored = {key: value for key, value in stored.items() if key not in NOT_TAKEN}
+    for path, value in leaves(stored):
+        is_logger = path.endswith("_target_") and "loggers" in str(value)
+        if path not in typed and (is_logger or "${" in str(value)):
+            raise UserError(f"{path}={value}: a checkpoint may not say that; type {path}=…")
     for key, stage in STAGES.items():
         if isinstance(node := stored.get(key), Mapping):
             locate(node.get("_target_"), stage)
+    today = OmegaConf.to_container(cfg)
     with open_dict(cfg):
-        for key in stored.keys() - THIS_RUN:
-            cfg[key] = _resume(key, today.get(key), stored[key], typed)
+        for key, value in stored.items():
+            cfg[key] = _resume(key, today.get(key), value, typed, stored)
 
 
-def _resume(path: str, today: Any, stored: Any, typed: set[str]) -> Any:
-    name, is_node = path.rpartition(".")[2], isinstance(stored, Mapping)
-    if path in typed or (not is_node and any(key.startswith(f"{path}.") for key in typed)):
+def _resume(path: str, today: Any, stored: Any, typed: set[str], whole: Mapping[str, Any]) -> Any:
+    is_node, in_callback = isinstance(stored, Mapping), path.startswith("callbacks.")
+    name = path.rpartition(".")[2]
+    if path in typed or (not is_node and _has_typed(path, typed)):
         return today
-    if name in WRITTEN:
+    if name in WRITTEN and name != "features_root":
         return today or (None if name == "filename" else "${run_dir}")
-    in_callback = path.startswith("callbacks.")
-    if in_callback and isinstance(today, str) and "${" in today:  # it follows another key
-        return today
+    if in_callback and isinstance(today, str) and _resolve(today, whole, stored) == stored:
+        return today  # it follows another key, which may be typed
     if not is_node:
-        if "${" in str(stored) or (path == "name" and ".." in str(stored)):
-            raise UserError(f"{path}={stored} of the checkpoint is no plain value; type {path}=…")
         return stored
     today = today if isinstance(today, Mapping) else {}
-    is_same = today.get("_target_") == stored.get("_target_")
-    if in_callback and today and not is_same:  # of an earlier release
-        return today
-    newer = {key: value for key, value in today.items() if is_same or f"{path}.{key}" in typed}
-    return newer | {
-        key: _resume(f"{path}.{key}", today.get(key), value, typed) for key, value in stored.items()
+    if in_callback and today and today.get("_target_") != stored.get("_target_"):
+        return today  # the callback of an earlier release
+    below = {key: f"{path}.{key}" for key in [*today, *stored]}
+    return {
+        key: _resume(where, today.get(key), stored[key], typed, whole)
+        if key in stored
+        else today[key]
+        for key, where in below.items()
+        if key in stored or where in typed or _has_typed(where, typed)
     }
+
+
+def _has_typed(path: str, typed: set[str]) -> bool:
+    return any(key.startswith(f"{path}.") for key in typed)
+
+
+def _resolve(text: str, whole: Mapping[str, Any], default: Any) -> Any:
+    """Return what a value with ${…} was in the checkpoint's whole config."""
+    try:
+        return OmegaConf.to_container(OmegaConf.create({**whole, "_": [text]})._, resolve=True)[0]
+    except OmegaConfBaseException:  # of a key that is newer
+        return default

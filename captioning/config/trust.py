@@ -76,6 +76,8 @@ def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
         _check_plugin(node, f"hydra.{key}")
     in_sweep = cfg.hydra.mode == RunMode.MULTIRUN  # or in a job of one
     with _hydra_resolvable(cfg) as cfg:
+        if "latest" in Path(str(OmegaConf.select(cfg, "name"))).parts:
+            raise UserError("name=latest: that leads to the newest run; type another name")
         for key in (*NAMES, "hydra.sweep.subdir") if in_sweep else NAMES:
             name = str(OmegaConf.select(cfg, key, throw_on_missing=False) or "")
             if name.startswith("/") or ".." in Path(name).parts:

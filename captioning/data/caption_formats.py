@@ -153,6 +153,8 @@ def read_json(path: Path, forms: list[str]) -> Iterator[CaptionRow]:
         images, is_coco = list(content["images"]), "annotations" in content
         if is_coco:
             sentences: dict[Any, list[Any]] = {image["id"]: [] for image in images}
+            if len(sentences) < len(images):
+                raise UserError(f"{path}: two of its images have one id")
             for annotation in content["annotations"]:
                 sentences[annotation["image_id"]].append({"raw": annotation["caption"]})
             names = ((image["file_name"], sentences[image["id"]]) for image in images)

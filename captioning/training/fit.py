@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -39,9 +40,9 @@ def fit(
     module: pl.LightningModule,
     data: pl.LightningDataModule,
     ckpt_path: str | None,
-    resume_command: str,
+    resume_command: Callable[[], str],
 ) -> None:
-    """Train to the end. `resume_command` says how to go on, should the run stop before.
+    """Train to the end. `resume_command()` says how to go on, should the run stop before.
 
     Raises UserError for a disk too small, lack of memory and a dead data worker; SystemExit after
     SIGTERM (143) and Ctrl-C (130).
@@ -60,20 +61,20 @@ def fit(
         memory = find_callback(trainer, OutOfMemory)
         if memory.advice:
             command = f"type {memory.override} name=NEW"  # the jobs of a sweep share a config
-            if resume_command.startswith("python"):
+            if resume_command is build_resume_command:
                 command = f"{build_resume_command(memory.override)} goes on"
             raise UserError(memory.advice + f"; {command}" * bool(memory.override)) from error
         if "DataLoader worker" in str(error):
             raise UserError(
                 f"a DataLoader worker died ({str(error).splitlines()[0]}), as a rule killed for "
-                f"its memory; {resume_command} goes on"
+                f"its memory; {resume_command()} goes on"
             ) from error
         raise
     except SystemExit as stop:  # Lightning raises it for Ctrl-C, too
         saved = isinstance(stop, SIGTERMException)
         text = "\nstopped and saved" if saved else "\nstopped"
-        text += ":\n  {}" if resume_command.startswith("python") else "; {} goes on"
-        print(text.format(resume_command), file=sys.stderr)
+        text += ":\n  {}" if resume_command is build_resume_command else "; {} goes on"
+        print(text.format(resume_command()), file=sys.stderr)
         raise SystemExit(EXIT_CODE if saved else 130) from None
 
 
@@ -92,13 +93,18 @@ def check_disk_space(folder: Path, module: pl.LightningModule) -> None:
 
 
 def build_resume_command(override: str = "") -> str:
-    """Return the command that resumes this process's run in its own folder, with `override`."""
+    """Return the command that resumes this process's run in its own folder, with `override`.
+
+    Until it has a checkpoint, it goes on from the one that was typed, if any.
+    """
     config = HydraConfig.get()
-    replaced = ("ckpt_path=", "hydra.run.dir=", "hydra.mode=", f"{override.partition('=')[0]}=")
+    folder = config.runtime.output_dir
+    own = [override] * bool(override) + [f"hydra.run.dir={folder}"]
     overrides = [*config.overrides.task, *config.overrides.hydra]
-    overrides = [override for override in overrides if not override.startswith(replaced)]
-    overrides += [override] * bool(override)
-    overrides += [f"hydra.run.dir={config.runtime.output_dir}", "ckpt_path=last"]
+    has_first = any(each.startswith("ckpt_path=") for each in overrides)
+    own += ["ckpt_path=last"] * (not has_first or Path(folder, "last.ckpt").exists())
+    replaced = tuple(f"{each.partition('=')[0]}=" for each in [*own, "hydra.mode="])
+    overrides = [each for each in overrides if not each.startswith(replaced)] + own
     return shlex.join(["python", "-m", "captioning.train", *map(as_typed, overrides)])
 
 

@@ -12,10 +12,10 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from captioning import UserError
 from captioning.config.stored_config import resumed_config, typed_keys
+from captioning.config.trust import check_hydra, error_text
 
 # Set by Lightning, torchrun or SLURM; 0, or not set, in the first process of a run.
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
@@ -27,22 +27,27 @@ class ClaimFolder(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Lock the folder, or exit with an error; a new one that stays unused is removed."""
         HydraConfig.instance().set_config(config)  # as Hydra does next, to name the folder
-        # An evaluation goes on from nothing; the workers of a search share a folder.
-        is_run = "ckpt_path" in config and "trials" not in config
         try:
-            if is_run:
+            if "trials" in config:  # the workers of a search share a folder
+                return
+            if "ckpt_path" in config:  # an evaluation goes on from nothing
                 resume(config)
             folder = Path(config.hydra.run.dir)
-            if not folder.exists():
+            is_new = not folder.exists()
+            self.lock = claim_folder(folder, config.get("ckpt_path"))
+            if is_new and is_first_process():
                 atexit.register(remove_unused, folder.absolute(), config.hydra.job.name)
-            if is_run:
-                self.lock = claim_folder(folder, config.ckpt_path)
-        except (UserError, OmegaConfBaseException) as error:  # Hydra would make a warning of it
-            sys.exit(f"error: {error}")
+        except Exception as error:  # Hydra would make a warning of it, and go on
+            sys.exit(f"error: {error_text(error)}")
+
+
+def is_first_process() -> bool:
+    """Return whether this is the only process of a run, or the first of several."""
+    return all(os.environ.get(key, "0") == "0" for key in RANKS)
 
 
 def remove_unused(folder: Path, job: str) -> None:
-    """Remove a folder that holds nothing but what Hydra writes there before a job, and its lock."""
+    """Remove a folder that this process has locked, if it holds no more than Hydra writes there."""
     if folder.is_dir() and {*os.listdir(folder)} <= {".hydra", "lock", f"{job}.log"}:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -61,7 +66,9 @@ def resume(config: DictConfig) -> None:
         from captioning.checkpoint import read_checkpoint  # imports torch
 
         stored = read_checkpoint(path)["captioning"]["config"]
-        resumed_config(config, stored, typed_keys(config.hydra.overrides.task))
+        overrides = config.hydra.overrides
+        resumed_config(config, stored, typed_keys(overrides.task))
+        check_hydra(config, [*overrides.task, *overrides.hydra])
 
 
 def claim_folder(folder: Path, ckpt_path: str | None) -> AbstractContextManager:
@@ -69,7 +76,7 @@ def claim_folder(folder: Path, ckpt_path: str | None) -> AbstractContextManager:
 
     Raises UserError if another process trains there, or if it holds another run's files.
     """
-    if any(os.environ.get(key, "0") != "0" for key in RANKS):
+    if not is_first_process():
         return nullcontext()
     # A run that was resumed from another folder has best.ckpt before its first epoch has ended.
     names = ("last.ckpt",) if ckpt_path else ("last.ckpt", "best.ckpt", "metrics.csv")

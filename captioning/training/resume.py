@@ -7,6 +7,7 @@ of an epoch are written after its checkpoint, and the CSV logger deletes the met
 import csv
 import logging
 import random
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from captioning import UserError
 from captioning.checkpoint import shapes
 from captioning.config.compose import differences
+from captioning.config.trust import WRITTEN
 from captioning.data.atomic import atomic_write
 from captioning.data.vocabulary import Vocabulary
 from captioning.features.datamodule import CaptionDataModule, group_by_split, load_records
@@ -30,7 +32,7 @@ from captioning.training.validation import all_gather_interleaved, find_callback
 
 log = logging.getLogger(__name__)
 
-THIS_RUN = ("callbacks.", "logger.", "run_dir:", "ckpt_path:", "mode:")
+NOT_SAID = re.compile(rf"(logger|ckpt_path|mode)\b|(.*\.)?({'|'.join(WRITTEN)}):")  # of this run
 MAY_DIFFER = ("model.dropout:", "data.root:", "data.skip_unreadable:")
 
 
@@ -69,10 +71,9 @@ def check_same(
 ) -> None:
     """Raise UserError for another model, data, encoder or vocabulary; log what else differs."""
     contents = checkpoint["captioning"]
-    lines = [line for line in differences(contents["config"], config) if ": absent →" not in line]
-    lines = [line for line in lines if not line.startswith(THIS_RUN)]
+    lines = [x for x in differences(contents["config"], config) if not NOT_SAID.match(x)]
     changed = [line for line in lines if line.startswith(("model.", "data."))]
-    changed = [line for line in changed if not line.startswith(MAY_DIFFER)]
+    changed = [x for x in changed if not x.startswith(MAY_DIFFER) and ": absent →" not in x]
     changed += differences(contents["encoder"], data.encoder.identity, "encoder.")
     if not changed and shapes(checkpoint["state_dict"]) != shapes(decoder.state_dict(), "decoder."):
         changed = ["model: its weights have other sizes"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,14 @@ def train(
             "a sweep needs callbacks.run_folder, as its table is made from each run.json"
         )
     folder, configured = Path(config["run_dir"]), config["ckpt_path"]
+    if is_sweep_job() and configured:
+        raise UserError("the jobs of a sweep begin at the start: leave out ckpt_path=")
     if not ckpt_path:
         ckpt_path = last_checkpoint(folder) if configured == "last" else configured
         if configured and not ckpt_path:
             log.info("no last.ckpt in %s yet: training starts from scratch", folder)
-    resume_command = "the same command" if callbacks or is_sweep_job() else build_resume_command()
+    is_job = callbacks or is_sweep_job()
+    resume_command = (lambda: "the same command") if is_job else build_resume_command
     # The jobs of a sweep lock their folders themselves (sweeps/jobs.py).
     lock = nullcontext() if is_sweep_job() else claim_folder(folder, configured)
     with disk_errors(resume_command), lock:
@@ -65,7 +68,7 @@ def _train(
     config: dict[str, Any],
     callbacks: Sequence[pl.Callback],
     ckpt_path: str | None,
-    resume_command: str,
+    resume_command: Callable[[], str],
 ) -> float | None:
     filter_lightning_warnings()
     configure_torch()

@@ -188,10 +188,13 @@ class Preemption(pl.Callback):
         if self._must_stop(get_decision) and not is_last:
             trainer.save_checkpoint(self.last)
             raise SIGTERMException(EXIT_CODE)
+        if self.stop_requested and trainer.check_val_every_n_epoch:
+            trainer.check_val_every_n_epoch = 1  # so that this epoch is
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """End between two epochs."""
-        if self._must_stop(self._ask_all(trainer)):
+        """End between two epochs, if the one before was validated and saved."""
+        every = trainer.check_val_every_n_epoch
+        if self._must_stop(self._ask_all(trainer)) and every and trainer.current_epoch % every == 0:
             raise SIGTERMException(EXIT_CODE)
 
     def _request_stop(self, *_: Any) -> None:
