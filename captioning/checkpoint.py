@@ -34,17 +34,17 @@ LARGEST_CONFIG = 16 << 20  # bytes; a vocabulary of a million words
 LARGEST_IMAGE = 1024  # pixels a side; torchvision's largest is 600
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, name: str = "best.ckpt") -> dict[str, Any]:
     """Read a checkpoint of this project: plain types and tensors, no code.
 
     Raises UserError if the file is missing, unsafe, damaged, or not one of ours.
     """
     if not Path(path).is_file():
-        best = Path(path, "best.ckpt")
+        best = Path(path, name)
         hint = (
             f"type {shlex.quote(str(best))}"
             if best.is_file()
-            else "a run leaves best.ckpt in its folder"
+            else f"a run leaves {name} in its folder"
         )
         raise UserError(f"there is no checkpoint {path}; {hint}")
     try:

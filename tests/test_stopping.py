@@ -118,8 +118,21 @@ def test_a_terminated_run_is_resumed_exactly(
     assert stop.value.code == 143
     printed = capsys.readouterr().err
     assert "stopped and saved:\n  python -m" in printed
-    assert printed.rstrip().endswith("ckpt_path=last")
+    assert "ckpt_path=last" in printed.split()
     assert run("stopped") == expected
+
+
+@pytest.mark.parametrize("call", [2, 4, 5])
+def test_a_run_that_is_seldom_validated_is_saved_when_it_is_stopped(
+    run, uninterrupted, at_loss, tmp_path, call
+):
+    options = ["trainer.max_epochs=4", "trainer.check_val_every_n_epoch=4"]
+    weights, _ = uninterrupted(*options)
+    at_loss("training", call, terminate)
+    with pytest.raises(SystemExit):
+        run("stopped", *options)
+    assert read_checkpoint(tmp_path / "stopped/last.ckpt")["global_step"] == call
+    assert run("stopped", *options)[0] == weights
 
 
 @pytest.mark.parametrize("every", [None, 3, 4])
@@ -239,7 +252,7 @@ def test_out_of_memory_of_a_sweeps_job_names_another_sweep():
     trainer.fit.side_effect = MemoryError
     module, data = pl.LightningModule(), pl.LightningDataModule()
     with pytest.raises(UserError, match=r"^out of memory; A=1 fits; type A=1 name=NEW$"):
-        fit.fit(trainer, module, data, None, "the same command")
+        fit.fit(trainer, module, data, None, lambda: "the same command")
 
 
 def test_out_of_memory_of_a_validation_is_tried_in_training_mode(run, monkeypatch):

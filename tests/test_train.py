@@ -20,7 +20,6 @@ from captioning.checkpoint import read_checkpoint, read_pretrained
 from captioning.config.compose import resolve_config
 from captioning.config.hydra_arguments import hydra_arguments
 from captioning.config.trust import check_folder
-from captioning.data.readers import CaptionFolder
 from captioning.training.fit import build_resume_command
 from captioning.training.folder_lock import ClaimFolder, claim_folder
 from captioning.training.run import train
@@ -203,15 +202,18 @@ def test_only_a_new_folder_without_work_in_it_is_removed(tmp_path, monkeypatch, 
     composed(f"hydra.run.dir={tmp_path}")
     ClaimFolder().on_run_start(HydraConfig.instance().cfg)
     assert not registered  # a folder that was there before stays
-    composed("hydra.run.dir=new", "hydra.job.name=train")
+    composed("hydra.run.dir=runs/new", "hydra.job.name=train")
+    with monkeypatch.context() as second:
+        second.setenv("RANK", "1")
+        ClaimFolder().on_run_start(HydraConfig.instance().cfg)
+    assert not registered  # by another process of the run
     ClaimFolder().on_run_start(HydraConfig.instance().cfg)
-    (tmp_path / "new").mkdir()
     for file in files:
-        (tmp_path / "new" / file).parent.mkdir(exist_ok=True)
-        (tmp_path / "new" / file).touch()
+        (tmp_path / "runs/new" / file).parent.mkdir(exist_ok=True)
+        (tmp_path / "runs/new" / file).touch()
     ((function, *arguments),) = registered
     function(*arguments)
-    assert (tmp_path / "new").exists() == is_there
+    assert (tmp_path / "runs/new").exists() == (tmp_path / "runs").exists() == is_there
 
 
 @pytest.mark.parametrize("name", ["it's (1)", "Köln, {a}=照片", "#~ $HOME", r"C:\data", '"a" [b]'])
@@ -233,8 +235,16 @@ def test_printed_commands_are_typed_in_a_shell(tmp_path, monkeypatch, name):
     for function in (read_checkpoint, read_pretrained):
         assert in_bash(advice(function, name)) == [f"{name}/best.ckpt"]
     assert in_bash(advice(check_folder, "run_dir", f"/{name}")) == [f"run_dir=/{name}"]
-    missing = advice(CaptionFolder(f"{name}/x").records).partition("\nTo need")[0]
-    assert in_bash(missing)[-1] == f"folder={name}/x"
+
+
+@pytest.mark.parametrize(("files", "path"), [([], "a/last.ckpt"), (["last.ckpt"], "last")])
+def test_a_run_without_a_checkpoint_yet_goes_on_from_the_one_before(tmp_path, files, path):
+    composed("ckpt_path=a/last.ckpt")
+    with read_write(HydraConfig.instance().cfg.hydra.runtime):
+        HydraConfig.get().runtime.output_dir = str(tmp_path)
+    for file in files:
+        (tmp_path / file).touch()
+    assert f"ckpt_path={path}" in build_resume_command().split()
 
 
 def advice(function, *arguments):

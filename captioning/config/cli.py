@@ -31,8 +31,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from captioning import UserError
 
-LATEST_RUN = Path("outputs/runs/latest")  # a link to the newest run (training/run_folder.py)
-LATEST = {"ckpt": "best.ckpt", "ckpt_path": "last.ckpt", "file": "not-finite.pt"}  # what of it
+LATEST_RUN = Path("outputs/runs/latest")  # links to the newest (training/run_folder.py)
+LATEST_SWEEP = Path("outputs/sweeps/latest")
+LATEST = {  # what the word latest stands for, by key
+    "ckpt": LATEST_RUN / "best.ckpt",
+    "ckpt_path": LATEST_RUN / "last.ckpt",
+    "file": LATEST_RUN / "not-finite.pt",
+    "folders": LATEST_SWEEP,
+}
 KINDS = {bool: "true or false", int: "a whole number", int | None: "a whole number"}
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 DISK_ERRORS += (errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
@@ -144,7 +150,9 @@ def _split_argument(
         is_free = name not in values or isinstance(values[name], tuple)
         if keys[name].metadata["bare"] and is_free:
             return name, argument
-    raise UserError(f"{argument} is too much; type a pattern of file names in quotes")
+    missing = [name for name in names if keys[name].default is MISSING and name not in values]
+    hint = f"{missing[0]}= is missing" if missing else "type a pattern of file names in quotes"
+    raise UserError(f"{argument} is too much; {hint}")
 
 
 def refuse_dashes(argument: str, following: str, keys: Mapping[str, Field]) -> None:
@@ -179,14 +187,14 @@ def split_list(text: str) -> list[str]:
 
 
 def find_latest(key: str, text: str) -> str:
-    """Return the path typed for a key: for the word latest, of LATEST in the newest run.
+    """Return the path typed for a key, or what the word latest stands for.
 
     Raises UserError where it has none.
     """
     if text != "latest" or key not in LATEST:
         return text
-    found = LATEST_RUN / LATEST[key]
-    if not found.is_file():
+    found = LATEST[key]
+    if not found.exists():
         raise UserError(f"there is no {found}: train first, or type a path, such as ./latest")
     return os.path.relpath(found.resolve())
 

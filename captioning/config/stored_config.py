@@ -5,11 +5,13 @@ names no path to write to and no logger.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from captioning import UserError
@@ -53,6 +55,21 @@ def resumed_config(cfg: DictConfig, stored: Mapping[str, Any], typed: set[str]) 
     with open_dict(cfg):
         for key, value in stored.items():
             cfg[key] = _resume(key, today.get(key), value, typed, stored)
+
+
+def resumed_choices(choices: DictConfig, folder: Path, typed: set[str]) -> None:
+    """Put the choices of groups that the run in `folder` recorded into Hydra's record of today's.
+
+    None stands for what is not known, as of a checkpoint that was taken out of its folder.
+    """
+    recorded: Any = {}
+    with suppress(Exception):  # a foreign file can raise anything
+        hydra = OmegaConf.load(folder / ".hydra" / "hydra.yaml")
+        recorded = OmegaConf.to_container(hydra.hydra.runtime.choices)
+    with read_write(choices):
+        for group in choices:
+            if "/" not in group and group not in typed:
+                choices[group] = recorded.get(group)
 
 
 def _resume(path: str, today: Any, stored: Any, typed: set[str], whole: Mapping[str, Any]) -> Any:

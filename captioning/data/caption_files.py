@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -184,17 +183,17 @@ def _match_split_lists(root: Path, files: Sequence[Path]) -> Tables:
 
 
 def _explain_unknown(root: Path, layout: str) -> str:
-    problem, target = f"{root} is not a folder", root
+    problem = f"{root} is not a folder"
     if root.is_dir():
         entries = sorted(root.iterdir())
         shown = ", ".join(path.name + "/" * path.is_dir() for path in entries[:8]) or "nothing"
         known = "any known layout" if layout == "auto" else f"the layout {layout}"
-        problem, target = f"{root} is not in {known}; it holds {shown}", "data/flickr8k"
+        problem = f"{root} is not in {known}; it holds {shown}"
         for path in filter(Path.is_dir, entries):
             if any(_match_tables(path, name, _list_tables(path)) for name in LAYOUTS):
                 problem += f"; is it {path}?"
                 break
     return (
         f"{problem}\n{LAYOUTS_HELP}\nTo get Flickr8k: python -m captioning.download flickr8k "
-        f"{shlex.quote(f'folder={target}')}\nTo need no files at all, train with data=scenes"
+        "data/flickr8k\nTo need no files at all, train with data=scenes"
     )

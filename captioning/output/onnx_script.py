@@ -51,4 +51,4 @@ if __name__ == "__main__":
         signal.signal(signal.Signals[name], signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):  # names of files hold letters of any kind
         stream.reconfigure(errors="backslashreplace")
-    sys.exit(main(sys.argv[1:]) if sys.argv[1:] else __doc__)
+    sys.exit(main(sys.argv[1:]) if {*sys.argv[1:]} - {"-h", "--help"} else __doc__)

@@ -101,8 +101,8 @@ def build_resume_command(override: str = "") -> str:
     folder = config.runtime.output_dir
     own = [override] * bool(override) + [f"hydra.run.dir={folder}"]
     overrides = [*config.overrides.task, *config.overrides.hydra]
-    has_first = any(each.startswith("ckpt_path=") for each in overrides)
-    own += ["ckpt_path=last"] * (not has_first or Path(folder, "last.ckpt").exists())
+    if Path(folder, "last.ckpt").exists() or not any("ckpt_path=" in each for each in overrides):
+        own.append("ckpt_path=last")
     replaced = tuple(f"{each.partition('=')[0]}=" for each in [*own, "hydra.mode="])
     overrides = [each for each in overrides if not each.startswith(replaced)] + own
     return shlex.join(["python", "-m", "captioning.train", *map(as_typed, overrides)])
@@ -131,7 +131,7 @@ def report(trainer: pl.Trainer, best: str | None) -> None:
     for record, caption, _ in generated[:: max(1, len(generated) // 5)][:5]:
         print(f"  {record.path}\n    {caption}")
     saved = [each.best_model_path for each in trainer.checkpoint_callbacks if each.best_model_path]
-    print(f"\ncheckpoint: {best or next(iter(saved), 'none')}")
+    print(f"\ncheckpoint: {shlex.quote(best or next(iter(saved), 'none'))}")
     gallery = Path(trainer.default_root_dir, "gallery.html")
     if gallery.exists():
         print(f"gallery:    {gallery}")

@@ -4,7 +4,8 @@ import atexit
 import os
 import shutil
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from captioning import UserError
-from captioning.config.stored_config import resumed_config, typed_keys
+from captioning.config.stored_config import resumed_choices, resumed_config, typed_keys
 from captioning.config.trust import check_hydra, error_text
 
 # Set by Lightning, torchrun or SLURM; 0, or not set, in the first process of a run.
@@ -33,10 +34,10 @@ class ClaimFolder(Callback):
             if "ckpt_path" in config:  # an evaluation goes on from nothing
                 resume(config)
             folder = Path(config.hydra.run.dir)
-            is_new = not folder.exists()
+            new = [each for each in (folder, *folder.parents) if not each.exists()]
             self.lock = claim_folder(folder, config.get("ckpt_path"))
-            if is_new and is_first_process():
-                atexit.register(remove_unused, folder.absolute(), config.hydra.job.name)
+            if new and is_first_process():
+                atexit.register(remove_unused, [*map(Path.absolute, new)], config.hydra.job.name)
         except Exception as error:  # Hydra would make a warning of it, and go on
             sys.exit(f"error: {error_text(error)}")
 
@@ -46,10 +47,16 @@ def is_first_process() -> bool:
     return all(os.environ.get(key, "0") == "0" for key in RANKS)
 
 
-def remove_unused(folder: Path, job: str) -> None:
-    """Remove a folder that this process has locked, if it holds no more than Hydra writes there."""
-    if folder.is_dir() and {*os.listdir(folder)} <= {".hydra", "lock", f"{job}.log"}:
-        shutil.rmtree(folder, ignore_errors=True)
+def remove_unused(folders: Sequence[Path], job: str) -> None:
+    """Remove the first, which this process has locked, if it holds what Hydra writes there at most.
+
+    The others, above it, are removed where they are empty then.
+    """
+    if folders[0].is_dir() and {*os.listdir(folders[0])} <= {".hydra", "lock", f"{job}.log"}:
+        shutil.rmtree(folders[0], ignore_errors=True)
+        with suppress(OSError):
+            for folder in folders[1:]:
+                folder.rmdir()
 
 
 def resume(config: DictConfig) -> None:
@@ -65,9 +72,11 @@ def resume(config: DictConfig) -> None:
     if path:
         from captioning.checkpoint import read_checkpoint  # imports torch
 
-        stored = read_checkpoint(path)["captioning"]["config"]
+        stored = read_checkpoint(path, "last.ckpt")["captioning"]["config"]
         overrides = config.hydra.overrides
-        resumed_config(config, stored, typed_keys(overrides.task))
+        typed = typed_keys(overrides.task)
+        resumed_config(config, stored, typed)
+        resumed_choices(config.hydra.runtime.choices, Path(path).parent, typed)
         check_hydra(config, [*overrides.task, *overrides.hydra])
 
 

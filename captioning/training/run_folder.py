@@ -14,7 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 
-from captioning.config.cli import LATEST_RUN
+from captioning.config.cli import LATEST_RUN, LATEST_SWEEP
 from captioning.config.compose import is_sweep_job
 from captioning.data.atomic import atomic_write_text
 from captioning.metrics.score_table import TABLE, format_score, mode_of
@@ -168,13 +168,14 @@ def link_latest(folder: Path) -> None:
         return  # the trials of a search are no runs
     link = LATEST_RUN
     if is_sweep_job():
-        link, folder = Path("outputs/sweeps/latest"), folder.parent
+        link, folder = LATEST_SWEEP, folder.parent
     temporary = link.with_name(f".latest-{os.getpid()}")
     try:
         link.parent.mkdir(parents=True, exist_ok=True)
         temporary.symlink_to(os.path.relpath(folder.resolve(), link.parent.resolve()))
         os.replace(temporary, link)
-    except OSError as error:  # a file system without links
+    except OSError as error:  # a file system without links, or latest is a folder
+        temporary.unlink(missing_ok=True)
         log.warning("%s does not lead to this run: %s", link, error.strerror)
 
 

@@ -240,7 +240,7 @@ def test_missing_folder_says_how_to_get_one(tmp_path):
     root = tmp_path / "no"
     with pytest.raises(UserError) as caught:
         CaptionFolder(str(root)).prepare()
-    for part in (f"{root} is not a folder", f"python -m captioning.download flickr8k folder={root}",
+    for part in (f"{root} is not a folder", "python -m captioning.download flickr8k data/flickr8k",
                  "data=scenes", "flickr8k ", "kaggle ", "karpathy ", "csv "):  # fmt: skip
         assert part in str(caught.value)
 

@@ -61,6 +61,18 @@ def test_a_job_that_ends_early_records_why_and_is_resumed(tmp_path, caplog, erro
     assert not (tmp_path / "traceback.txt").exists()
 
 
+def test_an_error_that_is_its_own_causes_cause_ends(tmp_path):
+    def train(_):
+        cause = UserError("type text_encoder=minilm")
+        try:
+            raise RuntimeError from cause
+        except RuntimeError:
+            raise cause from None  # as build() does
+
+    with pytest.raises(UserError, match="minilm"):
+        resume_job(tmp_path, CONFIG, train)
+
+
 def test_a_failed_job_leaves_no_model_in_memory(tmp_path):
     """Hydra keeps the exceptions of all jobs, and they keep the frames."""
     models = []
