@@ -26,7 +26,7 @@ class SummarizeOptions:
     """
 
     folders: tuple[str, ...] = option(
-        "a sweep, a run, or a folder above; of several only the table is printed", bare=True
+        "a sweep, latest, a run, or a folder above; of several only the table is printed", bare=True
     )
     out: str = option("also write the rows as JSON, to this file", "")
 
