@@ -169,7 +169,7 @@ def test_out_of_memory_names_a_batch_size_that_works(records, encoder, tmp_path)
         trainer = pl.Trainer(
             max_epochs=1, accelerator="gpu", default_root_dir=tmp_path, callbacks=callbacks, **QUIET
         )
-        training_fit.fit(trainer, module, data, None, "the same command")
+        training_fit.fit(trainer, module, data, None, lambda: "the same command")
 
     try:
         with pytest.raises(UserError, match="out of memory") as error:
