@@ -159,7 +159,8 @@ def check_value(where: str, value: Any, hint: Any = Any, is_config: bool = True)
         raise UserError(f"{where}={value}: it is {' or '.join(dict.fromkeys(_type_names(hint)))}")
     low, high = RANGES.get(where.rpartition(".")[2], (-math.inf, math.inf))
     if type(value) in (int, float) and not low <= value <= high:
-        limits = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+        least = "more than 0" if 0 < low < 1e-6 else f"{low:g} or more"
+        limits = least if high == math.inf else f"{low:g} to {high:g}"
         raise UserError(f"{where}={value}: it is {limits}")
     if is_config and isinstance(value, Mapping | list):
         for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):

@@ -85,9 +85,10 @@ def check_same(
         found = Vocabulary.from_captions(captions, data.min_count).words
     if found != words:
         odd = ", ".join(sorted({*words} ^ {*found})[:5])
-        changed = [f"vocabulary: {len(words)} → {len(found)} words, not in both: {odd}"]
-        changed += [line for line in lines if line.startswith(("data.", "datamodule.min_count"))]
+        changed = [line for line in lines if line.startswith(("data.", "datamodule.min_count"))]
+        changed += [f"vocabulary: {len(words)} → {len(found)} words, not in both: {odd}"]
     if changed:
+        changed = [line for line in changed if not line.endswith("→ absent")] or changed
         raise UserError(
             f"{path} was trained with other settings ({'; '.join(changed)}); type those, or none "
             "of them, to go on, or leave out ckpt_path= to train from the start"
