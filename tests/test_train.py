@@ -158,7 +158,7 @@ def test_neighbours_may_choose_the_captions_of_validation(folder):
                 "model=transformer": "settings (model._target_: captioning.models.lst",
                 "model=updown": "settings (model._target_: captioning.models.lst",
                 "data.split_seed=1": "trained with other settings (data.split_seed: 0 → 1)",
-                "datamodule.min_count=3": "(vocabulary: 12 → 8 words, not in both: blue, green,",
+                "datamodule.min_count=3": "min_count: 1 → 3; vocabulary: 12 → 8 words, not in",
                 "data.root=nowhere": "type data.root=FOLDER",
                 "trainer.max_steps=2": "already trained for 2 steps; type trainer.max_steps=4",
             }.items()
