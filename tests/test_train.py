@@ -21,7 +21,7 @@ from captioning.config.compose import resolve_config
 from captioning.config.hydra_arguments import hydra_arguments
 from captioning.config.trust import check_folder
 from captioning.training.fit import build_resume_command
-from captioning.training.folder_lock import ClaimFolder, claim_folder
+from captioning.training.folder_lock import ClaimFolder, claim_folder, lock_folder
 from captioning.training.run import train
 
 pytestmark = pytest.mark.slow
@@ -214,6 +214,13 @@ def test_only_a_new_folder_without_work_in_it_is_removed(tmp_path, monkeypatch, 
     ((function, *arguments),) = registered
     function(*arguments)
     assert (tmp_path / "runs/new").exists() == (tmp_path / "runs").exists() == is_there
+
+
+def test_an_evaluation_may_write_beside_a_runs_files(tmp_path):
+    (tmp_path / "last.ckpt").touch()
+    composed("ckpt=x", f"hydra.run.dir={tmp_path}", config="evaluate")
+    with lock_folder(tmp_path):  # as a training that goes on
+        ClaimFolder().on_run_start(HydraConfig.instance().cfg)
 
 
 @pytest.mark.parametrize("name", ["it's (1)", "Köln, {a}=照片", "#~ $HOME", r"C:\data", '"a" [b]'])

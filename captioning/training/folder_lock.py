@@ -1,4 +1,7 @@
-"""One run a folder: a second one is refused before it overwrites anything."""
+"""One run a folder: a second one is refused before it overwrites anything.
+
+A run that goes on first takes the config of its checkpoint, which names the folder.
+"""
 
 import atexit
 import os
@@ -31,12 +34,17 @@ class ClaimFolder(Callback):
         try:
             if "trials" in config:  # the workers of a search share a folder
                 return
-            if "ckpt_path" in config:  # an evaluation goes on from nothing
+            is_run = "ckpt_path" in config  # or an evaluation, which may write beside a run's files
+            if is_run:
                 resume(config)
             folder = Path(config.hydra.run.dir)
             new = [each for each in (folder, *folder.parents) if not each.exists()]
-            self.lock = claim_folder(folder, config.get("ckpt_path"))
-            if new and is_first_process():
+            new *= is_first_process()
+            if is_run:
+                self.lock = claim_folder(folder, config.ckpt_path)
+            elif new:
+                self.lock = lock_folder(folder)
+            if new:
                 atexit.register(remove_unused, [*map(Path.absolute, new)], config.hydra.job.name)
         except Exception as error:  # Hydra would make a warning of it, and go on
             sys.exit(f"error: {error_text(error)}")
