@@ -66,30 +66,40 @@ class CaptionDataModule(pl.LightningDataModule):
         self.shuffle = True  # false: the same batches in every epoch, the shortest captions first
         self.splits: dict[str, list[Record]] = {}
         self.vocabulary: Vocabulary
-        self.store: FeatureStore
+        self.store: FeatureStore | None = None
         self._resident_features: Tensor | None = None
 
-    def prepare_data(self) -> None:
-        """Draw or check the files and encode each image once."""
+    def read_captions(self) -> None:
+        """Draw or check the files, read the records and make the vocabulary; once."""
         if not self.splits:
             self.source.prepare()
-            self.setup()
+            self._take(load_records(self.source))
+
+    def prepare_data(self) -> None:
+        """Read the captions and encode each image once."""
+        self.read_captions()
+        self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the records, open the feature store, make the vocabulary; once."""
-        if self.splits:
+        """Open the feature store, and leave out the images that it could not read; once."""
+        if self.store:
             return
-        records = load_records(self.source)
-        group_by_split(records)  # which raises before the images are encoded
-        records, self.store = open_store(
+        if not self.splits:  # another process has prepared the files
+            self._take(load_records(self.source))
+        records = [record for split in self.splits.values() for record in split]
+        readable, self.store = open_store(
             records, self.encoder, self.features_root, self.device, self.source.skip_unreadable
         )
+        if len(readable) < len(records):
+            self._take(readable)
+        counts = ", ".join(f"{len(records):,} {split}" for split, records in self.splits.items())
+        log.info("images: %s; vocabulary: %d words", counts, len(self.vocabulary))
+
+    def _take(self, records: Sequence[Record]) -> None:
         splits = group_by_split(records)
         captions = [caption for record in splits["train"] for caption in record.captions]
         self.vocabulary = Vocabulary.from_captions(captions, self.min_count)
         self.splits = splits
-        counts = ", ".join(f"{len(records):,} {split}" for split, records in splits.items())
-        log.info("images: %s; vocabulary: %d words", counts, len(self.vocabulary))
 
     def train_dataloader(self) -> BatchLoader:
         """Return every training caption once, in batches of similar length, random by `shuffle`."""

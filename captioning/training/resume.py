@@ -25,8 +25,7 @@ from captioning.checkpoint import shapes
 from captioning.config.compose import differences
 from captioning.config.trust import WRITTEN
 from captioning.data.atomic import atomic_write
-from captioning.data.vocabulary import Vocabulary
-from captioning.features.datamodule import CaptionDataModule, group_by_split, load_records
+from captioning.features.datamodule import CaptionDataModule
 from captioning.models.decoder import Decoder
 from captioning.training.validation import all_gather_interleaved, find_callback
 
@@ -79,10 +78,8 @@ def check_same(
         changed = ["model: its weights have other sizes"]
     found = words = contents["vocabulary"]
     if not changed and not data.source.skip_unreadable:  # or they are known after encoding only
-        data.source.prepare()
-        train = group_by_split(load_records(data.source))["train"]
-        captions = [caption for record in train for caption in record.captions]
-        found = Vocabulary.from_captions(captions, data.min_count).words
+        data.read_captions()
+        found = data.vocabulary.words
     if found != words:
         odd = ", ".join(sorted({*words} ^ {*found})[:5])
         changed = [line for line in lines if line.startswith(("data.", "datamodule.min_count"))]

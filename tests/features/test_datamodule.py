@@ -25,6 +25,16 @@ def make_batches(make):
     return batches
 
 
+def test_what_is_read_before_encoding_is_not_read_again(make, encoder):
+    data = make(encoder)
+    again = type(data)(data.source, encoder, data.features_root, min_count=1)
+    again.read_captions()
+    assert again.vocabulary.words == data.vocabulary.words and not again.store
+    del again.source.records
+    again.setup()
+    assert again.splits == data.splits and again.store.shape == data.store.shape
+
+
 def test_resident_features_are_those_of_the_store(make_batches, encoder):
     resident, gathered = make_batches(encoder, resident=True), make_batches(encoder)
     assert len(resident) == len(gathered) == 2
