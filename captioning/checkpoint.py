@@ -20,16 +20,13 @@ from torch import Tensor
 
 from captioning import UserError
 from captioning.config.build import build_decoder, build_stored
+from captioning.config.schema import MOVED
 from captioning.data.vocabulary import Vocabulary
 from captioning.features.encoder import Encoder
 from captioning.models.decoder import Decoder
 from captioning.models.old_names import decoder_sha256, from_version_1
 
 FORMAT_VERSION = 2  # in version 1, weights had other names
-MOVED = {  # since version 1
-    "captioning.models.module": "captioning.training.module",
-    "captioning.models.risk": "captioning.training.minimum_risk",
-}
 LARGEST_CONFIG = 16 << 20  # bytes; a vocabulary of a million words
 LARGEST_IMAGE = 1024  # pixels a side; torchvision's largest is 600
 

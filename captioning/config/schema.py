@@ -37,7 +37,11 @@ CLASS_PACKAGES = (
 )
 FUNCTION_PACKAGES = ("captioning.search", "captioning.metrics.consensus")
 METHOD = "hydra.utils.get_method"  # whose `path` is one of FUNCTION_PACKAGES
-MOVED = ("captioning.callbacks", "captioning.models.module", "captioning.models.risk")
+MOVED = {  # modules of earlier releases
+    "captioning.callbacks": "captioning.training",
+    "captioning.models.module": "captioning.training.module",
+    "captioning.models.risk": "captioning.training.minimum_risk",
+}
 
 LIMITS: dict[tuple[float, float], list[str]] = {  # a key means the same wherever it is
     (1, math.inf): [

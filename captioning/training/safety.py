@@ -17,7 +17,7 @@ from torch import Tensor
 from captioning import UserError
 from captioning.features.batches import Batch
 from captioning.features.gpu import copy_to_host
-from captioning.training.validation import ValidationCaptions, find_callback
+from captioning.training.validation import ValidationCaptions, find_callback, validate_this_epoch
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SLURM's --signal can be either
 EXIT_CODE = 128 + signal.SIGTERM
@@ -188,8 +188,8 @@ class Preemption(pl.Callback):
         if self._must_stop(get_decision) and not is_last:
             trainer.save_checkpoint(self.last)
             raise SIGTERMException(EXIT_CODE)
-        if self.stop_requested and trainer.check_val_every_n_epoch:
-            trainer.check_val_every_n_epoch = 1  # so that this epoch is
+        if self.stop_requested:
+            validate_this_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """End between two epochs, if the one before was validated and saved."""

@@ -44,8 +44,13 @@ class LastStep(pl.Callback):
             or (is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs)
         ):
             trainer.should_stop = True
-            if trainer.check_val_every_n_epoch:
-                trainer.check_val_every_n_epoch = 1
+            validate_this_epoch(trainer)
+
+
+def validate_this_epoch(trainer: pl.Trainer) -> None:
+    """Make the end of the epoch, at its last step, due for validation and a checkpoint."""
+    if trainer.check_val_every_n_epoch:
+        trainer.check_val_every_n_epoch = 1
 
 
 class ValidationCaptions(pl.Callback):
