@@ -121,7 +121,7 @@ def score_keys(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [key for key in dict.fromkeys([ranking_score(rows)[0], *shown]) if key in present]
 
 
-def format_score(score: dict[str, Any] | None, key: str) -> str:
+def format_mean(score: dict[str, Any] | None, key: str) -> str:
     """Return mean ± standard deviation, shares x100; "" for None."""
     if score is None:
         return ""
@@ -145,7 +145,7 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
             typed = [override for override in row["config"] if override not in in_all]
             cells = [f"`{' '.join(typed) or 'defaults'}`"]
         cells.append(str(len(row["seeds"])))
-        cells += [format_score(row["scores"].get(key), key) for key in scores]
+        cells += [format_mean(row["scores"].get(key), key) for key in scores]
         pace = row["seconds_per_epoch"]
         cells.append("" if pace is None else f"{pace:.0f}" if pace >= 10 else f"{pace:.1f}")
         table.append(cells)

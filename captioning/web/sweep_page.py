@@ -44,7 +44,7 @@ def write_sweep_page(folder: Path) -> None:
         scores=summary.score_keys(rows),
         score=score,
         sign=sign,
-        format_score=summary.format_score,
+        format_mean=summary.format_mean,
         short_name=short_name,
         labels=[
             ", ".join(f"{short_name(key)} {value}" for key, value in row["settings"].items())
