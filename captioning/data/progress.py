@@ -19,7 +19,7 @@ def progress_bar(*arguments: Any, **options: Any) -> tqdm:
     """Return tqdm's bar on stderr, or what writes its lines there."""
 
     def write(text: str) -> None:
-        if text.strip():  # else it moves the cursor
+        if text.strip():
             print(text.strip(), file=sys.stderr, flush=True)
 
     if not shows_bars(sys.stderr):
@@ -27,5 +27,6 @@ def progress_bar(*arguments: Any, **options: Any) -> tqdm:
             "file": SimpleNamespace(write=write, flush=sys.stderr.flush),
             "bar_format": LINE,
         }
-        options |= {"mininterval": SECONDS, "delay": SECONDS, "miniters": 1}
+        # position: beside another bar, tqdm would move the cursor up a line and back.
+        options |= {"mininterval": SECONDS, "delay": SECONDS, "miniters": 1, "position": 0}
     return tqdm(*arguments, **options)

@@ -4,6 +4,7 @@ import io
 import sys
 
 import pytest
+from tqdm import tqdm
 
 from captioning.data import progress
 from captioning.data.progress import progress_bar
@@ -31,3 +32,9 @@ def test_a_log_file_gets_whole_lines(monkeypatch, leave):
     text = drawn(monkeypatch, io.StringIO(), leave=leave)
     assert text.count("\n") >= 5 and not {"\r", "\x1b"} & set(text)
     assert text.startswith("encoding: 1 of 5 after 00:00, 00:00 left\n")
+
+
+def test_a_log_file_gets_whole_lines_beside_another_bar(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS", 1e-9)
+    with tqdm(range(5), file=io.StringIO()):
+        assert "\x1b" not in drawn(monkeypatch, io.StringIO())
