@@ -20,9 +20,11 @@ WORDS, FEATURE, SIZE, LONGEST, IMAGES = 8768, 2048, 256, 38, 32
 def merge_model() -> Model:
     """Return the notebook's model, compiled as there."""
     image, prefix = Input((FEATURE,)), Input((LONGEST,))
-    seen = layers.Dense(SIZE, activation="relu")(layers.Dropout(0.5)(image))
-    said = layers.Dropout(0.5)(layers.Embedding(WORDS, SIZE, mask_zero=True)(prefix))
-    both = layers.Dense(SIZE, activation="relu")(layers.add([seen, layers.LSTM(SIZE)(said)]))
+    image_dense = layers.Dense(SIZE, activation="relu")(layers.Dropout(0.5)(image))
+    embedded = layers.Dropout(0.5)(layers.Embedding(WORDS, SIZE, mask_zero=True)(prefix))
+    both = layers.Dense(SIZE, activation="relu")(
+        layers.add([image_dense, layers.LSTM(SIZE)(embedded)])
+    )
     model = Model([image, prefix], layers.Dense(WORDS, activation="softmax")(both))
     model.compile(loss="categorical_crossentropy", optimizer="adam")
     return model

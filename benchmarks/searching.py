@@ -97,7 +97,7 @@ def bert_similarity(folder: Path, repeats: int, images: int) -> list[Row]:
     vocabulary = words(encoder)
     texts = [vocabulary.decode(tokens) for tokens in corpus.captions(images * 5, WORDS)]
     different = corpus.captions(round(DISTINCT * images), WORDS, seed=1)
-    said = [vocabulary.decode(different[at % len(different)]) for at in range(images)]
+    captions = [vocabulary.decode(different[at % len(different)]) for at in range(images)]
     references = [texts[at : at + 5] for at in range(0, len(texts), 5)]
     tokens = encoder.tokens(texts)
     by_image = [tokens[at : at + 5] for at in range(0, len(tokens), 5)]
@@ -108,11 +108,11 @@ def bert_similarity(folder: Path, repeats: int, images: int) -> list[Row]:
     twentieth = max(1, images // 20)
 
     def ours() -> None:
-        hypotheses = [weights.weigh(one) for one in encoder.tokens(said)]
+        hypotheses = [weights.weigh(one) for one in encoder.tokens(captions)]
         compute_statistics({BERT: (hypotheses, weighed)})
 
     def anew() -> None:
-        for text in [*said[:twentieth], *texts[: 5 * twentieth]]:
+        for text in [*captions[:twentieth], *texts[: 5 * twentieth]]:
             pool_tokens(encoder.tokens([text]))
 
     def search() -> None:
@@ -120,7 +120,7 @@ def bert_similarity(folder: Path, repeats: int, images: int) -> list[Row]:
             beam_search(decoder, part, width=5)
 
     calls = {"ours": ours, "ordinary": anew, "search": search}
-    calls["overlap"] = lambda: caption_scores(said, references)
+    calls["overlap"] = lambda: caption_scores(captions, references)
     took = in_turn(calls, repeats)
     mine, *others = (float(np.median(took[name])) for name in ("ours", "search", "overlap"))
     return [

@@ -86,10 +86,10 @@ def merge(folder: Path, repeats: int, batches: int) -> list[Row]:
         )
         calls = {"ours": ours, "low": low, "ordinary": prefixes, "peak": matrix_peak()}
         took = in_turn(calls, repeats)
-        said = sum(len(tokens) - 1 for tokens in some)
+        baseline_words = sum(len(tokens) - 1 for tokens in some)
         work = 3 * ours.words * (16 * SIZE**2 + 2 * SIZE**2 + 2 * SIZE * words)
         way = "every prefix of a caption, padded, one-hot targets (the Keras notebook's way)"
-        rows += _rows(f"train {name}", took, ours.words, said, work, way)
+        rows += _rows(f"train {name}", took, ours.words, baseline_words, work, way)
     return rows
 
 

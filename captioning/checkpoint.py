@@ -37,10 +37,10 @@ def read_checkpoint(path: str | Path, name: str = "best.ckpt") -> dict[str, Any]
     Raises UserError if the file is missing, unsafe, damaged, or not one of ours.
     """
     if not Path(path).is_file():
-        best = Path(path, name)
+        inside = Path(path, name)
         hint = (
-            f"type {shlex.quote(str(best))}"
-            if best.is_file()
+            f"type {shlex.quote(str(inside))}"
+            if inside.is_file()
             else f"a run leaves {name} in its folder"
         )
         raise UserError(f"there is no checkpoint {path}; {hint}")

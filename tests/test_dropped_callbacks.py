@@ -120,15 +120,15 @@ def test_a_run_with_an_option_of_lightning_ends_well(drop, capsys, options, file
 def test_overfitting_sees_the_same_batch_in_every_epoch(drop, monkeypatch):
     def recorded(self, batch, *_):
         if self.training:
-            seen.append(batch.tokens.tolist())
+            batches.append(batch.tokens.tolist())
         return loss(self, batch, *_)
 
-    seen, loss = [], CaptioningModule._loss
+    batches, loss = [], CaptioningModule._loss
     monkeypatch.setattr(CaptioningModule, "_loss", recorded)
     options = {"trainer": "default", "trainer.max_epochs": 3, "datamodule.batch_size": 4}
     drop("bert_similarity", **options, **{"trainer.overfit_batches": 1})
-    assert len(seen) == 3
-    assert seen[0] == seen[1] == seen[2]
+    assert len(batches) == 3
+    assert batches[0] == batches[1] == batches[2]
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

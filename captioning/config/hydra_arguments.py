@@ -107,6 +107,8 @@ def quote_path(argument: str, in_sweep: bool = False) -> str:
 
 def as_typed(override: str) -> str:
     """Return an override as a person types it: what `quote_path` quoted, without the quotes."""
+    if "'" not in override:
+        return override
     typed = f"{override.partition('=')[0]}={hydra_value(override)}"
     return typed if quote_path(typed) == override else override
 

@@ -26,7 +26,9 @@ def progress_bar(*arguments: Any, **options: Any) -> tqdm:
         options |= {
             "file": SimpleNamespace(write=write, flush=sys.stderr.flush),
             "bar_format": LINE,
+            "mininterval": SECONDS,
+            "delay": SECONDS,
+            "miniters": 1,
+            "position": 0,  # else, beside another bar, tqdm moves the cursor
         }
-        # position: beside another bar, tqdm would move the cursor up a line and back.
-        options |= {"mininterval": SECONDS, "delay": SECONDS, "miniters": 1, "position": 0}
     return tqdm(*arguments, **options)

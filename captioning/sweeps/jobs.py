@@ -114,8 +114,8 @@ def _run_and_record(
 
 def _clear_frames(error: BaseException | None) -> None:
     """Empty the frames of an error, which hold the model and its data: Hydra keeps the error."""
-    seen = set()  # `raise cause from None` makes a circle of an error and its cause
-    while error and id(error) not in seen:
-        seen.add(id(error))
+    cleared = set()  # `raise cause from None` makes a circle of an error and its cause
+    while error and id(error) not in cleared:
+        cleared.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__

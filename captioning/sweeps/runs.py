@@ -34,7 +34,7 @@ class Run:
         status = read_status(folder) or self.content
         self.status: str = status["status"]
         self.error: str | None = status.get("error")
-        typed = [as_typed(each) if "'" in each else each for each in self._yaml("overrides") or ()]
+        typed = map(as_typed, self._yaml("overrides") or ())
         pairs = (override.lstrip("+").split("=", 1) for override in typed)
         overrides = {pair[0]: pair[-1] for pair in pairs if pair[0] not in NON_CONFIG_KEYS}
         self.overrides = dict(sorted(overrides.items()))

@@ -31,7 +31,7 @@ from captioning.training.validation import all_gather_interleaved, find_callback
 
 log = logging.getLogger(__name__)
 
-NOT_SAID = re.compile(rf"(logger|ckpt_path|mode)\b|(.*\.)?({'|'.join(WRITTEN)}):")  # of this run
+NOT_LOGGED = re.compile(rf"(logger|ckpt_path|mode)\b|(.*\.)?({'|'.join(WRITTEN)}):")  # of this run
 MAY_DIFFER = ("model.dropout:", "data.root:", "data.skip_unreadable:")
 
 
@@ -70,7 +70,7 @@ def check_same(
 ) -> None:
     """Raise UserError for another model, data, encoder or vocabulary; log what else differs."""
     contents = checkpoint["captioning"]
-    lines = [x for x in differences(contents["config"], config) if not NOT_SAID.match(x)]
+    lines = [x for x in differences(contents["config"], config) if not NOT_LOGGED.match(x)]
     changed = [line for line in lines if line.startswith(("model.", "data."))]
     changed = [x for x in changed if not x.startswith(MAY_DIFFER) and ": absent →" not in x]
     changed += differences(contents["encoder"], data.encoder.identity, "encoder.")
