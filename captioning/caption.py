@@ -1,4 +1,4 @@
-"""Caption images: `python -m captioning.caption ckpt=PATH holiday/ out=captions.csv`."""
+"""Caption images: `python -m captioning.caption holiday/ out=captions.csv`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,28 +18,39 @@ from captioning import UserError
 from captioning.config.cli import command, option
 from captioning.config.compose import CONF, resolve_config
 
+if TYPE_CHECKING:
+    from captioning.captioner import Captioner
+
+LARGEST_FIGURE = 50  # images
+
 
 @dataclass
 class CaptionOptions:
     """Caption images: onto the screen, into a table, or into a .txt beside each.
 
-    python -m captioning.caption ckpt=outputs/runs/lstm/TIME/best.ckpt holiday/
-    python -m captioning.caption ckpt=outputs/runs/lstm/TIME/best.ckpt 'trip/**/*.jpg' out=trip.csv
+    python -m captioning.caption holiday/
+    python -m captioning.caption photographs out=photographs.png
+    python -m captioning.caption 'trip/**/*.jpg' out=trip.csv ckpt=outputs/runs/lstm/TIME/best.ckpt
 
     Killed half way, the same command goes on with out=. Images that cannot be read are listed at
     the end, and the exit code is 1.
     """
 
-    ckpt: str = option("best.ckpt of a run, latest, or a folder of an export format=safetensors")
     images: str = option(
         "an image; a folder, at any depth, without hidden files and bins; a pattern such as "
-        "'trip/**/*.jpg'; or -, for names on standard input",
+        "'trip/**/*.jpg'; -, for names on standard input; or photographs: a few that come with "
+        "other packages",
         bare=True,
+    )
+    ckpt: str = option(
+        "best.ckpt of a run, latest, or a folder of an export format=safetensors; default: the "
+        "captioner of photographs that is in the package",
+        "default",
     )
     out: str = option(
         "captions.csv: a table of image, caption; metadata.csv or any .jsonl: of file_name, text, "
         "as Hugging Face's imagefolder reads it in the folder of the images; sidecar: photo.txt "
-        "beside photo.jpg, where there is none",
+        "beside photo.jpg, where there is none; a .png: a figure with the attention of each word",
         "",
     )
     overwrite: bool = option("true: make anew what is there, instead of going on with it", False)
@@ -72,7 +83,9 @@ def main(options: CaptionOptions) -> int:
         training = captioner.fit_rerank(options.data, built_rerank)
         search |= {"rerank": rerank, "training": job.hash_training(training)}
     failed: list[str] = []
-    if not options.out:
+    if options.out.endswith(".png"):
+        write_figure(captioner, images, options)
+    elif not options.out:
         for rows in job.caption_images(captioner, images, failed):
             for path, text in rows:
                 print(f"{printable(path)}\t{text}")
@@ -88,13 +101,32 @@ def main(options: CaptionOptions) -> int:
     return 1 if failed else 0
 
 
+def write_figure(captioner: Captioner, images: Sequence[str], options: CaptionOptions) -> None:
+    """Write a figure of the images, their captions and attention, and print the captions."""
+    from captioning.evaluation.figures import captioned_figure
+
+    if len(images) > LARGEST_FIGURE:
+        raise UserError(
+            f"out={options.out}: a figure is of {LARGEST_FIGURE} images at most, not "
+            f"{len(images):,}; type out=captions.csv"
+        )
+    if Path(options.out).exists() and not options.overwrite:
+        raise UserError(f"out={options.out} is there; type overwrite=true or another name")
+    figure, captions = captioned_figure(captioner, images)
+    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(options.out, dpi=100)
+    for path, caption in zip(images, captions, strict=True):
+        print(f"{printable(path)}\t{caption}")
+    print(f"{options.out}: {len(images)} images with their captions")
+
+
 def read_search(options: CaptionOptions) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the configs of search and rerank. Raises UserError for what does not go together."""
     out, settings = options.out, [*options.settings]
     if options.search == "neighbours":
         raise UserError("type width=50 rerank=neighbours instead of search=neighbours")
-    if out not in ("", "sidecar") and Path(out).suffix not in (".csv", ".jsonl"):
-        raise UserError(f"out={out}: it ends with .csv or .jsonl, or is the word sidecar")
+    if out not in ("", "sidecar") and Path(out).suffix not in (".csv", ".jsonl", ".png"):
+        raise UserError(f"out={out}: it ends with .csv, .jsonl or .png, or is the word sidecar")
     if bool(options.rerank) != bool(options.data):
         raise UserError("rerank=neighbours and data=FOLDER, of the training, are typed together")
     if options.width is not None:

@@ -20,7 +20,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captioning import UserError
-from captioning.checkpoint import load_decoder, load_encoder, read_checkpoint, read_pretrained
+from captioning.checkpoint import (
+    load_decoder,
+    load_encoder,
+    read_checkpoint,
+    read_model,
+    read_pretrained,
+)
 from captioning.data.image_files import load_image
 from captioning.data.readers import CaptionFolder
 from captioning.data.records import Record
@@ -74,6 +80,14 @@ class Captioner:
         Raises UserError for a folder that does not add up.
         """
         return cls._load(folder, read_pretrained(folder), None, device)
+
+    @classmethod
+    def default(cls, device: str = "cpu") -> Captioner:
+        """Load the captioner of photographs that is in the package.
+
+        Raises UserError where the extra `offline`, with its encoder's weights, is not installed.
+        """
+        return cls._load("default", read_model("default"), None, device)
 
     @classmethod
     def _load(

@@ -27,8 +27,19 @@ from captioning.models.decoder import Decoder
 from captioning.models.old_names import decoder_sha256, from_version_1
 
 FORMAT_VERSION = 2  # in version 1, weights had other names
+PRETRAINED = Path(__file__).with_name("pretrained")  # the packaged captioner (`make pretrained`)
 LARGEST_CONFIG = 16 << 20  # bytes; a vocabulary of a million words
 LARGEST_IMAGE = 1024  # pixels a side; torchvision's largest is 600
+
+
+def read_model(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint, an exported folder, or, for the word `default`, the packaged captioner.
+
+    Raises UserError as `read_checkpoint` and `read_pretrained` do.
+    """
+    if str(path) == "default":
+        path = PRETRAINED
+    return read_pretrained(path) if Path(path).is_dir() else read_checkpoint(path)
 
 
 def read_checkpoint(path: str | Path, name: str = "best.ckpt") -> dict[str, Any]:
@@ -89,14 +100,27 @@ def read_pretrained(folder: str | Path) -> dict[str, Any]:
             key: config["encoder"][key] for key in ("name", "features", "image_size", "crop")
         }
         file = config["encoder_weights"]
-        encoder["weights"] = str(folder / Path(file).name) if file else None
+        encoder["weights"] = (
+            str(folder / Path(file).name) if file not in (None, "package") else file
+        )
         contents["config"] = {"model": config["model"], "encoder": encoder}
-        weights = load_file(folder / "model.safetensors")
+        contents["config"] |= {"name": config.get("name", folder.name), "seed": config.get("seed")}
+        weights = dequantize(load_file(folder / "model.safetensors"))
     except Exception as error:  # a foreign file can raise anything
         why = " ".join(f"{type(error).__name__} {error}".split())[:300]
         raise UserError(f"{folder} is not a folder of captioning.export: {why}") from None
     state_dict = {f"decoder.{key}": value for key, value in weights.items()}
-    return _validated(folder, {"captioning": contents, "state_dict": state_dict})
+    epoch = config.get("epoch")
+    return _validated(folder, {"captioning": contents, "state_dict": state_dict, "epoch": epoch})
+
+
+def dequantize(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights in float32: those in int8 times their rows' scales, `scale.<name>`."""
+    return {
+        key: value.float() * weights[f"scale.{key}"] if value.dtype == torch.int8 else value
+        for key, value in weights.items()
+        if not key.startswith("scale.")
+    }
 
 
 def _validated(path: str | Path, checkpoint: Any) -> dict[str, Any]:

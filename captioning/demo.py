@@ -1,4 +1,4 @@
-"""Caption images on a page in the browser: `python -m captioning.demo PATH`."""
+"""Caption images on a page in the browser: `python -m captioning.demo`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,21 @@ if TYPE_CHECKING:
 class DemoOptions:
     """Caption images on a page in the browser, which only this machine reaches, until Ctrl-C.
 
-    python -m captioning.demo outputs/runs/lstm/TIME/best.ckpt
-    python -m captioning.demo 'outputs/sweeps/NAME/*/best.ckpt' samples=holiday/
+    python -m captioning.demo samples=holiday/
+    python -m captioning.demo outputs/runs/lstm/TIME/best.ckpt default
     """
 
     ckpt: tuple[str, ...] = option(
-        "best.ckpt of a run, latest, or a pattern; several, as 'ckpt=[A,B]': side by side",
+        "best.ckpt of a run, latest, a pattern, or default: the captioner of photographs that is "
+        "in the package; several, as 'ckpt=[A,B]': side by side",
+        ("default",),
         bare=True,
     )
-    samples: str = option("images to pick from, instead of drawn scenes; as images= of caption", "")
+    samples: str = option(
+        "images to pick from, as images= of caption; else photographs or, for a model of drawn "
+        "scenes, some of those",
+        "",
+    )
     data: str = option("images and captions for rerank=neighbours, as data.root= in training", "")
     port: int = option("where the page is, on 127.0.0.1", 7860)
     weights: str = option("the encoder's weights, if not where they were in training", "")
@@ -60,7 +66,7 @@ def main(options: DemoOptions) -> None:
                 raise
             raise UserError("the page needs Gradio: pip install 'captioning[demo]'") from None
         captioners = load_captioners(paths, options.data, options.weights, options.device)
-        samples = find_samples(options.samples, folder)
+        samples = find_samples(options.samples or draw_samples(paths, folder))
         page = build_page(captioners, samples)
         try:
             page.launch(server_port=options.port, **launch_options())
@@ -84,12 +90,12 @@ def serve(page, port: int) -> None:
 
 def load_captioners(paths: list[str], data: str, weights: str, device: str) -> dict[str, Captioner]:
     """Return the captioner of each checkpoint, by a short name."""
-    from captioning.checkpoint import read_checkpoint
+    from captioning.checkpoint import read_model
     from captioning.evaluation.loaded_models import checkpoint_labels
     from captioning.output.caption_job import load_captioner
     from captioning.search.beam import beam_search
 
-    names = [read_checkpoint(path)["captioning"]["config"]["name"] for path in paths]
+    names = [read_model(path)["captioning"]["config"]["name"] for path in paths]
     captioners = {}
     for label, path in zip(checkpoint_labels(paths, names), paths, strict=True):
         captioner = captioners[label] = load_captioner(path, weights, device)
@@ -99,15 +105,23 @@ def load_captioners(paths: list[str], data: str, weights: str, device: str) -> d
     return captioners
 
 
-def find_samples(samples: str, folder: str) -> list[str]:
-    """Return the first 15 images of `samples`, or scenes that are drawn into `folder`."""
-    from captioning.data.image_list import find_images, summarize_left_out
+def draw_samples(paths: list[str], folder: str) -> str:
+    """Return `photographs`, or the folder of scenes that are drawn for a model of those."""
+    from captioning.checkpoint import read_model
     from captioning.data.scenes import Scenes
 
-    if not samples:
-        scenes = Scenes(folder, images=10)
-        scenes.prepare()
-        return sorted(map(str, scenes.folder.glob("*.jpg")))
+    configs = [read_model(path)["captioning"]["config"] for path in paths]
+    if not any("Scenes" in str(config.get("data")) for config in configs):
+        return "photographs"
+    scenes = Scenes(folder, images=10)
+    scenes.prepare()
+    return str(scenes.folder)
+
+
+def find_samples(samples: str) -> list[str]:
+    """Return the first 15 images of `samples`."""
+    from captioning.data.image_list import find_images, summarize_left_out
+
     images, left_out = find_images(samples, key="samples")
     if left_out:
         print(summarize_left_out(left_out), file=sys.stderr)

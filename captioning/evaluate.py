@@ -103,12 +103,12 @@ def check_options(cfg: DictConfig) -> dict[str, Any]:
 
 def load_inputs(options: dict[str, Any]) -> tuple[list, list, Any, Any]:
     """Return the readable records, the models, the text encoder, and the data's `is_true`."""
-    from captioning.checkpoint import read_checkpoint
+    from captioning.checkpoint import read_model
     from captioning.evaluation.loaded_models import find_checkpoints, load_models, make_ensemble
     from captioning.features.datamodule import DataSource, load_records
 
     paths = find_checkpoints(options["ckpt"])
-    checkpoints = [read_checkpoint(path) for path in paths]
+    checkpoints = [read_model(path) for path in paths]
     configs = [checkpoint["captioning"]["config"] for checkpoint in checkpoints]
     text_encoder = build_group("text_encoder", "metrics", options["text_encoder"], configs)
     text_encoder.model.to(options["device"])

@@ -23,6 +23,11 @@ class ExportOptions:
         choices=("onnx", "safetensors"),
     )
     out: str = option("the folder; unless typed, PATH without .ckpt, and the format", "")
+    dtype: str = option(
+        "of the weights in safetensors: float32, or int8, a quarter of the size",
+        "float32",
+        choices=("float32", "int8"),
+    )
     scores: str = option("scores.json of captioning.evaluate, for the model card", "")
     weights: str = option("the encoder's weights, if not where they were in training", "")
 

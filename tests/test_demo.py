@@ -2,13 +2,14 @@
 
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from verbs import run
 
 from captioning import UserError
-from captioning.demo import find_samples, load_captioners, main
+from captioning.demo import draw_samples, find_samples, load_captioners, main
 
 
 @pytest.fixture
@@ -22,7 +23,6 @@ def ckpt(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ("samples=x", "ckpt= is missing"),
         ("gone.ckpt", "ckpt=gone.ckpt: there is no such file"),
         ("ckpt=['{ckpt}',gone.ckpt]", "ckpt=gone.ckpt: there is no such file"),
         ("{ckpt} port=65536", "port=65536: it is a number from 1 to 65535"),
@@ -47,21 +47,28 @@ def test_samples_are_the_first_images_of_a_folder(tmp_path, capsys):
         (tmp_path / name).touch()
     (tmp_path / "nested").mkdir()
     expected = [str(tmp_path / "a.jfif"), str(tmp_path / "b.PNG")]
-    assert find_samples(str(tmp_path), "") == expected
+    assert find_samples(str(tmp_path)) == expected
     printed = capsys.readouterr().err
     assert printed.startswith("left out: ")
     assert "(1): c.eps" in printed
     assert "(1): .thumbnails" in printed
     for empty, reason in (("nested", "none is there"), ("gone", "no such file")):
         with pytest.raises(UserError, match=f"samples=.*{reason}"):
-            find_samples(str(tmp_path / empty), "")
+            find_samples(str(tmp_path / empty))
 
 
-def test_without_samples_scenes_are_drawn(tmp_path):
-    drawn = find_samples("", str(tmp_path))
-    assert len(drawn) == 10
-    with Image.open(drawn[0]) as scene:
-        assert scene.size == (224, 224)
+@pytest.mark.parametrize(("source", "kind"), [("scenes.Scenes", "scene"), ("readers.X", "photo")])
+def test_without_samples_they_are_like_what_the_model_was_trained_on(
+    source, kind, tmp_path, monkeypatch
+):
+    contents = {"config": {"data": {"_target_": f"captioning.data.{source}"}}}
+    monkeypatch.setattr("captioning.checkpoint.read_model", lambda _: {"captioning": contents})
+    samples = draw_samples(["best.ckpt"], str(tmp_path))
+    assert Path(samples).name.startswith(kind)
+    paths = find_samples(samples)
+    assert paths
+    for path in paths:
+        Image.open(path).verify()
 
 
 @pytest.mark.slow

@@ -64,13 +64,14 @@ def command(schema: type) -> Callable:
     """Make a command of a function of `schema`, as hydra.main does of a function of a config.
 
     The command takes the typed arguments, by default those of this process, and returns the exit
-    code: 1 after an error, 2 where nothing is typed, 130 after Ctrl-C.
+    code: 1 after an error, 2 where nothing is typed and something must be, 130 after Ctrl-C.
     """
 
     def decorate(function: Callable[[Any], int | None]) -> Callable:
         def main(arguments: Sequence[str] | None = None) -> int:
             arguments = sys.argv[1:] if arguments is None else arguments
-            if not arguments or {"-h", "--help"} & set(arguments):
+            is_ready = arguments or all(key.default is not MISSING for key in fields(schema))
+            if not is_ready or {"-h", "--help"} & set(arguments):
                 print(help_text(schema))
                 return 0 if arguments else 2
             try:
@@ -90,6 +91,7 @@ def help_text(schema: type) -> str:
         if key.metadata["prefixes"]:  # the help of another key has those
             continue
         default = "" if key.default in (None, MISSING, ()) else key.default
+        default = ",".join(default) if isinstance(default, tuple) else default
         head = f"  {key.name}={'false' if default is False else default} "
         notes = ["required"] * (key.default is MISSING)
         notes += [f"also without {key.name}="] * key.metadata["bare"]

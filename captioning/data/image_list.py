@@ -15,6 +15,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from captioning import UserError
+from captioning.data.photographs import find_photographs
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 # HEIC takes a package, JPEG has more endings than Pillow knows.
@@ -38,9 +39,10 @@ LeftOut = dict[str, list[str]]  # the paths, by those of `LEFT_OUT` that occur
 def find_images(images: str, listed: bytes = b"", key: str = "images") -> tuple[list[str], LeftOut]:
     """Return the paths that `images` names, each once, in a fixed order, and what is left out.
 
-    `images` is an image, a folder (its images at any depth), a pattern such as `trip/**/*.jpg`, or
-    `-` for the names in `listed`, one per line or separated by NUL as `find -print0` does. Raises
-    UserError, which calls the argument `key`, where there is no image, and for an address.
+    `images` is an image, a folder (its images at any depth), a pattern such as `trip/**/*.jpg`, `-`
+    for the names in `listed`, one per line or separated by NUL as `find -print0` does, or the word
+    photographs, for those of photographs.py. Raises UserError, which calls the argument `key`,
+    where there is no image, and for an address.
     """
     if ADDRESS.match(images):
         raise UserError(
@@ -56,6 +58,8 @@ def find_images(images: str, listed: bytes = b"", key: str = "images") -> tuple[
         paths = [images]
     elif glob.has_magic(images):
         paths, left_out = _expand_pattern(images)
+    elif images == "photographs":
+        paths = find_photographs()
     else:
         raise UserError(f"{key}={images}: there is no such file or folder")
     if not paths:

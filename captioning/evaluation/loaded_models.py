@@ -34,10 +34,14 @@ class LoadedModel(NamedTuple):
 
 
 def find_checkpoints(patterns: str | Sequence[str]) -> list[str]:
-    """Return the files that paths and patterns name. Raises UserError if one names none."""
+    """Return the checkpoints and exported folders that paths and patterns name.
+
+    The word `default` stays. Raises UserError if one names none.
+    """
     checkpoints = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        found = [pattern] if Path(pattern).is_file() else glob.glob(pattern)
+        is_one = pattern == "default" or Path(pattern).exists()
+        found = [pattern] if is_one else glob.glob(pattern)
         # Once: outputs/sweeps/latest is a link to a folder beside it.
         found.sort(key=lambda path: os.path.realpath(path) == os.path.abspath(path))
         paths = sorted({os.path.realpath(path): path for path in found}.values())

@@ -24,12 +24,14 @@ BATCH = 32
 
 
 def load_captioner(ckpt: str, weights: str = "", device: str = "cpu") -> Captioner:
-    """Load a checkpoint, or a folder of captioning.export format=safetensors.
+    """Load a checkpoint, an exported folder or, for the word `default`, the packaged captioner.
 
     `weights` are the encoder's, if not where they were in training. Raises UserError for a device
     that is not there, and for what is neither.
     """
     check_device(device)
+    if ckpt == "default":
+        return Captioner.default(device)
     if not Path(ckpt).is_dir():
         return Captioner.from_checkpoint(ckpt, weights or None, device)
     if weights:

@@ -31,8 +31,9 @@ def model_card(
     data: str | None,
     captions: Path | None,
     evaluation: Contents | None,
+    dtype: str = "float32",
 ) -> str:
-    """Return the card of a checkpoint that is exported as `kind`.
+    """Return the card of a checkpoint that is exported as `kind`, its matrices in `dtype`.
 
     `run` is its run.json, `data` the choice of conf/data, `captions` the table of its validation
     captions, `evaluation` a scores.json of it; each may be missing.
@@ -47,6 +48,7 @@ def model_card(
     card = template.render(
         code=_code,
         kind=kind,
+        dtype=dtype,
         config=config,
         encoder=contents["encoder"],
         decoder=config["model"]["_target_"].rpartition(".")[2],
@@ -63,6 +65,7 @@ def model_card(
         evaluation=evaluation,
         evaluation_search=describe_search(evaluation or {}),
         evaluation_scores=_evaluation_scores(evaluation) if evaluation else {},
+        differences=_differences(evaluation) if evaluation else {},
         fewest=FEWEST,
         worst_key=worst_key,
         worst=worst,
@@ -114,6 +117,19 @@ def _evaluation_scores(evaluation: Contents) -> dict[str, str]:
         if evaluation["pictures"] >= FEWEST:
             scores[key] += f" ({' to '.join(format_score(key, bound) for bound in bounds)})"
     return scores
+
+
+def _differences(evaluation: Contents) -> dict[str, str]:
+    """Return by how much CIDEr-D differs from that of what was evaluated beside it."""
+    texts = {}
+    for pair in evaluation["differences"]:
+        score = pair["scores"]["cider"]
+        low, difference, high = (
+            format_score("cider", value)
+            for value in (score["interval"][0], score["difference"], score["interval"][1])
+        )
+        texts[f"{pair['first']} − {pair['second']}"] = f"{difference} ({low} to {high})"
+    return texts
 
 
 def _worst_captions(captions: Path | None) -> tuple[str | None, list[dict[str, str]]]:

@@ -19,7 +19,9 @@ from captioning.output.card import model_card
 from captioning.output.safetensors_folder import write_config, write_pretrained
 
 
-def export_captioner(ckpt: str, format: str, out: str, scores: str, weights: str) -> Path:
+def export_captioner(
+    ckpt: str, format: str, out: str, dtype: str, scores: str, weights: str
+) -> Path:
     """Write the folder `out`, complete or not at all, and return it.
 
     Raises UserError if it is not empty, and for `scores` of another checkpoint.
@@ -29,8 +31,6 @@ def export_captioner(ckpt: str, format: str, out: str, scores: str, weights: str
         raise UserError(f"{folder} is there and not empty; delete it or type another out=FOLDER")
     checkpoint = read_checkpoint(ckpt)
     captioner = Captioner.from_checkpoint(ckpt, weights or None)
-    evaluation = read_evaluation(scores, checkpoint, captioner) if scores else None
-    card = write_card(Path(ckpt), format, checkpoint, evaluation)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -39,8 +39,11 @@ def export_captioner(ckpt: str, format: str, out: str, scores: str, weights: str
             _write_onnx(partial, checkpoint, captioner)
         else:
             weights = weights or checkpoint["captioning"]["config"]["encoder"]["weights"]
-            write_pretrained(partial, checkpoint, captioner.encoder.feature_shape[-1], weights)
-            Captioner.from_pretrained(partial)  # what cannot be loaded is not left behind
+            feature_dim = captioner.encoder.feature_shape[-1]
+            write_pretrained(partial, checkpoint, feature_dim, weights, dtype)
+            captioner = Captioner.from_pretrained(partial)  # or it is not left behind
+        evaluation = read_evaluation(scores, checkpoint, captioner) if scores else None
+        card = write_card(Path(ckpt), format, dtype, checkpoint, evaluation)
         (partial / "README.md").write_text(card, encoding="utf-8")
         os.replace(partial, folder)
     finally:
@@ -70,7 +73,11 @@ def write_script(folder: Path) -> None:
 
 
 def write_card(
-    ckpt: Path, format: str, checkpoint: Mapping[str, Any], evaluation: dict[str, Any] | None
+    ckpt: Path,
+    format: str,
+    dtype: str,
+    checkpoint: Mapping[str, Any],
+    evaluation: dict[str, Any] | None,
 ) -> str:
     """Return the model card, from what the run left beside its checkpoint."""
     run, data, captions = None, None, None
@@ -83,15 +90,16 @@ def write_card(
     if (ckpt.parent / ".hydra" / "hydra.yaml").is_file():
         hydra = OmegaConf.load(ckpt.parent / ".hydra" / "hydra.yaml")
         data = OmegaConf.select(hydra, "hydra.runtime.choices.data")
-    return model_card(format, checkpoint, run, data, captions, evaluation)
+    return model_card(format, checkpoint, run, data, captions, evaluation, dtype)
 
 
 def read_evaluation(
     scores: str, checkpoint: Mapping[str, Any], captioner: Captioner
 ) -> dict[str, Any]:
-    """Return what a scores.json of captioning.evaluate has of a checkpoint, wherever it lay then.
+    """Return what a scores.json of captioning.evaluate has of a captioner, wherever it lay then.
 
-    Raises UserError if it has nothing of it.
+    Its `differences` are from what was evaluated beside it, such as its weights in float32. Raises
+    UserError if it has nothing of it.
     """
     identity = describe_model(checkpoint, captioner.decoder)
     try:
@@ -102,6 +110,8 @@ def read_evaluation(
     for system in systems:
         scored = [{key: part.get(key) for key in identity} for part in system["checkpoints"]]
         if scored == [identity]:
-            row = next(row for row in content["rows"] if row["system"] == system["label"])
-            return content | row
+            label = system["label"]
+            row = next(row for row in content["rows"] if row["system"] == label)
+            pairs = [x for x in content["differences"] if label in (x["first"], x["second"])]
+            return content | row | {"differences": pairs}
     raise UserError(f"scores={scores} has no scores of this checkpoint, only of others")

@@ -1,6 +1,7 @@
 """Write a captioner as a folder that holds all it needs, none of it a pickle.
 
-`captioning.checkpoint.read_pretrained` reads it.
+Only weights from a package of the package index are named instead. `captioning.checkpoint` reads
+the folder.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,11 +28,15 @@ def write_config(
 ) -> None:
     """Write config.json: all that captioning needs of a checkpoint but the weights.
 
-    `encoder_weights` is the file of the encoder's weights in the folder, if there is one.
+    `encoder_weights` is the file of the encoder's weights in the folder, or "package"; None for
+    random ones.
     """
     contents = checkpoint["captioning"]
     config = {
         "format_version": contents["format_version"],
+        "name": contents["config"]["name"],
+        "seed": contents["config"]["seed"],
+        "epoch": checkpoint["epoch"],
         "model": contents["config"]["model"],
         "feature_dim": feature_dim,
         "encoder": contents["encoder"],
@@ -42,21 +48,40 @@ def write_config(
 
 
 def write_pretrained(
-    folder: Path, checkpoint: Mapping[str, Any], feature_dim: int, weights: str | None
+    folder: Path,
+    checkpoint: Mapping[str, Any],
+    feature_dim: int,
+    weights: str | None,
+    dtype: str = "float32",
 ) -> None:
     """Write config.json, the decoder's weights and, under their own name, the encoder's.
 
-    `weights` is as `Encoder` takes it; an encoder of random weights has no file.
+    `weights` is as `Encoder` takes it. `dtype` is that of the decoder's matrices: float32, or int8,
+    a quarter of the size.
     """
+    encoder_weights = weights if weights == "package" else None
     encoder = checkpoint["captioning"]["encoder"]
     source, _ = find_weights(encoder["name"], weights)
-    encoder_weights = f"{source.stem}.safetensors" if source else None
-    if source:
+    if source and not encoder_weights:
+        encoder_weights = f"{source.stem}.safetensors"
         body = cut_before_pooling(build_classifier(encoder["name"], encoder["image_size"]))
         load_weights(body, source)
         _save(body.state_dict(), folder / encoder_weights)
-    _save(decoder_weights(checkpoint), folder / "model.safetensors")
+    decoder = decoder_weights(checkpoint)
+    _save(quantize(decoder) if dtype == "int8" else decoder, folder / "model.safetensors")
     write_config(folder, checkpoint, feature_dim, encoder_weights)
+
+
+def quantize(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return matrices in int8, with a scale for each of their rows, `scale.<name>`."""
+    quantized = {}
+    for key, value in weights.items():
+        if value.dim() > 1:
+            scale = value.abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
+            quantized[f"scale.{key}"] = scale
+            value = (value / scale).round().to(torch.int8)
+        quantized[key] = value
+    return quantized
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:

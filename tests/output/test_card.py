@@ -25,6 +25,7 @@ def card(
     choice=None,
     captions=None,
     evaluation=None,
+    dtype="float32",
     history=None,
     data=FOLDER,
     validation=BEAM,
@@ -51,14 +52,14 @@ def card(
         },
     }
     checkpoint["callbacks"] = {"RunFolder": {"history": history or {}}}
-    return model_card(kind, checkpoint | extra, run, choice, captions, evaluation)
+    return model_card(kind, checkpoint | extra, run, choice, captions, evaluation, dtype)
 
 
 def evaluated(search=BEAM, **content):
     """Return what scores.json says of the checkpoint."""
     numbers = {"scores": {"cider": 0.51}, "intervals": {}, "pictures": 1000, "split": "test"}
     origin = {"command": "python -m captioning.evaluate split=test", "commit": "c0ffee"}
-    return numbers | origin | {"search": search, "rerank": None} | content
+    return numbers | origin | {"search": search, "rerank": None, "differences": []} | content
 
 
 def test_the_head_is_yaml_that_model_hubs_read():
@@ -124,6 +125,14 @@ def test_an_evaluation_has_its_command_search_and_intervals():
     assert "| meteor | 20.0 |" in text
     assert "On the 1,000 images of `test`, with `beam_search width=5 and NeighbourRerank`" in text
     assert "`python -m captioning.evaluate split=test` at commit `c0ffee`" in text
+
+
+def test_what_int8_costs_is_in_the_card():
+    cider = {"difference": 0.004, "interval": [-0.002, 0.011], "p": 0.2}
+    pair = {"first": "best", "second": "int8", "scores": {"cider": cider}}
+    text = card(evaluation=evaluated(differences=[pair]), dtype="int8")
+    assert "| best − int8 | 0.4 (-0.2 to 1.1) |" in text
+    assert "| weights | int8, " in text
 
 
 @pytest.mark.parametrize(

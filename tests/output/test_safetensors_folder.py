@@ -7,11 +7,11 @@ from safetensors.torch import load_file, save_file
 
 from captioning import UserError
 from captioning.captioner import Captioner
-from captioning.checkpoint import read_pretrained
+from captioning.checkpoint import dequantize, read_pretrained
 from captioning.data.vocabulary import SPECIALS
 from captioning.features.encoder import Encoder, build_classifier
 from captioning.models.lstm import LSTMDecoder
-from captioning.output.safetensors_folder import write_pretrained
+from captioning.output.safetensors_folder import quantize, write_pretrained
 
 WORDS = [*SPECIALS, "a", "red", "square"]
 MODEL = {"_target_": "captioning.models.lstm.LSTMDecoder", "embed_dim": 8, "hidden_dim": 8}
@@ -30,14 +30,16 @@ def exported(tmp_path_factory):
             "format_version": 2,
             "vocabulary": WORDS,
             "encoder": encoder.identity,
-            "config": {"model": {**MODEL, "tied": True}},
+            "config": {"model": {**MODEL, "tied": True}, "name": "tiny", "seed": 3},
         },
+        "epoch": 7,
         "state_dict": {f"decoder.{key}": value for key, value in decoder.state_dict().items()},
     }
-    (root / "folder").mkdir()
-    write_pretrained(root / "folder", checkpoint, 512, str(root / "mine.pth"))
+    for dtype in ("float32", "int8"):
+        (root / dtype).mkdir()
+        write_pretrained(root / dtype, checkpoint, 512, str(root / "mine.pth"), dtype)
     (root / "mine.pth").unlink()
-    return root / "folder", encoder, decoder.eval()
+    return root / "float32", encoder, decoder.eval()
 
 
 @pytest.fixture
@@ -55,6 +57,39 @@ def test_it_captions_as_what_was_exported_without_reading_a_pickle(exported, mon
     assert captioner.captions_of(images) == expected
     assert captioner.vocabulary.words == WORDS
     assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
+
+
+def test_it_keeps_the_name_seed_and_epoch_of_its_run(exported):
+    checkpoint = read_pretrained(exported[0])
+    config = checkpoint["captioning"]["config"]
+    assert (config["name"], config["seed"], checkpoint["epoch"]) == ("tiny", 3, 7)
+
+
+def test_int8_weights_are_within_half_a_step_of_their_row(exported):
+    folder, _, decoder = exported
+    weights = load_file(folder.with_name("int8") / "model.safetensors")
+    loaded = Captioner.from_pretrained(folder.with_name("int8")).decoder.state_dict()
+    for key, expected in decoder.state_dict().items():
+        if expected.dim() < 2:
+            torch.testing.assert_close(loaded[key], expected, rtol=0, atol=0)
+            continue
+        assert weights[key].dtype == torch.int8
+        step = expected.abs().amax(1, keepdim=True) / 127
+        assert ((loaded[key] - expected).abs() <= 0.501 * step).all()
+
+
+def test_rows_of_zeros_stay_zeros():
+    weights = {"a": torch.zeros(2, 3), "b": torch.ones(2)}
+    assert dequantize(quantize(weights))["a"].tolist() == weights["a"].tolist()
+
+
+def test_a_missing_scale_is_a_sentence(exported, tmp_path):
+    folder = shutil.copytree(exported[0].with_name("int8"), tmp_path / "folder")
+    weights = load_file(folder / "model.safetensors")
+    del weights["scale.output.weight"]
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(UserError, match="export: KeyError"):
+        read_pretrained(folder)
 
 
 @pytest.mark.parametrize(
