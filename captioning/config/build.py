@@ -7,17 +7,18 @@ arguments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from captioning import UserError
 from captioning.config.schema import check_node, locate, missing_extra_error
-from captioning.features.datamodule import CaptionDataModule
 from captioning.models.decoder import Decoder
+
+if TYPE_CHECKING:  # Lightning takes seconds to import, and captioning needs none of it
+    from captioning.features.datamodule import CaptionDataModule
 
 
 def build(node: Mapping[Any, Any], where: str = "", **arguments: Any) -> Any:
@@ -30,6 +31,8 @@ def build(node: Mapping[Any, Any], where: str = "", **arguments: Any) -> Any:
     try:
         return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
+        from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
         cause: BaseException | None = error
         while cause and not isinstance(cause, UserError | ModuleNotFoundError):
             cause = cause.__cause__

@@ -4,11 +4,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PHOTOGRAPHS = {  # package and file: licence
-    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"): "public domain, U.S. Navy",
-    ("skimage", "data/camera.png"): "CC0, Lav Varshney",
-    ("skimage", "data/astronaut.png"): "public domain, NASA",
-    ("skimage", "data/motorcycle_left.png"): "CC0, D. Scharstein",
-    ("sklearn", "datasets/images/china.jpg"): "CC BY 2.0, Tom Harrell",
+    ("skimage", "data/camera.png"): "CC0, by Lav Varshney",
+    ("skimage", "data/astronaut.png"): "public domain, by NASA",
+    ("sklearn", "datasets/images/china.jpg"): "CC BY 2.0, by danielbuechele on Flickr",
+    ("skimage", "data/chelsea.png"): "CC0, by Stéfan van der Walt",
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"): "public domain, by the U.S. Navy",
 }
 
 

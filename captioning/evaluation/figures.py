@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +21,9 @@ from captioning.training.validation import Generated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, FigureBase
+    from matplotlib.figure import Figure
 
 THUMBNAIL = 480, 480  # pixels at most
-COLUMNS = 8  # of a captioned image and its words
 DARKEST = 0.5  # of an image's own brightness, where a word has no attention
 
 
@@ -54,46 +54,48 @@ def attention_figure(
 ) -> Figure:
     """Show each word's attention weights, scaled by its own largest, which is written above."""
     figure, axes = _subplots(len(maps) + 1, columns=5, height=2.2)
-    _draw_attention(axes, image, maps)
+    _draw_attention(axes[0], axes[1:], image, maps)
     axes[0].set_title("on the brightest region:", fontsize=10)
     return figure
 
 
-def captioned_figure(captioner: Captioner, paths: Sequence[str]) -> tuple[Figure, list[str]]:
+def captioned_figure(captioner: Captioner, paths: Sequence[str | Path]) -> tuple[Figure, list[str]]:
     """Show images, each with its caption and, by a model with attention, the weights of each word.
 
     Returns the captions, too. Raises UserError for a file that is no image.
     """
     from matplotlib.figure import Figure
 
-    rows = []
-    for path in paths:
+    figure, captions = Figure(figsize=(10, 1.9 * len(paths)), layout="constrained"), []
+    for path, part in zip(paths, figure.subfigures(len(paths), squeeze=False).flat, strict=True):
         image = load_image(path)
         features = captioner.features(image)
-        ((caption, _), *_) = captioner.alternatives(features)
+        caption = captioner.alternatives(features)[0][0]
         has_attention = hasattr(captioner.decoder, "attention")
         maps = captioner.attention(features, caption)[:-1] if has_attention else []
-        rows.append((image, caption, maps))
-    heights = [0.35 + 1.3 * math.ceil((len(maps) + 1) / COLUMNS) for *_, maps in rows]
-    figure = Figure(figsize=(10, sum(heights)), layout="constrained")
-    parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights).flat
-    for part, (image, caption, maps) in zip(parts, rows, strict=True):
-        part.suptitle(caption, fontsize=13, x=0.01, ha="left")
-        _draw_attention(_draw_axes(part, len(maps) + 1, COLUMNS), image, maps)
-    return figure, [caption for _, caption, _ in rows]
+        part.suptitle(caption, fontsize=12, x=0.01, ha="left")
+        columns = max(7, math.ceil(len(maps) / 2))
+        grid = part.add_gridspec(2, 2 + columns)  # the image is as large as four words
+        words = [
+            part.add_subplot(grid[at // columns, 2 + at % columns], xticks=[], yticks=[])
+            for at in range(len(maps))
+        ]
+        _draw_attention(part.add_subplot(grid[:, :2], xticks=[], yticks=[]), words, image, maps)
+        captions.append(caption)
+    return figure, captions
 
 
 def _draw_attention(
-    axes: Sequence[Axes], image: Image.Image, maps: Sequence[tuple[str, Tensor]]
+    first: Axes, others: Sequence[Axes], image: Image.Image, maps: Sequence[tuple[str, Tensor]]
 ) -> None:
     image = image.convert("RGB")
     image.thumbnail(THUMBNAIL)
-    axes[0].imshow(image)
-    for axis, (word, weights) in zip(axes[1:], maps, strict=True):
+    first.imshow(image)
+    for axis, (word, weights) in zip(others, maps, strict=True):
         light = Image.fromarray(brightness(weights).numpy())
         light = light.resize(image.size, Image.Resampling.BICUBIC)
         axis.imshow(np.asarray(image) / 255 * np.asarray(light).clip(0, 1)[..., None])
-        axis.set_title(f"{word}  {100 * float(weights.max()):.0f} %", fontsize=10)
+        axis.set_title(f"{word}  {100 * float(weights.max()):.0f} %", fontsize=9)
 
 
 def brightness(weights: Float[Tensor, "height width"]) -> Float[Tensor, "height width"]:
@@ -108,14 +110,10 @@ def _subplots(count: int, columns: int, height: float) -> tuple[Figure, Sequence
 
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(10, height * rows), layout="constrained")
-    return figure, _draw_axes(figure, count, columns)
-
-
-def _draw_axes(figure: FigureBase, count: int, columns: int) -> Sequence[Axes]:
-    axes = list(figure.subplots(math.ceil(count / columns), columns, squeeze=False).flat)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes[count:]:
         axis.remove()
     for axis in axes[:count]:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    return axes[:count]
+    return figure, axes[:count]

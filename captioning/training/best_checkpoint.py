@@ -83,6 +83,11 @@ class BestCheckpoint(PortableCheckpoint):
         self.last: list[float] = []  # the step of the last validation, and its score
         self._better = max if mode == "max" else min
 
+    @property
+    def is_of_last_validation(self) -> bool:
+        """Whether best.ckpt has the weights that this process validated last."""
+        return self.last[1:] == [self.best_score] and self.best_epoch == max(self.scores)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the score of each epoch, which shows whether a best.ckpt is of the same run."""
         return {"scores": self.scores, "last": self.last, "metrics": self.best_metrics}

@@ -110,7 +110,8 @@ def _train(
     trainer.loggers = []
     saved, metrics = find_callback(trainer, BestCheckpoint), dict(trainer.callback_metrics)
     best = (saved and saved.best_model_path) or None
-    trainer.validate(module, data, ckpt_path=best, verbose=False, weights_only=True)
+    if not (best and saved.is_of_last_validation):  # else all that is written is of best.ckpt
+        trainer.validate(module, data, ckpt_path=best, verbose=False, weights_only=True)
     report(trainer, best)
     metrics |= trainer.callback_metrics
     score = saved.best_score if best else metrics.get(config["monitor"])

@@ -15,6 +15,7 @@ from captioning import UserError
 from captioning.data import image_list
 from captioning.data.image_files import UNREAD_FORMATS, load_image
 from captioning.data.image_list import CLOSED, HIDDEN, LINKS, UNKNOWN, summarize_left_out
+from captioning.data.photographs import PHOTOGRAPHS
 
 
 def find_images(images, listed=b""):
@@ -227,3 +228,17 @@ def test_importing_changes_nothing_of_pillow():
         "assert before == (Image.EXTENSION, Image.ID)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_photographs_are_those_of_other_packages_unless_there_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(find_images("photographs")) == len(PHOTOGRAPHS)
+    Path("photographs").mkdir()
+    Path("photographs", "mine.jpg").touch()
+    assert find_images("photographs") == ["photographs/mine.jpg"]
+
+
+def test_photographs_of_packages_that_are_missing_are_left_out(monkeypatch):
+    monkeypatch.setattr("captioning.data.photographs.find_spec", lambda package: None)
+    with pytest.raises(UserError, match="photographs: no image, none is there"):
+        find_images("photographs")

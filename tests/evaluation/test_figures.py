@@ -1,9 +1,13 @@
 """What figures show; the notebooks' test draws them too."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 from PIL import Image
 
-from captioning.evaluation.figures import attention_figure, captions_figure
+from captioning.captioner import Captioner
+from captioning.evaluation.figures import attention_figure, captioned_figure, captions_figure
 from captioning.training.validation import Generated
 
 
@@ -28,3 +32,30 @@ def test_the_region_of_a_word_s_highest_attention_is_bright_and_none_is_black():
     for axis in axes[1:]:  # of less attention, but as bright
         light = axis.images[0].get_array()
         assert light[5, 35].mean() > 0.95 and 0.4 < light[35, 5].mean() < 0.55
+
+
+class Told(Captioner):
+    """A captioner whose caption is known."""
+
+    def __init__(self, has_attention):
+        self.decoder = SimpleNamespace(attention=True) if has_attention else None
+
+    def features(self, image):
+        return torch.zeros(1, 4, 2)
+
+    def alternatives(self, features):
+        return [("a red dog", -1.0), ("a dog", -2.0)]
+
+    def attention(self, features, caption):
+        return [(word, torch.ones(2, 2) / 4) for word in [*caption.split(), "<eos>"]]
+
+
+@pytest.mark.parametrize(("has_attention", "words"), [(True, ["a", "red", "dog"]), (False, [])])
+def test_a_captioned_image_has_the_attention_of_each_word(tmp_path, has_attention, words):
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        Image.new("RGB", (8, 8), "red").save(path)
+    figure, captions = captioned_figure(Told(has_attention), paths)
+    assert captions == ["a red dog"] * 2
+    titles = [axis.get_title() for axis in draw(figure)]
+    assert list(filter(None, titles)) == [f"{word}  25 %" for word in words] * 2
