@@ -115,12 +115,20 @@ def read_pretrained(folder: str | Path) -> dict[str, Any]:
 
 
 def dequantize(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights in float32: those in int8 times their rows' scales, `scale.<name>`."""
-    return {
-        key: value.float() * weights[f"scale.{key}"] if value.dtype == torch.int8 else value
-        for key, value in weights.items()
-        if not key.startswith("scale.")
-    }
+    """Return weights in float32: those in int8 times their rows' scales, `scale.<name>`.
+
+    Raises KeyError or ValueError for scales that are missing, or not one a row.
+    """
+    floats = {}
+    for key, value in weights.items():
+        if value.dtype == torch.int8:
+            scale = weights[f"scale.{key}"]
+            if scale.shape != (*value.shape[:-1], 1):  # a product could take all memory
+                raise ValueError(f"scale.{key} is not of the size of {key}")
+            value = value.float() * scale
+        if not key.startswith("scale."):
+            floats[key] = value
+    return floats
 
 
 def _validated(path: str | Path, checkpoint: Any) -> dict[str, Any]:

@@ -122,6 +122,11 @@ def test_an_evaluation_of_another_checkpoint_is_refused(trained, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
+def test_onnx_in_int8_is_refused(capsys):
+    assert main(["nowhere", "format=onnx", "dtype=int8"]) == 1
+    assert "dtype=int8 is of format=safetensors" in capsys.readouterr().err
+
+
 def test_a_missing_checkpoint_is_a_sentence(capsys):
     assert main(["nowhere", "format=onnx"]) == 1
     assert "there is no checkpoint nowhere" in capsys.readouterr().err

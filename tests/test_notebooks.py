@@ -57,6 +57,14 @@ def execute(name, folder, monkeypatch, **paths):
 
 
 @pytest.mark.slow
+def test_00_captions_photographs_and_is_finetuned(tmp_path, monkeypatch):
+    text, figures = execute("00_start", tmp_path, monkeypatch, CAPTIONING_IMAGES="photographs")
+    assert "a man in a" in text
+    assert figures == 3
+    assert (tmp_path / "outputs" / "start" / "run" / "best.ckpt").exists()
+
+
+@pytest.mark.slow
 def test_01_shows_the_data(folder, tmp_path, monkeypatch):
     text, figures = execute("01_data", tmp_path, monkeypatch, CAPTIONING_DATA=folder / "data")
     assert "images that cannot be decoded" in text

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from captioning.captioner import Captioner
 from captioning.data.image_files import load_image
-from captioning.data.records import Record
 from captioning.metrics.score_table import TABLE, format_score
 from captioning.training.validation import Generated
 
@@ -27,13 +26,13 @@ THUMBNAIL = 480, 480  # pixels at most
 DARKEST = 0.5  # of an image's own brightness, where a word has no attention
 
 
-def images_figure(records: Sequence[Record], texts: Sequence[str]) -> Figure:
+def images_figure(paths: Sequence[str | Path], texts: Sequence[str]) -> Figure:
     """Show images in rows of four, a text under each."""
     texts = ["\n".join(textwrap.fill(line, 37) for line in text.splitlines()) for text in texts]
     lines = max(text.count("\n") + 1 for text in texts)
-    figure, axes = _subplots(len(records), columns=4, height=2.45 + 0.165 * lines)
-    for axis, record, text in zip(axes, records, texts, strict=True):
-        image = load_image(record.path)
+    figure, axes = _subplots(len(paths), columns=4, height=2.45 + 0.165 * lines)
+    for axis, path, text in zip(axes, paths, texts, strict=True):
+        image = load_image(path)
         image.thumbnail(THUMBNAIL)
         axis.imshow(image)
         axis.set_xlabel(text, fontsize=8.5)
@@ -46,7 +45,7 @@ def captions_figure(rows: Sequence[Generated], keys: Sequence[str] = ("cider",))
     for record, caption, scores in rows:
         named = ", ".join(f"{TABLE[key].label} {format_score(key, scores[key])}" for key in keys)
         texts.append(f"“{caption}”\n{named}\nhuman: {record.captions[0]}")
-    return images_figure([row.record for row in rows], texts)
+    return images_figure([row.record.path for row in rows], texts)
 
 
 def attention_figure(

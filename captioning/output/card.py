@@ -32,11 +32,13 @@ def model_card(
     captions: Path | None,
     evaluation: Contents | None,
     dtype: str = "float32",
+    sha256: str | None = None,
 ) -> str:
     """Return the card of a checkpoint that is exported as `kind`, its matrices in `dtype`.
 
     `run` is its run.json, `data` the choice of conf/data, `captions` the table of its validation
-    captions, `evaluation` a scores.json of it; each may be missing.
+    captions, `evaluation` a scores.json of it, `sha256` that of model.safetensors; each may be
+    missing.
     """
     contents = checkpoint["captioning"]
     config = contents["config"]
@@ -49,6 +51,7 @@ def model_card(
         code=_code,
         kind=kind,
         dtype=dtype,
+        sha256=sha256,
         config=config,
         encoder=contents["encoder"],
         decoder=config["model"]["_target_"].rpartition(".")[2],

