@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from captioning.checkpoint import decoder_weights
@@ -86,4 +86,5 @@ def quantize(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
     # Weights that a model shares are stored twice: safetensors has no notion of sharing.
-    save_file({key: value.clone().contiguous() for key, value in tensors.items()}, path)
+    # Not by save_file, whose files nobody else may read.
+    path.write_bytes(save({key: value.clone().contiguous() for key, value in tensors.items()}))
