@@ -3,10 +3,10 @@
     python -m benchmarks.learning_curve FLICKR8K_FOLDER
 
 The captioner in the package has seen every training image of Flickr8k, so it cannot answer that.
-For each seed the 6,000 are shuffled and halved. A captioner is trained on one half; "your own" are
-the first 200, 1,000 and 3,000 images of the other, from nothing and with init= that captioner. The
-end of the curve, all 6,000 from nothing, is the base of docs/results/ablation.json. Scores are of
-the last epoch, on the 1,000 dev images.
+For each seed the 6,000 are shuffled and halved. A captioner is trained on one half, from nothing.
+"Your own" are the first 200, 1,000 and 3,000 images of the other half, from nothing (3,000 from
+nothing are that captioner) and with init= that captioner. The end of the curve, 6,000 from nothing,
+is the base of docs/results/ablation.json. Scores are of the last epoch, on the 1,000 dev images.
 
 Runs go to outputs/learning_curve; one that is there is not run again. Writes
 docs/results/learning_curve.json and docs/learning_curve.png; `--table` prints the JSON's table.
@@ -40,14 +40,14 @@ SHARED += [f"callbacks.{name}=null" for name in ("progress", "gallery", "bert_si
 BASE = ["callbacks.progress=null", "experiment=ablation", "text_encoder=minilm", "trainer.gpus=0"]
 SIZES = (200, 1000, 3000, 6000)
 NOTHING, HEAD_START = "from nothing", "with a head start"
+SOURCE = (NOTHING, 3000)  # the captioner of the head start, on the half that is not one's own
 SETTINGS = {  # the best of a few trials of each, on dev with seed 0
-    (HEAD_START, 0): {"max_epochs": 15, "learning_rate": 2e-3, "min_count": 5},
-    (NOTHING, 200): {"max_epochs": 40, "learning_rate": 2e-3, "min_count": 2},
-    (HEAD_START, 200): {"max_epochs": 8, "learning_rate": 5e-4, "min_count": 2},
-    (NOTHING, 1000): {"max_epochs": 24, "learning_rate": 2e-3, "min_count": 3},
-    (HEAD_START, 1000): {"max_epochs": 8, "learning_rate": 5e-4, "min_count": 3},
-    (NOTHING, 3000): {"max_epochs": 15, "learning_rate": 2e-3, "min_count": 5},
-    (HEAD_START, 3000): {"max_epochs": 8, "learning_rate": 1e-3, "min_count": 5},
+    SOURCE: {"max_epochs": 20, "learning_rate": 2e-3, "min_count": 5},
+    (HEAD_START, 200): {"max_epochs": 8, "learning_rate": 5e-4, "min_count": 1},
+    (HEAD_START, 1000): {"max_epochs": 8, "learning_rate": 5e-4, "min_count": 1},
+    (HEAD_START, 3000): {"max_epochs": 10, "learning_rate": 1e-3, "min_count": 5},
+    (NOTHING, 200): {"max_epochs": 60, "learning_rate": 2e-3, "min_count": 2},
+    (NOTHING, 1000): {"max_epochs": 45, "learning_rate": 2e-3, "min_count": 2},
 }
 
 
@@ -69,27 +69,38 @@ def write_folder(folder: Path, records: list[Record], names: set[str]) -> None:
 
 
 def write_folders(corpus: Path, seed: int) -> None:
-    """Write the folders of a seed, by number of images; 0 is the half of the head start."""
+    """Write the data of a seed: the half of the head start, and the first images of the other."""
     records = [record for record in CaptionFolder(str(corpus)).records() if record.split]
     names = sorted(record.image_id for record in records if record.split == "train")
     random.Random(seed).shuffle(names)  # noqa: S311 - no secret
     middle = len(names) // 2
-    for _, size in SETTINGS:
-        chosen = names[middle : middle + size] if size else names[:middle]
-        write_folder(RUNS / f"seed-{seed}" / f"{size}-images", records, set(chosen))
+    for start, images in SETTINGS:
+        is_source = (start, images) == SOURCE
+        chosen = names[:middle] if is_source else names[middle : middle + images]
+        write_folder(data_folder(seed, start, images), records, set(chosen))
+
+
+def data_folder(seed: int, start: str, images: int) -> Path:
+    """Return the folder of the data that a run is trained on."""
+    return RUNS / f"seed-{seed}" / ("half" if (start, images) == SOURCE else f"{images}-images")
+
+
+def run_folder(seed: int, start: str, images: int) -> Path:
+    """Return the folder of a run."""
+    return RUNS / f"seed-{seed}" / f"{images}-{start.replace(' ', '-')}"
 
 
 def train(seed: int, start: str, images: int) -> dict[str, Any]:
     """Train in a folder of its own, or go on there; return its run.json."""
-    base, settings = RUNS / f"seed-{seed}", SETTINGS[start, images]
-    folder = base / f"{images}-{start.replace(' ', '-')}"
+    folder, settings = run_folder(seed, start, images), SETTINGS[start, images]
+    epochs = settings["max_epochs"]
     command = [sys.executable, "-m", "captioning.train", *SHARED, f"seed={seed}"]
-    command += [f"data.root={base}/{images}-images", f"trainer.max_epochs={settings['max_epochs']}"]
-    command += [f"trainer.check_val_every_n_epoch={settings['max_epochs']}"]  # the last one
+    command += [f"data.root={data_folder(seed, start, images)}", f"trainer.max_epochs={epochs}"]
+    command += [f"trainer.check_val_every_n_epoch={epochs}"]  # the last one
     command += [f"training.learning_rate={settings['learning_rate']}"]
     command += [f"datamodule.min_count={settings['min_count']}"]
-    if start == HEAD_START and images:
-        command += [f"init={base}/0-with-a-head-start/best.ckpt"]
+    if start == HEAD_START:
+        command += [f"init={run_folder(seed, *SOURCE)}/best.ckpt"]
     file = folder / "run.json"
     if not file.exists() or json.loads(file.read_text())["status"] != "finished":
         subprocess.run([*command, f"hydra.run.dir={folder}", "ckpt_path=last"], check=True)
@@ -97,18 +108,20 @@ def train(seed: int, start: str, images: int) -> dict[str, Any]:
 
 
 def describe(seeds: list[dict[tuple[str, int], dict]]) -> list[dict[str, Any]]:
-    """Return a row of the file for each start and number of images."""
-    rows = []
+    """Return a row of the file for each start and number of images of one's own."""
+    rows = {}
     for (start, images), settings in SETTINGS.items():
         runs = [runs[start, images] for runs in seeds]
         scores = [run["best_score"] for run in runs]
         row = {"start": start, "images": images, **settings, "cider": scores}
         row |= {"mean": statistics.mean(scores)}
         row |= {"spread": statistics.stdev(scores) if len(scores) > 1 else None}
-        rows.append(row | {"seconds": [run["seconds"] for run in runs]})
+        rows[start, images] = row | {"seconds": [run["seconds"] for run in runs]}
     ablation = json.loads((DOCS / "results" / "ablation.json").read_text(encoding="utf-8"))
     (base,) = [row["scores"]["cider"] for row in ablation if row["config"] == BASE]
-    return [*rows, {"start": NOTHING, "images": 6000, **base, "file": "ablation.json"}]
+    whole = {"start": NOTHING, "images": 6000, **base, "file": "ablation.json"}
+    not_tuned = rows[SOURCE] | {"start": HEAD_START, "images": 0}
+    return sorted([*rows.values(), whole, not_tuned], key=lambda row: row["images"])
 
 
 def table(content: dict[str, Any]) -> str:

@@ -73,7 +73,8 @@ def tiny_curve(monkeypatch, tmp_path):
     """Let the learning curve go to `tmp_path`: four training images, two of them one's own."""
     monkeypatch.chdir(tmp_path)
     settings = {"max_epochs": 1, "learning_rate": 1e-3, "min_count": 1}
-    keys = ("with a head start", 0), ("from nothing", 2), ("with a head start", 2)
+    keys = ("from nothing", 3), ("with a head start", 2), ("from nothing", 2)
+    monkeypatch.setattr(learning_curve, "SOURCE", keys[0])
     monkeypatch.setattr(learning_curve, "SETTINGS", dict.fromkeys(keys, settings))
     monkeypatch.setattr(learning_curve, "SEEDS", (0,))
     for name in ("FILE", "PLOT"):
@@ -84,9 +85,8 @@ def test_a_head_start_comes_from_other_images(folder, monkeypatch, tmp_path):
     tiny_curve(monkeypatch, tmp_path)
     learning_curve.write_folders(folder / "data", 0)
     all_names, own = [], []
-    for images in (0, 2):
-        path = f"outputs/learning_curve/seed-0/{images}-images"
-        records = CaptionFolder(path, layout="csv").records()
+    for name in ("half", "2-images"):
+        records = CaptionFolder(f"outputs/learning_curve/seed-0/{name}", layout="csv").records()
         all_names.append({record.image_id for record in records})
         own.append({record.image_id for record in records if record.split == "train"})
         val = {record.image_id for record in records if record.split == "val"}
@@ -102,7 +102,7 @@ def test_a_learning_curve_is_drawn_and_no_run_is_run_again(folder, monkeypatch, 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     learning_curve.main()
     rows = json.loads(learning_curve.FILE.read_text())["rows"]
-    assert [row["images"] for row in rows] == [0, 2, 2, 6000]
+    assert [row["images"] for row in rows] == [0, 2, 2, 3, 6000]
     assert all(0 <= row["mean"] < 1 for row in rows)
     assert learning_curve.PLOT.read_bytes().startswith(b"\x89PNG")
     monkeypatch.setattr(sys, "executable", "no Python")
