@@ -178,7 +178,12 @@ def main() -> None:
         print(table(json.loads(FILE.read_text(encoding="utf-8"))))
         return
     content = provenance(torch.device("cpu"))
-    content |= {"split": "val", "search": "beam, width 5", "options": SHARED}
+    content |= {
+        "command": "python -m benchmarks.learning_curve FLICKR8K_FOLDER",
+        "split": "val",
+        "search": "beam, width 5",
+        "options": SHARED,
+    }
     seeds: list[dict] = []
     for seed in SEEDS:
         write_folders(arguments.corpus, seed)
