@@ -22,6 +22,7 @@ from unittest.mock import patch
 import torch
 from PIL import Image
 
+from captioning.checkpoint import PRETRAINED
 from captioning.features.encoder import build_classifier
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +81,9 @@ def shorten(module, arguments):
         arguments.append("text_encoder=minilm")
     longer = LONGER.search(" ".join(arguments))
     added = [*SHORT, f"trainer.max_epochs={3 if longer else 1}"]
+    if "experiment=finetune" in arguments:  # the encoder of the captioner in the package
+        added = ["trainer.gpus=0", "trainer.max_epochs=1"]
+        added += ["init=null"] * (not PRETRAINED.is_dir())
     if {"training=risk", "experiment=flickr8k_best"} & {*arguments}:
         added.append("training.risk_epochs=1")
     if {"data=scenes", "experiment=demo"} & {*arguments}:

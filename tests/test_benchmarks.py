@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, learning_curve
+from captioning.data.readers import CaptionFolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,6 +61,53 @@ def test_the_page_of_results_shows_the_table_of_the_gpu():
     done = run_module("benchmarks.gpu", "--table", "docs/results/gpu.json")
     assert done.returncode == 0 and "train lstm, float32" in done.stdout
     assert done.stdout.strip() in (ROOT / "docs" / "results.md").read_text()
+
+
+def test_the_page_of_results_shows_the_learning_curve():
+    done = run_module("benchmarks.learning_curve", "--table")
+    assert done.returncode == 0 and "| 3,000 |" in done.stdout
+    assert done.stdout.strip() in (ROOT / "docs" / "results.md").read_text()
+
+
+def tiny_curve(monkeypatch, tmp_path):
+    """Let the learning curve go to `tmp_path`: four training images, two of them one's own."""
+    monkeypatch.chdir(tmp_path)
+    settings = {"max_epochs": 1, "learning_rate": 1e-3, "min_count": 1}
+    keys = ("from nothing", 3), ("with a head start", 2), ("from nothing", 2)
+    monkeypatch.setattr(learning_curve, "SOURCE", keys[0])
+    monkeypatch.setattr(learning_curve, "SETTINGS", dict.fromkeys(keys, settings))
+    monkeypatch.setattr(learning_curve, "SEEDS", (0,))
+    for name in ("FILE", "PLOT"):
+        monkeypatch.setattr(learning_curve, name, tmp_path / f"{name}.png")
+
+
+def test_a_head_start_comes_from_other_images(folder, monkeypatch, tmp_path):
+    tiny_curve(monkeypatch, tmp_path)
+    learning_curve.write_folders(folder / "data", 0)
+    all_names, own = [], []
+    for name in ("half", "2-images"):
+        records = CaptionFolder(f"outputs/learning_curve/seed-0/{name}", layout="csv").records()
+        all_names.append({record.image_id for record in records})
+        own.append({record.image_id for record in records if record.split == "train"})
+        val = {record.image_id for record in records if record.split == "val"}
+        assert val == {f"val-{colour}.png" for colour in ("red", "green", "blue", "white")}
+    assert all_names[0] == all_names[1]  # so they share their features
+    assert len(own[0]) == len(own[1]) == 2 and not own[0] & own[1]
+
+
+@pytest.mark.slow
+def test_a_learning_curve_is_drawn_and_no_run_is_run_again(folder, monkeypatch, tmp_path, capsys):
+    tiny_curve(monkeypatch, tmp_path)
+    monkeypatch.setattr(sys, "argv", ["learning_curve", str(folder / "data")])
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    learning_curve.main()
+    rows = json.loads(learning_curve.FILE.read_text())["rows"]
+    assert [row["images"] for row in rows] == [0, 2, 2, 3, 6000]
+    assert all(0 <= row["mean"] < 1 for row in rows)
+    assert learning_curve.PLOT.read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(sys, "executable", "no Python")
+    learning_curve.main()
+    assert json.loads(learning_curve.FILE.read_text())["rows"] == rows
 
 
 TINY_ON_A_CPU = """

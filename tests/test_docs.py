@@ -52,6 +52,8 @@ ELSEWHERE = {  # which commands: the test that runs them, or why none does
     r"benchmarks.gpu": "tests/test_benchmarks.py::"
     "test_the_page_of_results_shows_the_table_of_the_gpu",
     r"benchmarks.load": "tests/test_load.py::test_no_client_harms_another_and_memory_stays",
+    r"benchmarks.learning_curve": "tests/test_benchmarks.py::"
+    "test_a_learning_curve_is_drawn_and_no_run_is_run_again",
     r"benchmarks.million": "tests/test_benchmarks.py::test_a_million_may_be_a_hundred",
     r"captioning.download flickr8k": "tests/test_download.py::"
     "test_flickr8k_ends_in_the_original_layout",

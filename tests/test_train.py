@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -97,6 +98,35 @@ def test_a_run_goes_on_from_its_last_checkpoint(trained, folder):
     assert f"  cider                          {100 * scores[best]:6.1f}" in done.stdout
 
 
+def test_a_run_starts_from_a_captioners_weights_and_goes_on_without_it(trained, folder):
+    """On data with a word more; the captioner is gone before the run goes on, and is elsewhere."""
+    shutil.copytree(folder / "data", folder / "more")
+    with open(folder / "more" / "captions.csv", "a", newline="") as file:
+        csv.writer(file).writerow(["train-red.png", "a crimson square", "train"])
+    shutil.copy(trained[1] / "best.ckpt", folder / "start.ckpt")
+    options = [*TINY, "data.root=more", "init=start.ckpt", "hydra.run.dir=started"]
+    options += ["training.learning_rate=1e-12", "ckpt_path=last"]
+    done = run(folder, *options, "trainer.max_epochs=1")
+    assert done.returncode == 0, done.stderr
+    assert "init=start.ckpt: 12 of the vocabulary's 13 words are its\n" in done.stderr + done.stdout
+    start, started = (
+        read_checkpoint(folder / name) for name in ("start.ckpt", "started/best.ckpt")
+    )
+    words = [each["captioning"]["vocabulary"] for each in (start, started)]
+    rows = [words[1].index(word) for word in words[0]]
+    for key, weights in start["state_dict"].items():
+        now = started["state_dict"][key]
+        now = now if now.shape == weights.shape else now[rows]
+        if "running" not in key and "num_batches" not in key:
+            torch.testing.assert_close(now, weights, atol=1e-6, rtol=0)
+    (folder / "start.ckpt").unlink()
+    done = run(folder, *options, "trainer.max_epochs=2")
+    assert done.returncode == 0, done.stderr
+    last = read_checkpoint(folder / "started" / "last.ckpt")
+    assert (last["epoch"], last["captioning"]["config"]["init"]) == (1, "start.ckpt")
+    assert Captioner.from_checkpoint(folder / "started/best.ckpt")(folder / "data/val-red.png")
+
+
 def test_a_second_run_in_a_folder_is_refused_before_it_writes_there(trained, folder):
     before = {path: path.read_bytes() for path in trained[1].rglob("*") if path.is_file()}
     options = ["data.root=data", "trainer.max_epochs=1", "model.hidden_dim=8"]
@@ -143,6 +173,9 @@ def test_neighbours_may_choose_the_captions_of_validation(folder):
         (["encoder.weights=imagenet_v1"], "python -m captioning.download resnet18"),
         (["text_encoder.path=nobody/nothing"], "text_encoder=minilm"),
         (["ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
+        (["init=run"], "init=run: run is the folder of a run: type run/best.ckpt"),
+        (["init=run/best.ckpt", "model.hidden_dim=32"], "or model; type model.hidden_dim=16"),
+        (["init=run/best.ckpt", "encoder.image_size=64"], "; type encoder.image_size=32"),
         (["ckpt_path=run/last.ckpt", "trainer.max_epochs=2"], "type trainer.max_epochs=4"),
         (
             ["ckpt_path=run/last.ckpt", "trainer.max_epochs=3", "encoder.image_size=64"],
@@ -288,8 +321,11 @@ def test_a_truncated_image_is_named_and_can_be_left_out(folder):
     [
         (["model.inject=last"], "by init, pre or par"),
         (["model=attention", "encoder.features=pooled"], "type encoder.features=grid"),
+        (["init=nowhere"], "init=nowhere: there is no checkpoint nowhere"),
+        (["init=run/best.ckpt", "model=merge"], "type model=lstm model.embed_dim=256"),
     ],
 )
+@pytest.mark.usefixtures("trained")
 def test_a_decoder_that_cannot_be_is_told_before_pictures_are_encoded(
     folder, monkeypatch, tmp_path, options, message
 ):

@@ -36,6 +36,7 @@ LATEST_SWEEP = Path("outputs/sweeps/latest")
 LATEST = {  # what the word latest stands for, by key
     "ckpt": LATEST_RUN / "best.ckpt",
     "ckpt_path": LATEST_RUN / "last.ckpt",
+    "init": LATEST_RUN / "best.ckpt",
     "file": LATEST_RUN / "not-finite.pt",
     "folders": LATEST_SWEEP,
 }

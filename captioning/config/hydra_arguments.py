@@ -21,8 +21,8 @@ from captioning.config.trust import WRITTEN
 # typed, whether or not it is there. Hydra's own remain: ${…}; null; what begins with a quote; of
 # ckpt [A,B], a list; in a sweep A,B, choice(…) and the like. All but ${…} are paths where a file
 # has that very name, and with ./ before them.
-PATHS = {*WRITTEN, "ckpt", "ckpt_path", "root", "weights", "path", "dir", "subdir", "name"}
-PATHS |= {"submitit_folder", "storage"}
+PATHS = {*WRITTEN, "ckpt", "ckpt_path", "init", "root", "weights", "path", "dir", "subdir"}
+PATHS |= {"name", "submitit_folder", "storage"}
 SWEEP = r"-m|--multirun|hydra\.mode=.*|sweep=.*"
 DROPPED = {  # arguments of Lightning 1's Trainer, and what to type today
     "progress_bar_refresh_rate": "callbacks.progress.refresh_rate",

@@ -78,7 +78,8 @@ def check_config(config: Mapping[str, Any]) -> None:
 
     Raises UserError for the first that cannot be.
     """
-    hints = {"seed": int, "monitor": str, "trainer": dict, "run_dir": str, "ckpt_path": str | None}
+    hints = {"seed": int, "monitor": str, "trainer": dict, "run_dir": str}
+    hints |= {"ckpt_path": str | None, "init": str | None}
     for key, hint in hints.items():
         check_value(key, config.get(key), hint)
     for group in ("data", "encoder", "model", "datamodule", "training"):

@@ -43,7 +43,7 @@ def resumed_config(cfg: DictConfig, stored: Mapping[str, Any], typed: set[str]) 
 
     Groups that are newer than the checkpoint stay. Raises UserError for what it may not name.
     """
-    stored = {key: value for key, value in stored.items() if key not in NOT_TAKEN}
+    stored = {"init": None} | {key: stored[key] for key in stored if key not in NOT_TAKEN}
     for path, value in leaves(stored):
         is_logger = path.endswith("_target_") and "loggers" in str(value)
         if path not in typed and (is_logger or "${" in str(value)):

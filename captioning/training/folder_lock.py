@@ -82,7 +82,7 @@ def resume(config: DictConfig) -> None:
 
         stored = read_checkpoint(path, "last.ckpt")["captioning"]["config"]
         overrides = config.hydra.overrides
-        typed = typed_keys(overrides.task)
+        typed = typed_keys(overrides.task) - {"init"}  # the weights are the checkpoint's
         resumed_config(config, stored, typed)
         resumed_choices(config.hydra.runtime.choices, Path(path).parent, typed)
         check_hydra(config, [*overrides.task, *overrides.hydra])

@@ -31,7 +31,8 @@ from captioning.training.validation import all_gather_interleaved, find_callback
 
 log = logging.getLogger(__name__)
 
-NOT_LOGGED = re.compile(rf"(logger|ckpt_path|mode)\b|(.*\.)?({'|'.join(WRITTEN)}):")  # of this run
+# Of this run; init was read at its first start.
+NOT_LOGGED = re.compile(rf"(logger|ckpt_path|init|mode)\b|(.*\.)?({'|'.join(WRITTEN)}):")
 MAY_DIFFER = ("model.dropout:", "data.root:", "data.skip_unreadable:")
 
 

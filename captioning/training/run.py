@@ -28,6 +28,7 @@ from captioning.training.fit import (
     report,
 )
 from captioning.training.folder_lock import claim_folder, last_checkpoint
+from captioning.training.init_weights import check_fits, init_weights, read_init
 from captioning.training.resume import check_same, check_unfinished, keep_metrics
 from captioning.training.trainer import build_trainer, configure_torch
 from captioning.training.validation import find_callback
@@ -73,6 +74,8 @@ def _train(
     filter_lightning_warnings()
     configure_torch()
     checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
+    # A run that goes on has its weights already.
+    captioner = read_init(config["init"]) if config.get("init") and not checkpoint else {}
     trainer = build_trainer(config, [*callbacks, *default_callbacks(config["run_dir"])])
     if checkpoint:
         check_unfinished(ckpt_path, checkpoint, trainer, ckpt_path != config["ckpt_path"])
@@ -85,10 +88,13 @@ def _train(
     data = build_data(config, device=str(trainer.strategy.root_device))
     data.shuffle = not config["trainer"].get("overfit_batches")
     shape = data.encoder.feature_shape
-    vocabulary = checkpoint["captioning"]["vocabulary"] if checkpoint else range(8)
+    stored = checkpoint or captioner
+    vocabulary = stored["captioning"]["vocabulary"] if stored else range(8)
     decoder = build_decoder(config["model"], len(vocabulary), shape[-1])
     if checkpoint:
         check_same(ckpt_path, checkpoint, config, data, decoder)
+    if captioner:
+        check_fits(captioner, config, data.encoder.identity, decoder)
     # Fail before encoding if the decoder does not fit these features.
     decoder.eval().begin(torch.zeros(1, *shape))
     data.prepare_data()
@@ -96,6 +102,9 @@ def _train(
     # Seeded here, as imports, the text encoder and encoding draw random numbers, too.
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     decoder = build_decoder(config["model"], len(data.vocabulary), shape[-1])
+    if captioner:
+        known, words = init_weights(decoder, data.vocabulary, captioner), len(data.vocabulary)
+        log.info("init=%s: %d of the vocabulary's %d words are its", config["init"], known, words)
     contents = {
         "vocabulary": data.vocabulary.words,
         "encoder": data.encoder.identity,

@@ -188,7 +188,7 @@ def test_help_of_a_config_has_its_keys_and_choices(config, capsys):
 
 
 PATH_KEYS = {
-    "config": "data.root ckpt_path run_dir name datamodule.features_root encoder.weights "
+    "config": "data.root ckpt_path init run_dir name datamodule.features_root encoder.weights "
     "text_encoder.path callbacks.best.dirpath callbacks.gallery.folder logger.csv.save_dir "
     "hydra.run.dir hydra.sweep.dir",
     "evaluate": "data.root ckpt encoder.weights text_encoder.path features_root run_dir name",
@@ -239,6 +239,7 @@ def test_a_file_with_a_name_of_hydras_is_a_path(name, tmp_path, monkeypatch):
         ("data.root=Köln,it's", ["Köln", "it's"]),
         ("data.root=2023,2024", ["2023", "2024"]),
         ("encoder.weights=null,a b", [None, "a b"]),
+        ("init=null,default,a b/best.ckpt", [None, "default", "a b/best.ckpt"]),
         ("""ckpt='a,b',"c,d\"""", ["a,b", "c,d"]),
         ("ckpt=choice(a,b)", ["a", "b"]),
         ("ckpt=[a,b],[c]", [["a", "b"], ["c"]]),
@@ -264,6 +265,7 @@ def test_latest_is_of_the_newest_run(tmp_path, monkeypatch):
     assert hydra_arguments(["ckpt_path=latest"], "config") == [
         "ckpt_path=outputs/runs/a b/last.ckpt"
     ]
+    assert value(*hydra_arguments(["init=latest"], "config")) == best
     assert hydra_arguments(["ckpt=./latest"], "evaluate") == ["ckpt=./latest"]
     assert read_options(ExportOptions, ["latest", "format=onnx"]).ckpt == best
     assert read_options(CaptionOptions, ["ckpt=latest", "latest"]).images == "latest"
