@@ -59,9 +59,9 @@ def execute(name, folder, monkeypatch, **paths):
 @pytest.mark.slow
 def test_00_captions_photographs_and_is_finetuned(tmp_path, monkeypatch):
     text, figures = execute("00_start", tmp_path, monkeypatch, CAPTIONING_IMAGES="photographs")
-    assert "a man in a" in text
+    assert "a man is taking a picture" in text
+    assert "scores of" in text and "checkpoint: " in text
     assert figures == 3
-    assert (tmp_path / "outputs" / "start" / "run" / "best.ckpt").exists()
 
 
 @pytest.mark.slow
