@@ -77,14 +77,17 @@ def main(options: CaptionOptions) -> int:
     images, left_out = find_images(options.images, listed)
     if left_out:
         print(printable(summarize_left_out(left_out)), file=sys.stderr)
+    is_figure = options.out.endswith(".png")
+    if is_figure:
+        check_figure(options, images)
     captioner = job.load_captioner(options.ckpt, options.weights, options.device)
     captioner.search = built_search
     if rerank:
         training = captioner.fit_rerank(options.data, built_rerank)
         search |= {"rerank": rerank, "training": job.hash_training(training)}
     failed: list[str] = []
-    if options.out.endswith(".png"):
-        write_figure(captioner, images, options)
+    if is_figure:
+        write_figure(captioner, images, Path(options.out), failed)
     elif not options.out:
         for rows in job.caption_images(captioner, images, failed):
             for path, text in rows:
@@ -101,10 +104,8 @@ def main(options: CaptionOptions) -> int:
     return 1 if failed else 0
 
 
-def write_figure(captioner: Captioner, images: Sequence[str], options: CaptionOptions) -> None:
-    """Write a figure of the images, their captions and attention, and print the captions."""
-    from captioning.evaluation.figures import captioned_figure
-
+def check_figure(options: CaptionOptions, images: Sequence[str]) -> None:
+    """Raise UserError for too many images, and for a file that is there."""
     if len(images) > LARGEST_FIGURE:
         raise UserError(
             f"out={options.out}: a figure is of {LARGEST_FIGURE} images at most, not "
@@ -112,13 +113,27 @@ def write_figure(captioner: Captioner, images: Sequence[str], options: CaptionOp
         )
     if Path(options.out).exists() and not options.overwrite:
         raise UserError(f"out={options.out} is there; type overwrite=true or another name")
-    figure, captions = captioned_figure(captioner, images)
-    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.out, dpi=100)
+
+
+def write_figure(captioner: Captioner, paths: Sequence[str], out: Path, failed: list[str]) -> None:
+    """Write a figure of the images, their captions and attention, and print the captions."""
+    from captioning.data.image_files import load_image
+    from captioning.evaluation.figures import captioned_figure
+
+    images = {}
+    for path in paths:
+        try:
+            images[path] = load_image(path)
+        except UserError as error:
+            failed.append(str(error))
+    if not images:
+        return
+    figure, captions = captioned_figure(captioner, list(images.values()))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=100)
     for path, caption in zip(images, captions, strict=True):
         print(f"{printable(path)}\t{caption}")
-    count = f"{len(images)} image{'s' * (len(images) > 1)}"
-    print(f"{options.out}: {count} with captions")
+    print(f"{out}: {len(images)} image{'s' * (len(images) > 1)} with captions")
 
 
 def read_search(options: CaptionOptions) -> tuple[dict[str, Any], dict[str, Any] | None]:

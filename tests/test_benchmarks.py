@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, learning_curve
+from benchmarks import gpu, learning_curve, speedrun
 from captioning.data.readers import CaptionFolder
 
 ROOT = Path(__file__).parents[1]
@@ -151,3 +151,24 @@ def test_the_counts_are_those_of_pytest(monkeypatch, capfd):
     monkeypatch.setattr(gpu.subprocess, "Popen", lambda _, **options: popen(command, **options))
     assert gpu.run_tests() == (False, {"passed": 2, "failed": 3, "skipped": 1})
     assert "1 skipped" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("scores", "counts"), [([60.4, 60.6, 60.5, 60.7, 60.3], True), ([61, 59, 62, 60, 60.5], False)]
+)
+def test_a_speed_run_is_a_record_if_it_is_sure(monkeypatch, tmp_path, capsys, scores, counts):
+    runs = {"commit": "c0ffee", "dirty": False, "seconds": 250.0}
+    monkeypatch.setattr(speedrun, "FILE", tmp_path / "speedrun.json")
+    monkeypatch.setattr(
+        speedrun, "run_seed", lambda data, seed: runs | {"seed": seed, "cider": scores[seed]}
+    )
+    assert speedrun.main(["FOLDER", "changed=nothing"]) == int(not counts)
+    assert speedrun.FILE.exists() is counts
+    assert f"| {sum(scores) / 5:.1f} ± " in capsys.readouterr().out
+    assert speedrun.main(["table"]) == 0
+    assert ("nothing |" in capsys.readouterr().out) is counts
+
+
+def test_the_page_of_the_speed_run_shows_its_records():
+    done = run_module("benchmarks.speedrun", "table")
+    assert done.stdout.strip() in (ROOT / "docs" / "speedrun.md").read_text()

@@ -66,7 +66,9 @@ def test_photographs_have_the_captions_that_they_had(captioner):
 
 @pytest.mark.slow
 def test_the_command_captions_with_it_unless_another_is_typed(tmp_path):
-    done = run(tmp_path, "photographs", module="captioning.caption")
+    options = ["photographs", "out=outputs/photographs.png", "overwrite=true"]  # `make demo`
+    done = run(tmp_path, *options, module="captioning.caption")
     assert done.returncode == 0, done.stderr
-    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert (tmp_path / "outputs" / "photographs.png").stat().st_size > 10_000
+    lines = [line.split("\t") for line in done.stdout.splitlines()[:-1]]
     assert {Path(path).name: caption for path, caption in lines} == CAPTIONS

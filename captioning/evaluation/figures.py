@@ -58,16 +58,18 @@ def attention_figure(
     return figure
 
 
-def captioned_figure(captioner: Captioner, paths: Sequence[str | Path]) -> tuple[Figure, list[str]]:
+def captioned_figure(
+    captioner: Captioner, images: Sequence[Image.Image]
+) -> tuple[Figure, list[str]]:
     """Show images, each with its caption and, by a model with attention, the weights of each word.
 
-    Returns the captions, too. Raises UserError for a file that is no image.
+    Returns the captions, too.
     """
     from matplotlib.figure import Figure
 
-    figure, captions = Figure(figsize=(10, 1.9 * len(paths)), layout="constrained"), []
-    for path, part in zip(paths, figure.subfigures(len(paths), squeeze=False).flat, strict=True):
-        image = load_image(path)
+    figure, captions = Figure(figsize=(10, 1.9 * len(images)), layout="constrained"), []
+    parts = figure.subfigures(len(images), squeeze=False).flat
+    for image, part in zip(images, parts, strict=True):
         features = captioner.features(image)
         caption = captioner.alternatives(features)[0][0]
         has_attention = hasattr(captioner.decoder, "attention")

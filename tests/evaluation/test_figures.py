@@ -51,11 +51,9 @@ class Told(Captioner):
 
 
 @pytest.mark.parametrize(("has_attention", "words"), [(True, ["a", "red", "dog"]), (False, [])])
-def test_a_captioned_image_has_the_attention_of_each_word(tmp_path, has_attention, words):
-    paths = [tmp_path / "a.png", tmp_path / "b.png"]
-    for path in paths:
-        Image.new("RGB", (8, 8), "red").save(path)
-    figure, captions = captioned_figure(Told(has_attention), paths)
+def test_a_captioned_image_has_the_attention_of_each_word(has_attention, words):
+    images = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    figure, captions = captioned_figure(Told(has_attention), images)
     assert captions == ["a red dog"] * 2
     titles = [axis.get_title() for axis in draw(figure)]
     assert list(filter(None, titles)) == [f"{word}  25 %" for word in words] * 2
