@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import encoding, memory, searching, startup, training
+from benchmarks import captions, encoding, memory, searching, startup, training
 from benchmarks.report import plot, table
 from benchmarks.rows import Row
 from captioning.training.provenance import provenance
@@ -29,6 +29,7 @@ SIZES = {  # of a piece, in the order of REPEATS
     "lstm": (training.lstm, 40, 4, 1),
     "attention": (training.attention, 20, 3, 1),
     "encoding": (encoding.encoding, 128, 32, 8),
+    "caption": (captions.captions, 512, 32, 4),
     "beam": (searching.beam, 1000, 100, 4),
     "bert_similarity": (searching.bert_similarity, 1000, 100, 20),
     "memory": (memory.memory, (8_000, 80_000, 800_000), (800, 8_000), (800,)),

@@ -81,6 +81,21 @@ def test_the_scores_are_those_of_training(trained, folder):
 
 
 @pytest.mark.slow
+def test_an_exported_folder_is_scored_beside_its_checkpoint(trained, folder):
+    options = ["format=safetensors", "dtype=int8", "out=int8"]
+    done = run(folder, "run/best.ckpt", *options, module="captioning.export")
+    assert done.returncode == 0, done.stderr
+    options = ["data=folder", "data.root=data", "text_encoder=minilm"]
+    _, _, scores = run_evaluate(folder, "quantized", "ckpt=[run/best.ckpt,int8]", *options)
+    (pair,) = scores["differences"]
+    assert (pair["first"], pair["second"]) == ("run/best", "int8")
+    card = ["format=safetensors", "dtype=int8", "out=again", "scores=quantized/scores.json"]
+    done = run(folder, "run/best.ckpt", *card, module="captioning.export")
+    assert done.returncode == 0, done.stderr
+    assert "| run/best − int8 | " in (folder / "again" / "README.md").read_text()
+
+
+@pytest.mark.slow
 def test_neighbours_rerank_by_the_training_images(trained, folder):
     _, _, scores = run_evaluate(folder, "neighbours", "ckpt=run/best.ckpt", "rerank=neighbours")
     assert scores["rerank"]["_target_"].endswith("NeighbourRerank")
