@@ -65,6 +65,8 @@ def make_record(data: str, changed: str) -> dict[str, Any]:
 
 def format_table(records: list[dict[str, Any]]) -> str:
     """Return the records as Markdown: medians of seconds, means of scores."""
+    if not records:
+        return "No record yet."
     lines = [
         "| date | commit | seconds | CIDEr-D | p | hardware | what changed |",
         "|---|---|---|---|---|---|---|",

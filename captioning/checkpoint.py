@@ -39,6 +39,8 @@ def read_model(path: str | Path) -> dict[str, Any]:
     """
     if str(path) == "default":
         path = PRETRAINED
+        if not path.is_dir():
+            raise UserError("the packaged captioner is not there; FLICKR8K=FOLDER make pretrained")
     return read_pretrained(path) if Path(path).is_dir() else read_checkpoint(path)
 
 

@@ -22,7 +22,6 @@ from unittest.mock import patch
 import torch
 from PIL import Image
 
-from captioning.checkpoint import PRETRAINED
 from captioning.features.encoder import build_classifier
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +32,9 @@ RUNS += [
 ]
 ENCODER = ["encoder.name=resnet18", "encoder.weights=none", "encoder.image_size=32"]
 SHORT = [*ENCODER, "datamodule.min_count=1", "trainer.gpus=0"]
-LONGER = re.compile("every_n_epoch|experiment=(ablation|flickr8k_best)|training=risk|last.ckpt")
+LONGER = re.compile(
+    "every_n_epoch|experiment=(ablation|flickr8k_best|speedrun)|training=risk|last.ckpt"
+)
 
 
 def write_data(folder):
@@ -83,8 +84,7 @@ def shorten(module, arguments):
     added = [*SHORT, f"trainer.max_epochs={3 if longer else 1}"]
     if "experiment=finetune" in arguments:  # the encoder of the captioner in the package
         added = ["trainer.gpus=0", "trainer.max_epochs=1"]
-        added += ["init=null"] * (not PRETRAINED.is_dir())
-    if {"training=risk", "experiment=flickr8k_best"} & {*arguments}:
+    if {"training=risk", "experiment=flickr8k_best", "experiment=speedrun"} & {*arguments}:
         added.append("training.risk_epochs=1")
     if {"data=scenes", "experiment=demo"} & {*arguments}:
         added.append("data.images=40")
