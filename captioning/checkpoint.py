@@ -25,6 +25,7 @@ from captioning.data.vocabulary import Vocabulary
 from captioning.features.encoder import Encoder
 from captioning.models.decoder import Decoder
 from captioning.models.old_names import decoder_sha256, from_version_1
+from captioning.models.stored_weights import SkipInit, dequantize
 
 FORMAT_VERSION = 2  # in version 1, weights had other names
 PRETRAINED = Path(__file__).with_name("pretrained")  # the packaged captioner (`make pretrained`)
@@ -116,23 +117,6 @@ def read_pretrained(folder: str | Path) -> dict[str, Any]:
     return _validated(folder, {"captioning": contents, "state_dict": state_dict, "epoch": epoch})
 
 
-def dequantize(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights in float32: those in int8 times their rows' scales, `scale.<name>`.
-
-    Raises KeyError or ValueError for scales that are missing, or not one a row.
-    """
-    floats = {}
-    for key, value in weights.items():
-        if value.dtype == torch.int8:
-            scale = weights[f"scale.{key}"]
-            if scale.shape != (*value.shape[:-1], 1):  # a product could take all memory
-                raise ValueError(f"scale.{key} is not of the size of {key}")
-            value = value.float() * scale
-        if not key.startswith("scale."):
-            floats[key] = value
-    return floats
-
-
 def _validated(path: str | Path, checkpoint: Any) -> dict[str, Any]:
     """Return a checkpoint in today's format. Raises UserError for one that is not sound."""
     match checkpoint:
@@ -221,7 +205,7 @@ def load_decoder(path: str | Path, checkpoint: Mapping[str, Any], feature_dim: i
             is_hydras = str(key).startswith("_") and key != "_target_"
             if is_hydras or isinstance(value, dict) or "$" in str(value):
                 raise ValueError(f"model.{key} is not a plain value")
-        with torch.device("meta"):
+        with torch.device("meta"), SkipInit():
             expected = build_decoder(model, vocabulary_size, feature_dim).state_dict()
         if differ := sorted(set(shapes(expected).items()) ^ set(shapes(weights).items())):
             raise ValueError(f"{differ[0][0]} is not of the size that its config says")

@@ -11,7 +11,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn.functional import adaptive_avg_pool2d
-from torchvision import models
 
 from captioning import UserError
 from captioning.features.efficientnet_lite import VARIANTS, EfficientNetLite
@@ -160,6 +159,8 @@ def build_classifier(name: str, image_size: int) -> nn.Module:
             width, depth, *_ = VARIANTS[name]
             model = EfficientNetLite(width, depth)
         else:
+            from torchvision import models  # which takes seconds, and Lite needs none of it
+
             model = models.get_model(name, **options)
     return model.eval()
 

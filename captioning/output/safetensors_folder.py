@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from captioning.checkpoint import decoder_weights
 from captioning.features.encoder import build_classifier, cut_before_pooling
 from captioning.features.weights import find_weights, load_weights
+from captioning.models.stored_weights import quantize
 
 
 def write_config(
@@ -70,18 +70,6 @@ def write_pretrained(
     decoder = decoder_weights(checkpoint)
     _save(quantize(decoder) if dtype == "int8" else decoder, folder / "model.safetensors")
     write_config(folder, checkpoint, feature_dim, encoder_weights)
-
-
-def quantize(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return matrices in int8, with a scale for each of their rows, `scale.<name>`."""
-    quantized = {}
-    for key, value in weights.items():
-        if value.dim() > 1:
-            scale = value.abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
-            quantized[f"scale.{key}"] = scale
-            value = (value / scale).round().to(torch.int8)
-        quantized[key] = value
-    return quantized
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:

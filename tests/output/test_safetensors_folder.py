@@ -7,11 +7,12 @@ from safetensors.torch import load_file, save_file
 
 from captioning import UserError
 from captioning.captioner import Captioner
-from captioning.checkpoint import dequantize, read_pretrained
+from captioning.checkpoint import read_pretrained
 from captioning.data.vocabulary import SPECIALS
 from captioning.features.encoder import Encoder, build_classifier
 from captioning.models.lstm import LSTMDecoder
-from captioning.output.safetensors_folder import quantize, write_pretrained
+from captioning.models.stored_weights import dequantize, quantize
+from captioning.output.safetensors_folder import write_pretrained
 
 WORDS = [*SPECIALS, "a", "red", "square"]
 MODEL = {"_target_": "captioning.models.lstm.LSTMDecoder", "embed_dim": 8, "hidden_dim": 8}
