@@ -77,7 +77,7 @@ def main(options: CaptionOptions) -> int:
     images, left_out = find_images(options.images, listed)
     if left_out:
         print(printable(summarize_left_out(left_out)), file=sys.stderr)
-    is_figure = options.out.endswith(".png")
+    is_figure = options.out.lower().endswith(".png")
     if is_figure:
         check_figure(options, images)
     captioner = job.load_captioner(options.ckpt, options.weights, options.device)
@@ -105,12 +105,19 @@ def main(options: CaptionOptions) -> int:
 
 
 def check_figure(options: CaptionOptions, images: Sequence[str]) -> None:
-    """Raise UserError for too many images, and for a file that is there."""
+    """Raise UserError for too many images, a file that is there, and one among the images."""
     if len(images) > LARGEST_FIGURE:
         raise UserError(
             f"out={options.out}: a figure is of {LARGEST_FIGURE} images at most, not "
             f"{len(images):,}; type out=captions.csv"
         )
+    folder = Path(options.images)
+    if folder.is_dir() and Path(options.out).resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"out={options.out} would be one of the images next time; type another folder"
+        )
+    if Path(options.out).is_dir():
+        raise UserError(f"out={options.out} is a folder; type another name")
     if Path(options.out).exists() and not options.overwrite:
         raise UserError(f"out={options.out} is there; type overwrite=true or another name")
 
@@ -118,6 +125,7 @@ def check_figure(options: CaptionOptions, images: Sequence[str]) -> None:
 def write_figure(captioner: Captioner, paths: Sequence[str], out: Path, failed: list[str]) -> None:
     """Write a figure of the images, their captions and attention, and print the captions."""
     from captioning.data.image_files import load_image
+    from captioning.data.progress import progress_bar
     from captioning.evaluation.figures import captioned_figure
 
     images = {}
@@ -128,7 +136,8 @@ def write_figure(captioner: Captioner, paths: Sequence[str], out: Path, failed: 
             failed.append(str(error))
     if not images:
         return
-    figure, captions = captioned_figure(captioner, list(images.values()))
+    shown = progress_bar(list(images.values()), "captioning", delay=2)
+    figure, captions = captioned_figure(captioner, shown)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=100)
     for path, caption in zip(images, captions, strict=True):
@@ -141,7 +150,7 @@ def read_search(options: CaptionOptions) -> tuple[dict[str, Any], dict[str, Any]
     out, settings = options.out, [*options.settings]
     if options.search == "neighbours":
         raise UserError("type width=50 rerank=neighbours instead of search=neighbours")
-    if out not in ("", "sidecar") and Path(out).suffix not in (".csv", ".jsonl", ".png"):
+    if out not in ("", "sidecar") and Path(out).suffix not in (".csv", ".jsonl", ".png", ".PNG"):
         raise UserError(f"out={out}: it ends with .csv, .jsonl or .png, or is the word sidecar")
     if bool(options.rerank) != bool(options.data):
         raise UserError("rerank=neighbours and data=FOLDER, of the training, are typed together")

@@ -20,13 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captioning import UserError
-from captioning.checkpoint import (
-    load_decoder,
-    load_encoder,
-    read_checkpoint,
-    read_model,
-    read_pretrained,
-)
+from captioning.checkpoint import load_decoder, load_encoder, read_model, read_pretrained
 from captioning.data.image_files import load_image
 from captioning.data.readers import CaptionFolder
 from captioning.data.records import Record
@@ -65,16 +59,16 @@ class Captioner:
     def from_checkpoint(
         cls, path: str | Path, encoder_weights: str | None = None, device: str = "cpu"
     ) -> Captioner:
-        """Load best.ckpt or last.ckpt; no code in the file is run.
+        """Load best.ckpt or last.ckpt, or an exported folder; no code in the file is run.
 
         `encoder_weights` is the file of the encoder's weights, if it has moved since training.
         Raises UserError for other weights than those of training.
         """
-        return cls._load(path, read_checkpoint(path), encoder_weights, device)
+        return cls._load(path, read_model(path), encoder_weights, device)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str = "cpu") -> Captioner:
-        """Load a folder of `captioning.export format=safetensors`, which has the encoder in it.
+        """Load a folder of `captioning.export format=safetensors`.
 
         Raises UserError for a folder that does not add up.
         """
@@ -86,7 +80,7 @@ class Captioner:
 
         Raises UserError where the extra `offline`, with its encoder's weights, is not installed.
         """
-        return cls._load("default", read_model("default"), None, device)
+        return cls.from_checkpoint("default", device=device)
 
     @classmethod
     def _load(
@@ -184,5 +178,7 @@ class Captioner:
         return list(zip(words, weights.unflatten(-1, (side, side)), strict=True))
 
     def _preprocess(self, image: ImageLike) -> UInt8[Tensor, "1 3 height width"]:
+        if not isinstance(image, str | Path | Image.Image):
+            raise UserError(f"an image is a path or a PIL image, not {type(image).__name__}")
         opened = image if isinstance(image, Image.Image) else load_image(image)
         return self.encoder.preprocess(opened)[None]

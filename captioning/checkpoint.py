@@ -7,6 +7,7 @@ features. Files may be a stranger's: nothing in them is run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import zipfile
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from captioning import UserError
@@ -108,7 +109,10 @@ def read_pretrained(folder: str | Path) -> dict[str, Any]:
         )
         contents["config"] = {"model": config["model"], "encoder": encoder}
         contents["config"] |= {"name": config.get("name", folder.name), "seed": config.get("seed")}
-        weights = dequantize(load_file(folder / "model.safetensors"))
+        content = (folder / "model.safetensors").read_bytes()
+        if config.get("sha256", found := hashlib.sha256(content).hexdigest()) not in (None, found):
+            raise ValueError("model.safetensors is damaged, or of another export")
+        weights = dequantize(load(content))
     except Exception as error:  # a foreign file can raise anything
         why = " ".join(f"{type(error).__name__} {error}".split())[:300]
         raise UserError(f"{folder} is not a folder of captioning.export: {why}") from None

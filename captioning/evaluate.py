@@ -144,7 +144,10 @@ def build_group(group: str, stage: str, chosen: dict[str, Any], configs: Sequenc
     if "_target_" in chosen:
         return build(chosen)
     if not all(isinstance(config.get(group), dict) for config in configs):
-        raise UserError(f"a checkpoint's config has no {group}; type {group}=NAME, as in training")
+        raise UserError(
+            f"an exported folder has no {group}, nor has a checkpoint without; type "
+            "data=folder data.root=FOLDER text_encoder=minilm, or what it was trained with"
+        )
     nodes = [config[group] | chosen for config in configs]
     if any(node != nodes[0] for node in nodes):
         raise UserError(

@@ -10,6 +10,8 @@ from captioning.config.cli import command, option
 class ExportOptions:
     """Write a folder that holds all it takes to caption images, with a model card.
 
+    In safetensors, encoder weights of the package index (encoder.weights=package) are only named.
+
     python -m captioning.export outputs/runs/lstm/TIME/best.ckpt format=onnx
     python -m captioning.export outputs/runs/lstm/TIME/best.ckpt format=safetensors out=captioner
     """

@@ -156,6 +156,16 @@ def test_a_png_is_a_figure_of_the_captions(ckpt, captioner, images, tmp_path, ca
     assert main([f"ckpt={ckpt}", paths[0], f"out={figure}", "overwrite=true"]) == 0
 
 
+def test_a_figure_is_not_among_the_images(images, capsys):
+    assert main([str(images), f"out={images}/sub/figure.png"]) == 1
+    assert "would be one of the images next time" in capsys.readouterr().err
+
+
+def test_the_packaged_captioner_has_its_own_weights(images, capsys):
+    assert main([f"{images}/a.png", "weights=mine.pth"]) == 1
+    assert "ckpt=default is a folder with weights of its own" in capsys.readouterr().err
+
+
 def test_a_figure_is_of_few_images(tmp_path, capsys):
     for number in range(51):
         (tmp_path / f"{number}.png").touch()

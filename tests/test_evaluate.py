@@ -161,7 +161,10 @@ def test_checkpoints_of_different_data_need_a_choice():
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [({"_target_": "pathlib.Path"}, "not a class of"), ("x", "has no data; type data=NAME")],
+    [
+        ({"_target_": "pathlib.Path"}, "not a class of"),
+        ("x", "an exported folder has no data"),
+    ],
 )
 def test_a_checkpoint_that_names_no_data_of_ours_is_refused(data, message):
     with pytest.raises(UserError, match=message):

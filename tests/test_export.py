@@ -127,6 +127,11 @@ def test_onnx_in_int8_is_refused(capsys):
     assert "dtype=int8 is of format=safetensors" in capsys.readouterr().err
 
 
+def test_an_exported_folder_is_not_exported_again(capsys):
+    assert main(["default", "format=onnx"]) == 1
+    assert "default is an exported folder already; export takes" in capsys.readouterr().err
+
+
 def test_a_missing_checkpoint_is_a_sentence(capsys):
     assert main(["nowhere", "format=onnx"]) == 1
     assert "there is no checkpoint nowhere" in capsys.readouterr().err

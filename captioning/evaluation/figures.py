@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,7 @@ def attention_figure(
 
 
 def captioned_figure(
-    captioner: Captioner, images: Sequence[Image.Image]
+    captioner: Captioner, images: Collection[Image.Image]
 ) -> tuple[Figure, list[str]]:
     """Show images, each with its caption and, by a model with attention, the weights of each word.
 

@@ -30,13 +30,9 @@ def load_captioner(ckpt: str, weights: str = "", device: str = "cpu") -> Caption
     that is not there, and for what is neither.
     """
     check_device(device)
-    if ckpt == "default":
-        return Captioner.default(device)
-    if not Path(ckpt).is_dir():
-        return Captioner.from_checkpoint(ckpt, weights or None, device)
-    if weights:
+    if weights and (ckpt == "default" or Path(ckpt).is_dir()):
         raise UserError(f"ckpt={ckpt} is a folder with weights of its own; leave out weights=")
-    return Captioner.from_pretrained(ckpt, device=device)
+    return Captioner.from_checkpoint(ckpt, weights or None, device)
 
 
 def describe_job(captioner: Captioner, search: dict[str, Any]) -> dict[str, Any]:

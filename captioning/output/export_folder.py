@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -32,6 +31,8 @@ def export_captioner(
         raise UserError(f"{folder} is there and not empty; delete it or type another out=FOLDER")
     if (format, dtype) == ("onnx", "int8"):
         raise UserError("dtype=int8 is of format=safetensors; leave it out")
+    if ckpt == "default" or (Path(ckpt) / "config.json").is_file():
+        raise UserError(f"{ckpt} is an exported folder already; export takes a run's best.ckpt")
     checkpoint = read_checkpoint(ckpt)
     captioner = Captioner.from_checkpoint(ckpt, weights or None)
     partial = folder.with_name(folder.name + ".partial")
@@ -94,8 +95,7 @@ def write_card(
     if (ckpt.parent / ".hydra" / "hydra.yaml").is_file():
         hydra = OmegaConf.load(ckpt.parent / ".hydra" / "hydra.yaml")
         data = OmegaConf.select(hydra, "hydra.runtime.choices.data")
-    weights = folder / "model.safetensors"
-    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.exists() else None
+    sha256 = json.loads((folder / "config.json").read_text(encoding="utf-8"))["sha256"]
     return model_card(format, checkpoint, run, data, captions, evaluation, dtype, sha256)
 
 

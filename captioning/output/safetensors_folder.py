@@ -6,6 +6,7 @@ the folder.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,11 +26,12 @@ def write_config(
     checkpoint: Mapping[str, Any],
     feature_dim: int,
     encoder_weights: str | None = None,
+    sha256: str | None = None,
 ) -> None:
     """Write config.json: all that captioning needs of a checkpoint but the weights.
 
     `encoder_weights` is the file of the encoder's weights in the folder, or "package"; None for
-    random ones.
+    random ones. `sha256` is that of model.safetensors.
     """
     contents = checkpoint["captioning"]
     config = {
@@ -41,6 +43,7 @@ def write_config(
         "feature_dim": feature_dim,
         "encoder": contents["encoder"],
         "encoder_weights": encoder_weights,
+        "sha256": sha256,
         "vocabulary": contents["vocabulary"],
     }
     text = json.dumps(config, indent=1, ensure_ascii=False)
@@ -69,7 +72,8 @@ def write_pretrained(
         _save(body.state_dict(), folder / encoder_weights)
     decoder = decoder_weights(checkpoint)
     _save(quantize(decoder) if dtype == "int8" else decoder, folder / "model.safetensors")
-    write_config(folder, checkpoint, feature_dim, encoder_weights)
+    sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    write_config(folder, checkpoint, feature_dim, encoder_weights, sha256)
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:

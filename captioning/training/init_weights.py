@@ -72,7 +72,7 @@ def init_weights(decoder: Decoder, vocabulary: Vocabulary, captioner: Mapping[st
     """Give a decoder a captioner's weights; of words, those that both vocabularies know.
 
     Rows of embeddings and of `output` go by word, not by place; new words keep the decoder's own.
-    Returns how many words came.
+    Returns how many words came, without the special ones.
     """
     known = Vocabulary(captioner["captioning"]["vocabulary"]).ids
     pairs = [(row, row) for row in range(len(SPECIALS))]
@@ -91,4 +91,4 @@ def init_weights(decoder: Decoder, vocabulary: Vocabulary, captioner: Mapping[st
             own[rows] = weights[name][known_rows].to(own.dtype)
         else:
             own.copy_(weights[name])
-    return len(pairs)
+    return len(pairs) - len(SPECIALS)

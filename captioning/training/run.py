@@ -19,6 +19,7 @@ from captioning.config.cli import disk_errors
 from captioning.config.compose import is_sweep_job
 from captioning.config.schema import check_config
 from captioning.config.trust import check_write_paths
+from captioning.data.vocabulary import SPECIALS
 from captioning.training.best_checkpoint import BestCheckpoint
 from captioning.training.fit import (
     build_resume_command,
@@ -103,8 +104,10 @@ def _train(
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     decoder = build_decoder(config["model"], len(data.vocabulary), shape[-1])
     if captioner:
-        known, words = init_weights(decoder, data.vocabulary, captioner), len(data.vocabulary)
-        log.info("init=%s: %d of the vocabulary's %d words are its", config["init"], known, words)
+        known = init_weights(decoder, data.vocabulary, captioner)
+        counts = (known, len(data.vocabulary) - len(SPECIALS))
+        level = logging.INFO if known else logging.WARNING
+        log.log(level, "init=%s knows %d of the vocabulary's %d words", config["init"], *counts)
     contents = {
         "vocabulary": data.vocabulary.words,
         "encoder": data.encoder.identity,

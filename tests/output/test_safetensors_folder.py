@@ -43,10 +43,18 @@ def exported(tmp_path_factory):
     return root / "float32", encoder, decoder.eval()
 
 
+def copy_to_spoil(source, folder):
+    """Copy a folder of which model.safetensors may be changed."""
+    shutil.copytree(source, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"sha256": None}))
+    return folder
+
+
 @pytest.fixture
 def folder(exported, tmp_path):
     """A copy to spoil."""
-    return shutil.copytree(exported[0], tmp_path / "folder")
+    return copy_to_spoil(exported[0], tmp_path / "folder")
 
 
 def test_it_captions_as_what_was_exported_without_reading_a_pickle(exported, monkeypatch):
@@ -79,6 +87,15 @@ def test_int8_weights_are_within_half_a_step_of_their_row(exported):
         assert ((loaded[key] - expected).abs() <= 0.501 * step).all()
 
 
+def test_weights_that_were_damaged_are_refused(exported, tmp_path):
+    folder = shutil.copytree(exported[0], tmp_path / "folder")
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+        read_pretrained(folder)
+
+
 def test_rows_of_zeros_stay_zeros():
     weights = {"a": torch.zeros(2, 3), "b": torch.ones(2)}
     assert dequantize(quantize(weights))["a"].tolist() == weights["a"].tolist()
@@ -88,7 +105,7 @@ def test_rows_of_zeros_stay_zeros():
     ("scale", "error"), [(None, "KeyError"), (torch.ones(1, 9), "ValueError scale.output.weight")]
 )
 def test_a_scale_that_does_not_fit_is_a_sentence(exported, tmp_path, scale, error):
-    folder = shutil.copytree(exported[0].with_name("int8"), tmp_path / "folder")
+    folder = copy_to_spoil(exported[0].with_name("int8"), tmp_path / "folder")
     weights = load_file(folder / "model.safetensors")
     del weights["scale.output.weight"]
     if scale is not None:
@@ -145,8 +162,8 @@ def test_a_config_that_does_not_add_up_is_refused(folder, changes, message):
         ("config.json", b"\xff", "UnicodeDecodeError"),
         ("config.json", b" " * (17 << 20), r"config\.json is larger than 16 MB"),
         ("config.json", None, r"FileNotFoundError .*config\.json"),
-        ("model.safetensors", b"\xff" * 64, "deserializing header"),
-        ("model.safetensors", b"\x80\x04pickle", "deserializing header"),
+        ("model.safetensors", b"\xff" * 64, "header too large"),
+        ("model.safetensors", b"\x80\x04pickle", "header too large"),
         ("model.safetensors", None, r"FileNotFoundError .*model\.safetensors"),
     ],
     ids=lambda value: str(value)[:20],
