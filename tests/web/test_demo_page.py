@@ -185,9 +185,9 @@ def test_the_arrow_keys_reach_every_word(tab, image):
 
 
 def test_a_sample_can_be_picked(tab):
-    assert tab.locator("#answer .image img").get_attribute("alt") == "00000.jpg"
+    assert tab.locator("#answer .image img").get_attribute("alt") == "camera.png"
     tab.locator(".samples button").nth(3).click()
-    tab.wait_for_selector("#answer .image img[alt='00003.jpg']")
+    tab.wait_for_selector("#answer .image img[alt='chelsea.png']")
 
 
 def test_the_search_can_be_chosen(tab, image, captioners):
