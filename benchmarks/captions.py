@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 from benchmarks.encoding import draw_images
 from benchmarks.rows import Row, in_turn, seconds
+from benchmarks.startup import run
 from captioning.captioner import Captioner
 from captioning.features.encoder import ONNX_MIN_IMAGES
 from captioning.output.caption_job import caption_images
 from captioning.search.beam import beam_search
-
-ROOT = Path(__file__).parents[1]
 
 
 def captions(folder: Path, repeats: int, images: int) -> list[Row]:
     """The first caption of a process, and captions a second of many images with a beam of 3."""
     paths = [record.path for record in draw_images(folder / "jpeg", images)]
 
-    def process(*arguments: str):
-        command = [sys.executable, *arguments]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        return lambda: subprocess.run(command, env=environment, check=True, capture_output=True)
-
     imports = "import torch, torchvision"
     calls = {
-        "first": process("-m", "captioning.caption", paths[0]),
-        "imports": process("-c", imports),
+        "first": lambda: run(folder, "-m", "captioning.caption", paths[0]),
+        "imports": lambda: run(folder, "-c", imports),
     }
     took = in_turn(calls, repeats)
     first = Row("first caption of a process", "s", took["first"], took["imports"], imports)

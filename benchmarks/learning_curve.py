@@ -28,6 +28,7 @@ import torch
 
 from captioning.data.readers import CaptionFolder
 from captioning.data.records import Record
+from captioning.sweeps.summary import format_mean
 from captioning.training.provenance import provenance
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -126,18 +127,12 @@ def describe(seeds: list[dict[tuple[str, int], dict]]) -> list[dict[str, Any]]:
 
 def table(content: dict[str, Any]) -> str:
     """Return the scores, x100, as Markdown: a row a number of images."""
-    cells = {(row["start"], row["images"]): format_mean(row) for row in content["rows"]}
+    cells = {(row["start"], row["images"]): format_mean(row, "cider") for row in content["rows"]}
     lines = [f"| your own images | {NOTHING} | {HEAD_START} |", "|---|---|---|"]
     for images in (0, *SIZES):
         pair = " | ".join(cells.get((start, images), "") for start in (NOTHING, HEAD_START))
         lines.append(f"| {images:,} | {pair} |")
     return "\n".join(lines)
-
-
-def format_mean(row: dict[str, Any]) -> str:
-    """Return a mean ± the standard deviation over seeds, x100."""
-    spread = "" if row["spread"] is None else f" ± {100 * row['spread']:.1f}"
-    return f"{100 * row['mean']:.1f}{spread}"
 
 
 def plot(content: dict[str, Any], path: Path) -> None:

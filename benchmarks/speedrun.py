@@ -47,7 +47,7 @@ def run_seed(data: str, seed: int) -> dict[str, Any]:
     }
 
 
-def test_goal(scores: list[float]) -> float:
+def p_of_goal(scores: list[float]) -> float:
     """Return the p-value of a one-sided t-test that the mean is above the goal."""
     from scipy.stats import ttest_1samp
 
@@ -59,7 +59,7 @@ def make_record(data: str, changed: str) -> dict[str, Any]:
     origin = provenance(torch.device("cpu"))
     origin["command"] = "python -m benchmarks.speedrun FOLDER"
     runs = [run_seed(data, seed) for seed in SEEDS]
-    p = test_goal([run["cider"] for run in runs])
+    p = p_of_goal([run["cider"] for run in runs])
     return origin | {"changed": changed, "p": p, "counts": p < SIGNIFICANCE, "runs": runs}
 
 

@@ -48,11 +48,11 @@ def startup(folder: Path, repeats: int) -> list[Row]:
     ]
 
     def verb(*arguments: str):
-        return lambda: _run(folder, "-m", "captioning.train", *arguments)
+        return lambda: run(folder, "-m", "captioning.train", *arguments)
 
     calls = {
         "ours": verb(*options),
-        "imports": lambda: _run(folder, "-c", IMPORTS),
+        "imports": lambda: run(folder, "-c", IMPORTS),
         "help": verb("--help"),
         "misspelt": verb("modle=lstm"),
     }
@@ -64,7 +64,8 @@ def startup(folder: Path, repeats: int) -> list[Row]:
     ]
 
 
-def _run(folder: Path, *arguments: str) -> None:
+def run(folder: Path, *arguments: str) -> None:
+    """Run Python with these arguments in `folder`; raise RuntimeError if it fails."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     environment["CAPTIONING_TRUST"] = (
         "benchmarks"  # StopAtFirstStep is in no package of SECURITY.md

@@ -178,7 +178,7 @@ class Captioner:
         return list(zip(words, weights.unflatten(-1, (side, side)), strict=True))
 
     def _preprocess(self, image: ImageLike) -> UInt8[Tensor, "1 3 height width"]:
-        if not isinstance(image, str | Path | Image.Image):
+        if not isinstance(image, ImageLike):
             raise UserError(f"an image is a path or a PIL image, not {type(image).__name__}")
         opened = image if isinstance(image, Image.Image) else load_image(image)
         return self.encoder.preprocess(opened)[None]

@@ -100,25 +100,23 @@ def read_pretrained(folder: str | Path) -> dict[str, Any]:
             raise ValueError(f"config.json is larger than {LARGEST_CONFIG >> 20} MB")
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         contents = {key: config[key] for key in ("format_version", "vocabulary", "encoder")}
-        encoder = {
-            key: config["encoder"][key] for key in ("name", "features", "image_size", "crop")
-        }
-        file = config["encoder_weights"]
-        encoder["weights"] = (
-            str(folder / Path(file).name) if file not in (None, "package") else file
-        )
+        options = ("name", "features", "image_size", "crop")
+        encoder = {key: config["encoder"][key] for key in options}
+        encoder["weights"] = file = config["encoder_weights"]
+        if file not in (None, "package"):
+            encoder["weights"] = str(folder / Path(file).name)
         contents["config"] = {"model": config["model"], "encoder": encoder}
         contents["config"] |= {"name": config.get("name", folder.name), "seed": config.get("seed")}
         content = (folder / "model.safetensors").read_bytes()
-        if config.get("sha256", found := hashlib.sha256(content).hexdigest()) not in (None, found):
+        if config.get("sha256") not in (None, hashlib.sha256(content).hexdigest()):
             raise ValueError("model.safetensors is damaged, or of another export")
         weights = dequantize(load(content))
     except Exception as error:  # a foreign file can raise anything
         why = " ".join(f"{type(error).__name__} {error}".split())[:300]
         raise UserError(f"{folder} is not a folder of captioning.export: {why}") from None
     state_dict = {f"decoder.{key}": value for key, value in weights.items()}
-    epoch = config.get("epoch")
-    return _validated(folder, {"captioning": contents, "state_dict": state_dict, "epoch": epoch})
+    checkpoint = {"captioning": contents, "state_dict": state_dict, "epoch": config.get("epoch")}
+    return _validated(folder, checkpoint)
 
 
 def _validated(path: str | Path, checkpoint: Any) -> dict[str, Any]:

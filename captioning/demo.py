@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from captioning import UserError
 from captioning.config.cli import command, option
@@ -47,7 +47,8 @@ class DemoOptions:
 @command(DemoOptions)
 def main(options: DemoOptions) -> None:
     """Load the checkpoints and serve the page; what visitors brought is deleted at the end."""
-    from captioning.evaluation.loaded_models import find_checkpoints
+    from captioning.checkpoint import read_model
+    from captioning.evaluation.loaded_models import checkpoint_labels, find_checkpoints
 
     paths = find_checkpoints(options.ckpt)
     if not 0 < options.port < 65536:
@@ -65,8 +66,11 @@ def main(options: DemoOptions) -> None:
             if error.name != "gradio":
                 raise
             raise UserError("the page needs Gradio: pip install 'captioning[demo]'") from None
-        captioners = load_captioners(paths, options.data, options.weights, options.device)
-        samples = find_samples(options.samples or draw_samples(paths, folder))
+        configs = [read_model(path)["captioning"]["config"] for path in paths]
+        labels = checkpoint_labels(paths, [config["name"] for config in configs])
+        labelled = dict(zip(labels, paths, strict=True))
+        captioners = load_captioners(labelled, options.data, options.weights, options.device)
+        samples = find_samples(options.samples or draw_samples(configs, folder))
         page = build_page(captioners, samples)
         try:
             page.launch(server_port=options.port, **launch_options())
@@ -88,16 +92,15 @@ def serve(page, port: int) -> None:
         page.close(verbose=False)
 
 
-def load_captioners(paths: list[str], data: str, weights: str, device: str) -> dict[str, Captioner]:
-    """Return the captioner of each checkpoint, by a short name."""
-    from captioning.checkpoint import read_model
-    from captioning.evaluation.loaded_models import checkpoint_labels
+def load_captioners(
+    paths: dict[str, str], data: str, weights: str, device: str
+) -> dict[str, Captioner]:
+    """Return the captioner of each checkpoint, by its label."""
     from captioning.output.caption_job import load_captioner
     from captioning.search.beam import beam_search
 
-    names = [read_model(path)["captioning"]["config"]["name"] for path in paths]
     captioners = {}
-    for label, path in zip(checkpoint_labels(paths, names), paths, strict=True):
+    for label, path in paths.items():
         captioner = captioners[label] = load_captioner(path, weights, device)
         if data:
             captioner.search = partial(beam_search, width=50)
@@ -105,12 +108,10 @@ def load_captioners(paths: list[str], data: str, weights: str, device: str) -> d
     return captioners
 
 
-def draw_samples(paths: list[str], folder: str) -> str:
+def draw_samples(configs: list[dict[str, Any]], folder: str) -> str:
     """Return `photographs`, or the folder of scenes that are drawn for a model of those."""
-    from captioning.checkpoint import read_model
     from captioning.data.scenes import Scenes
 
-    configs = [read_model(path)["captioning"]["config"] for path in paths]
     if not any("Scenes" in str(config.get("data")) for config in configs):
         return "photographs"
     scenes = Scenes(folder, images=10)

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -115,8 +114,3 @@ def test_a_model_without_attention_is_named(encoder, image):
     decoder = LSTMDecoder(7, encoder.feature_shape[-1], embed_dim=8, hidden_dim=6)
     with pytest.raises(UserError, match=r"LSTMDecoder has no attention weights.*model=attention"):
         Captioner(encoder, decoder, VOCABULARY).attention(image, "a dog")
-
-
-def test_what_is_no_image_is_a_sentence(attentive):
-    with pytest.raises(UserError, match="an image is a path or a PIL image, not ndarray"):
-        attentive(np.zeros((8, 8, 3), np.uint8))

@@ -58,12 +58,9 @@ def test_samples_are_the_first_images_of_a_folder(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("source", "kind"), [("scenes.Scenes", "scene"), ("readers.X", "photo")])
-def test_without_samples_they_are_like_what_the_model_was_trained_on(
-    source, kind, tmp_path, monkeypatch
-):
-    contents = {"config": {"data": {"_target_": f"captioning.data.{source}"}}}
-    monkeypatch.setattr("captioning.checkpoint.read_model", lambda _: {"captioning": contents})
-    samples = draw_samples(["best.ckpt"], str(tmp_path))
+def test_without_samples_they_are_like_what_the_model_was_trained_on(source, kind, tmp_path):
+    config = {"data": {"_target_": f"captioning.data.{source}"}}
+    samples = draw_samples([config], str(tmp_path))
     assert Path(samples).name.startswith(kind)
     paths = find_samples(samples)
     assert paths
@@ -75,8 +72,8 @@ def test_without_samples_they_are_like_what_the_model_was_trained_on(
 def test_with_data_the_training_captions_rerank(trained, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ckpt = str(trained[1] / "best.ckpt")
-    (reranked,) = load_captioners([ckpt], str(folder / "data"), "", "cpu").values()
-    (plain,) = load_captioners([ckpt], "", "", "cpu").values()
+    (reranked,) = load_captioners({"run": ckpt}, str(folder / "data"), "", "cpu").values()
+    (plain,) = load_captioners({"run": ckpt}, "", "", "cpu").values()
     image = folder / "data" / "val-red.png"
     scores = [dict(captioner.alternatives(image)) for captioner in (reranked, plain)]
     assert len(scores[0]) > len(scores[1])

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,12 @@ def test_the_command_captions_with_it_unless_another_is_typed(tmp_path):
     assert (tmp_path / "outputs" / "photographs.png").stat().st_size > 10_000
     lines = [line.split("\t") for line in done.stdout.splitlines()[:-1]]
     assert {Path(path).name: caption for path, caption in lines} == CAPTIONS
+
+
+@pytest.mark.slow
+def test_what_is_no_image_is_a_sentence():
+    code = (
+        "import numpy; from captioning.captioner import Captioner as C; C.default()(numpy.eye(8))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "UserError: an image is a path or a PIL image, not ndarray" in done.stderr

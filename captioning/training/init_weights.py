@@ -1,6 +1,7 @@
 """Start from the weights of another captioner, whose vocabulary may be another: `init=`."""
 
 import json
+import logging
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,8 @@ from captioning.checkpoint import decoder_weights, read_model, shapes
 from captioning.config.compose import CONF, differences
 from captioning.data.vocabulary import SPECIALS, Vocabulary
 from captioning.models.decoder import Decoder
+
+log = logging.getLogger(__name__)
 
 
 def read_init(init: str) -> dict[str, Any]:
@@ -92,3 +95,10 @@ def init_weights(decoder: Decoder, vocabulary: Vocabulary, captioner: Mapping[st
         else:
             own.copy_(weights[name])
     return len(pairs) - len(SPECIALS)
+
+
+def log_known_words(init: str, known: int, vocabulary: Vocabulary) -> None:
+    """Log how many of a vocabulary's words the captioner knew; warn where it is none."""
+    level = logging.INFO if known else logging.WARNING
+    words = len(vocabulary) - len(SPECIALS)
+    log.log(level, "init=%s knows %d of the vocabulary's %d words", init, known, words)

@@ -19,7 +19,6 @@ from captioning.config.cli import disk_errors
 from captioning.config.compose import is_sweep_job
 from captioning.config.schema import check_config
 from captioning.config.trust import check_write_paths
-from captioning.data.vocabulary import SPECIALS
 from captioning.training.best_checkpoint import BestCheckpoint
 from captioning.training.fit import (
     build_resume_command,
@@ -29,7 +28,12 @@ from captioning.training.fit import (
     report,
 )
 from captioning.training.folder_lock import claim_folder, last_checkpoint
-from captioning.training.init_weights import check_fits, init_weights, read_init
+from captioning.training.init_weights import (
+    check_fits,
+    init_weights,
+    log_known_words,
+    read_init,
+)
 from captioning.training.resume import check_same, check_unfinished, keep_metrics
 from captioning.training.trainer import build_trainer, configure_torch
 from captioning.training.validation import find_callback
@@ -105,9 +109,7 @@ def _train(
     decoder = build_decoder(config["model"], len(data.vocabulary), shape[-1])
     if captioner:
         known = init_weights(decoder, data.vocabulary, captioner)
-        counts = (known, len(data.vocabulary) - len(SPECIALS))
-        level = logging.INFO if known else logging.WARNING
-        log.log(level, "init=%s knows %d of the vocabulary's %d words", config["init"], *counts)
+        log_known_words(config["init"], known, data.vocabulary)
     contents = {
         "vocabulary": data.vocabulary.words,
         "encoder": data.encoder.identity,

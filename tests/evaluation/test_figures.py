@@ -34,7 +34,7 @@ def test_the_region_of_a_word_s_highest_attention_is_bright_and_none_is_black():
         assert light[5, 35].mean() > 0.95 and 0.4 < light[35, 5].mean() < 0.55
 
 
-class Told(Captioner):
+class FixedCaptioner(Captioner):
     """A captioner whose caption is known."""
 
     def __init__(self, has_attention):
@@ -53,7 +53,7 @@ class Told(Captioner):
 @pytest.mark.parametrize(("has_attention", "words"), [(True, ["a", "red", "dog"]), (False, [])])
 def test_a_captioned_image_has_the_attention_of_each_word(has_attention, words):
     images = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    figure, captions = captioned_figure(Told(has_attention), images)
+    figure, captions = captioned_figure(FixedCaptioner(has_attention), images)
     assert captions == ["a red dog"] * 2
     titles = [axis.get_title() for axis in draw(figure)]
     assert list(filter(None, titles)) == [f"{word}  25 %" for word in words] * 2
