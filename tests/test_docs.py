@@ -345,7 +345,7 @@ def test_images_of_ones_own_take_two_commands(tmp_path):
     arguments = [argument.replace("TIME", checkpoint.parent.name) for argument in arguments]
     (tmp_path / "mine" / "dogs").rename(tmp_path / "holiday")
     assert run(tmp_path, *arguments, module=caption).returncode == 0
-    with open(tmp_path / "captions.csv", newline="") as file:
+    with open(tmp_path / "mine.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 20
 
 
