@@ -72,6 +72,11 @@ class LSTM(nn.LSTM):
         drops_out = self.training and self.dropout > 0
         if input.is_cuda and (torch.is_autocast_enabled("cuda") or drops_out):
             return self.forward_by_layer(input, state)
+        is_step = input.shape[1] == self.num_layers == 1 and not torch.is_grad_enabled()
+        if is_step and not input.is_cuda and autocast_dtype(input) == input.dtype:
+            # For one word, most of the time of torch's layer is to rearrange its weights.
+            step = torch.lstm_cell(input[:, 0], [part[0] for part in state], *self.all_weights[0])
+            return step[0][:, None], (step[0][None], step[1][None])
         is_exact = input.is_cuda and torch.get_float32_matmul_precision() == "highest"
         with full_float32(enabled=is_exact):
             return super().forward(input, (state[0].contiguous(), state[1].contiguous()))

@@ -102,6 +102,16 @@ def test_a_layer_at_a_time_is_torchs_lstm():
     torch.testing.assert_close(*grads)
 
 
+@pytest.mark.parametrize("batch", [1, 6])
+def test_one_word_without_gradients_is_torchs_lstm(batch):
+    torch.manual_seed(0)
+    lstm = LSTM(5, 7, batch_first=True)
+    word, *state = torch.randn(batch, 1, 5), torch.randn(1, batch, 7), torch.randn(1, batch, 7)
+    expected = nn.LSTM.forward(lstm, word, tuple(state))
+    with torch.inference_mode():
+        torch.testing.assert_close(lstm(word, tuple(state)), expected)
+
+
 def test_an_lstm_is_in_autocasts_precision_and_its_gradients_are_float32():
     lstm = LSTM(5, 7, batch_first=True)
     with torch.autocast("cpu", torch.bfloat16):
