@@ -57,15 +57,18 @@ def test_without_a_gpu_nothing_is_measured(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_page_of_results_shows_the_table_of_the_gpu():
-    done = run_module("benchmarks.gpu", "--table", "docs/results/gpu.json")
-    assert done.returncode == 0 and "train lstm, float32" in done.stdout
-    assert done.stdout.strip() in (ROOT / "docs" / "results.md").read_text()
-
-
-def test_the_page_of_results_shows_the_learning_curve():
-    done = run_module("benchmarks.learning_curve", "--table")
-    assert done.returncode == 0 and "| 3,000 |" in done.stdout
+@pytest.mark.parametrize(
+    ("command", "row"),
+    [
+        (["benchmarks", "--table", "docs/results/bench.json"], "train lstm 256"),
+        (["benchmarks", "--table", "docs/results/captions.json"], "first caption"),
+        (["benchmarks.gpu", "--table", "docs/results/gpu.json"], "train lstm, float32"),
+        (["benchmarks.learning_curve", "--table"], "| 3,000 |"),
+    ],
+)
+def test_the_page_of_results_shows_the_table_of_each_file(command, row):
+    done = run_module(*command)
+    assert done.returncode == 0 and row in done.stdout
     assert done.stdout.strip() in (ROOT / "docs" / "results.md").read_text()
 
 
