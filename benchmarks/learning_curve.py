@@ -172,8 +172,7 @@ def main() -> None:
     if arguments.table or not arguments.corpus:
         print(table(json.loads(FILE.read_text(encoding="utf-8"))))
         return
-    content = provenance(torch.device("cpu"))
-    content |= {
+    content = provenance(torch.device("cpu")) | {
         "command": "python -m benchmarks.learning_curve FLICKR8K_FOLDER",
         "split": "val",
         "search": "beam, width 5",
@@ -184,6 +183,10 @@ def main() -> None:
         write_folders(arguments.corpus, seed)
         seeds.append({key: train(seed, *key) for key in SETTINGS})
         content |= {"seed": SEEDS[: len(seeds)], "rows": describe(seeds)}
+        runs = [run for by_key in seeds for run in by_key.values()]  # some of an earlier command
+        content |= {"started": min(run["started"] for run in runs)}
+        content |= {"commit": ", ".join({str(run["commit"]) for run in runs})}
+        content |= {"dirty": any(run["dirty"] for run in runs)}
         FILE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         plot(content, PLOT)
         print(table(content), flush=True)

@@ -39,6 +39,8 @@ def read_model(path: str | Path) -> dict[str, Any]:
 
     Raises UserError as `read_checkpoint` and `read_pretrained` do.
     """
+    if not str(path):
+        raise UserError("no checkpoint is named; type a path, or default")
     if str(path) == "default":
         path = PRETRAINED
         if not path.is_dir():
@@ -92,9 +94,14 @@ def read_pretrained(folder: str | Path) -> dict[str, Any]:
     Raises UserError if a file is missing, too large or damaged.
     """
     folder = Path(folder)
-    if (folder / "best.ckpt").is_file() and not (folder / "config.json").is_file():
-        best = shlex.quote(str(folder / "best.ckpt"))
-        raise UserError(f"{folder} is the folder of a run: type {best}")
+    if not (folder / "config.json").is_file():
+        best = folder / "best.ckpt"
+        if best.is_file():
+            raise UserError(f"{folder} is the folder of a run: type {shlex.quote(str(best))}")
+        raise UserError(
+            f"{folder} holds no captioner; type a run's best.ckpt, or a folder that "
+            "captioning.export wrote with format=safetensors"
+        )
     try:
         if (folder / "config.json").stat().st_size > LARGEST_CONFIG:
             raise ValueError(f"config.json is larger than {LARGEST_CONFIG >> 20} MB")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import io
 import math
+import os
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from captioning import UserError
 UNREAD_FORMATS = ("BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
 DRAFT_SIDE = 640  # pixels; no classifier of torchvision reads more than 600
 PNG = b"\x89PNG\r\n\x1a\n"
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # an error here
 LARGEST_PROFILE = 4 << 20  # bytes; those of printing presses have up to 3 million
 MAX_ASPECT_RATIO = 8
 
@@ -33,6 +36,8 @@ def load_image(path: str | Path) -> Image.Image:
     than Pillow's limit against decompression bombs.
     """
     try:
+        if not (os.path.isfile(path) or os.path.isdir(path)) and os.path.exists(path):
+            raise ValueError("it is no file, but a pipe or device")
         with open(path, "rb") as file:
             try:
                 return _decode(file)
@@ -42,6 +47,8 @@ def load_image(path: str | Path) -> Image.Image:
                 raise
     except Exception as error:  # Pillow's readers of formats have no common class of errors
         reason = getattr(error, "strerror", None) or error or type(error).__name__
+        if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+            reason = "its pixels are too many; shrink it"
         if isinstance(error, UnidentifiedImageError):
             reason = "it is of no format that is known here"
         if "://" in str(path):

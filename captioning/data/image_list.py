@@ -132,9 +132,12 @@ def format_examples(kind: str, examples: Sequence[str]) -> str:
 def summarize_left_out(left_out: LeftOut) -> str:
     """Return in one line how many files and folders were left out and why; "" where none was."""
     return "; ".join(
-        format_examples(kind, list(map(os.path.basename, paths)))
-        for kind, paths in left_out.items()
+        format_examples(kind, list(map(_base_name, paths))) for kind, paths in left_out.items()
     )
+
+
+def _base_name(path: str) -> str:
+    return os.path.basename(os.path.normpath(path))
 
 
 @functools.cache

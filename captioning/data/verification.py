@@ -20,7 +20,7 @@ UNREADABLE = "images that cannot be decoded"
 LEAKED = "sets of equal image files across splits"
 REPEATED = "sets of equal image files within a split"
 ADVICE = ERRORS | {  # the kinds that need the user's hand
-    FEW: "name some in a column split, or try another data.split_seed",
+    FEW: "of four or more, name some in a column split, or try another data.split_seed",
     UNREADABLE: "replace them, or leave them out with data.skip_unreadable=true",
     LEAKED: "scores would count what was trained on; keep each in one split",
 }

@@ -157,8 +157,9 @@ def group_by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
         count = len(splits.get(split, ()))
         if count < 2:
             raise UserError(
-                f"the {split} split has {count} of the {len(records)} images and needs two; name "
-                "some in a column split of captions.csv, or try data.split_seed=1"
+                f"the {split} split has {count} of the {len(records)} images and needs two; of "
+                "four or more, name some in a column split of captions.csv, or try "
+                "data.split_seed=1"
             )
     return splits
 

@@ -18,7 +18,7 @@ from captioning.features.gpu import copy_to_host, full_float32
 from captioning.features.onnx import to_onnx_runtime
 from captioning.features.weights import find_weights, load_weights, weights_sha256
 
-ONNX_MIN_IMAGES = 1000  # from which the seconds of exporting to ONNX Runtime are won back
+ONNX_MIN_IMAGES = 256  # from which the seconds of exporting to ONNX Runtime are won back
 
 
 class Encoder(nn.Module):

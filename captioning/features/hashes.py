@@ -48,6 +48,8 @@ def hash_images(paths: Sequence[str], root: str | Path) -> Shaped[np.ndarray, " 
 
     def hash_file(index: int) -> tuple[bytes, bytes]:
         path = paths[index]
+        if not os.path.isfile(path):  # a named pipe would be waited for
+            return b"", b""
         try:
             with open(path, "rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").digest()

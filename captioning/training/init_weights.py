@@ -18,13 +18,20 @@ from captioning.models.decoder import Decoder
 log = logging.getLogger(__name__)
 
 
-def read_init(init: str) -> dict[str, Any]:
-    """Read the captioner that a run starts from, as `read_model` does."""
+def read_init(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the captioner that a run starts from, as `read_model` does.
+
+    Raises UserError, too, if its encoder has another name than the run's, whose weights may not
+    even be on this machine.
+    """
+    init = config["init"]
     try:
         captioner = read_model(init)
         Vocabulary(captioner["captioning"]["vocabulary"])
     except UserError as error:
         raise UserError(f"init={init}: {error}") from None
+    if captioner["captioning"]["encoder"]["name"] != config["encoder"].get("name"):
+        _check_settings(captioner, config, ["encoder", "model"])
     return captioner
 
 
@@ -40,24 +47,32 @@ def check_fits(
     """
     contents, init = captioner["captioning"], config["init"]
     same_encoder = contents["encoder"] == identity
-    missing = [
-        override(group, key, value)
-        for group in ["encoder"] * (not same_encoder) + ["model"]
-        for key, value in contents["config"][group].items()
-        if key != "dropout" and config[group].get(key) != value
-    ]
-    if missing:
-        hint = "experiment=finetune, or " if init == "default" else ""
-        raise UserError(
-            f"init={init} is a captioner of another encoder or model; type {hint}"
-            f"{' '.join(missing)}"
-        )
+    _check_settings(captioner, config, ["encoder"] * (not same_encoder) + ["model"])
     if not same_encoder or shapes(decoder_weights(captioner)) != shapes(decoder.state_dict()):
         changed = differences(contents["encoder"], identity, "encoder.")
         raise UserError(
             f"init={init} is a captioner of another encoder or model "
             f"({'; '.join(changed) or 'its weights have other sizes'}); name one that was trained "
             "with this run's"
+        )
+
+
+def _check_settings(
+    captioner: Mapping[str, Any], config: Mapping[str, Any], groups: list[str]
+) -> None:
+    """Raise UserError with what to type if a run's settings of these groups are others."""
+    missing = [
+        override(group, key, value)
+        for group in groups
+        for key, value in captioner["captioning"]["config"][group].items()
+        if key != "dropout" and config[group].get(key) != value
+    ]
+    if missing:
+        init = config["init"]
+        hint = "experiment=finetune, or " if init == "default" else ""
+        raise UserError(
+            f"init={init} is a captioner of another encoder or model; type {hint}"
+            f"{' '.join(missing)}"
         )
 
 
@@ -101,4 +116,5 @@ def log_known_words(init: str, known: int, vocabulary: Vocabulary) -> None:
     """Log how many of a vocabulary's words the captioner knew; warn where it is none."""
     level = logging.INFO if known else logging.WARNING
     words = len(vocabulary) - len(SPECIALS)
-    log.log(level, "init=%s knows %d of the vocabulary's %d words", init, known, words)
+    message = "init=%s knows %d of the vocabulary's %d words, special tokens not counted"
+    log.log(level, message, init, known, words)

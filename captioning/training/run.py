@@ -80,7 +80,7 @@ def _train(
     configure_torch()
     checkpoint = read_checkpoint(ckpt_path) if ckpt_path else {}
     # A run that goes on has its weights already.
-    captioner = read_init(config["init"]) if config.get("init") and not checkpoint else {}
+    captioner = read_init(config) if config.get("init") and not checkpoint else {}
     trainer = build_trainer(config, [*callbacks, *default_callbacks(config["run_dir"])])
     if checkpoint:
         check_unfinished(ckpt_path, checkpoint, trainer, ckpt_path != config["ckpt_path"])

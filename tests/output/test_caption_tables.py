@@ -164,6 +164,12 @@ def test_a_text_stays_unless_overwritten():
     assert Path("a.txt").read_text() == "a caption\n"
 
 
+def test_the_longest_name_gets_its_text():
+    name = "x" * 251
+    write_sidecars(f"{name}.jpg")
+    assert os.listdir() == [f"{name}.txt"]
+
+
 def test_two_images_do_not_share_a_text():
     (message,) = write_sidecars("a.jpg", "a.png").clashes
     assert message == "a.png has no caption: a.txt is that of a.jpg"

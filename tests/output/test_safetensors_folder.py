@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from captioning import UserError
 from captioning.captioner import Captioner
-from captioning.checkpoint import read_pretrained
+from captioning.checkpoint import read_model, read_pretrained
 from captioning.data.vocabulary import SPECIALS
 from captioning.features.encoder import Encoder, build_classifier
 from captioning.models.lstm import LSTMDecoder
@@ -161,7 +161,6 @@ def test_a_config_that_does_not_add_up_is_refused(folder, changes, message):
         ("config.json", b'{"a": ' * 100_000, "RecursionError"),
         ("config.json", b"\xff", "UnicodeDecodeError"),
         ("config.json", b" " * (17 << 20), r"config\.json is larger than 16 MB"),
-        ("config.json", None, r"FileNotFoundError .*config\.json"),
         ("model.safetensors", b"\xff" * 64, "header too large"),
         ("model.safetensors", b"\x80\x04pickle", "header too large"),
         ("model.safetensors", None, r"FileNotFoundError .*model\.safetensors"),
@@ -174,6 +173,13 @@ def test_a_file_that_is_missing_or_damaged_is_named(folder, file, content, messa
         (folder / file).write_bytes(content)
     with pytest.raises(UserError, match=rf"is not a folder of captioning\.export: .*{message}"):
         read_pretrained(folder)
+
+
+def test_a_folder_without_a_captioner_is_told_from_a_damaged_one(tmp_path):
+    with pytest.raises(UserError, match=r"holds no captioner; type a run's best\.ckpt, or"):
+        read_model(tmp_path)
+    with pytest.raises(UserError, match="no checkpoint is named; type a path, or default"):
+        read_model("")
 
 
 def test_weights_of_another_model_are_refused(folder):

@@ -131,4 +131,12 @@ def test_what_is_not_there_is_a_sentence(init, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("captioning.checkpoint.PRETRAINED", tmp_path / "pretrained")
     with pytest.raises(UserError, match=rf"^init={init}: .*\bthere\b"):
-        read_init(init)
+        read_init({"init": init})
+
+
+def test_another_encoder_is_named_before_its_weights_are_looked_for(monkeypatch):
+    source = captioner(MODELS["lstm"])
+    monkeypatch.setattr("captioning.training.init_weights.read_model", lambda init: source)
+    config = {"init": "a.ckpt", "encoder": {"name": "resnet50"}, "model": MODELS["lstm"]}
+    with pytest.raises(UserError, match=r"; type encoder=resnet18 .*encoder\.features=grid$"):
+        read_init(config)
