@@ -186,7 +186,6 @@ def main() -> None:
         runs = [run for by_key in seeds for run in by_key.values()]  # some of an earlier command
         content |= {"started": min(run["started"] for run in runs)}
         content |= {"commit": ", ".join({str(run["commit"]) for run in runs})}
-        content |= {"dirty": any(run["dirty"] for run in runs)}
         FILE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         plot(content, PLOT)
         print(table(content), flush=True)
