@@ -10,7 +10,6 @@ import functools
 import io
 import math
 import os
-import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from captioning import UserError
 UNREAD_FORMATS = ("BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
 DRAFT_SIDE = 640  # pixels; no classifier of torchvision reads more than 600
 PNG = b"\x89PNG\r\n\x1a\n"
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # an error here
 LARGEST_PROFILE = 4 << 20  # bytes; those of printing presses have up to 3 million
 MAX_ASPECT_RATIO = 8
 
