@@ -182,10 +182,10 @@ def main() -> None:
     for seed in SEEDS:
         write_folders(arguments.corpus, seed)
         seeds.append({key: train(seed, *key) for key in SETTINGS})
-        content |= {"seed": SEEDS[: len(seeds)], "rows": describe(seeds)}
         runs = [run for by_key in seeds for run in by_key.values()]  # some of an earlier command
         content |= {"started": min(run["started"] for run in runs)}
-        content |= {"commit": ", ".join({str(run["commit"]) for run in runs})}
+        content |= {"commit": ", ".join(sorted({str(run["commit"]) for run in runs}))}
+        content |= {"seed": SEEDS[: len(seeds)], "rows": describe(seeds)}
         FILE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         plot(content, PLOT)
         print(table(content), flush=True)

@@ -287,7 +287,9 @@ def test_a_disk_too_small_for_checkpoints_is_an_error_before_training(run, at_lo
         run("small")
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO, errno.ENAMETOOLONG])
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.ENAMETOOLONG]
+)
 def test_an_error_of_the_disk_is_a_sentence(number):
     message = r"x/last\.ckpt: .*then the same command goes on"
     with pytest.raises(UserError, match=message), disk_errors(lambda: "the same command"):

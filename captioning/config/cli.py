@@ -42,8 +42,8 @@ LATEST = {  # what the word latest stands for, by key
 }
 KINDS = {bool: "true or false", int: "a whole number", int | None: "a whole number"}
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-DISK_ERRORS += (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 DISK_ERRORS += (errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
+DISK_ERRORS += (errno.ENAMETOOLONG,)
 
 
 def option(

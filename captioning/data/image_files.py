@@ -44,9 +44,8 @@ def load_image(path: str | Path) -> Image.Image:
                     return _decode(pixels)
                 raise
     except Exception as error:  # Pillow's readers of formats have no common class of errors
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
-        if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-            reason = "its pixels are too many; shrink it"
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = reason.replace(", could be decompression bomb DOS attack.", "; shrink it")
         if isinstance(error, UnidentifiedImageError):
             reason = "it is of no format that is known here"
         if "://" in str(path):

@@ -81,7 +81,7 @@ def _walk_folders(roots: Iterable[str], left_out: LeftOut) -> Iterator[tuple[str
     """Yield folders and the names of their files; linked folders last, no folder twice."""
 
     def leave_out(error: OSError) -> None:
-        left_out.setdefault(CLOSED, []).append(error.filename)
+        left_out.setdefault(CLOSED, []).append(os.path.normpath(error.filename))
 
     pending, visited = list(roots), set()
     for top in pending:  # which grows by links
@@ -132,12 +132,9 @@ def format_examples(kind: str, examples: Sequence[str]) -> str:
 def summarize_left_out(left_out: LeftOut) -> str:
     """Return in one line how many files and folders were left out and why; "" where none was."""
     return "; ".join(
-        format_examples(kind, list(map(_base_name, paths))) for kind, paths in left_out.items()
+        format_examples(kind, list(map(os.path.basename, paths)))
+        for kind, paths in left_out.items()
     )
-
-
-def _base_name(path: str) -> str:
-    return os.path.basename(os.path.normpath(path))
 
 
 @functools.cache
