@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, learning_curve, speedrun
+from benchmarks import gpu, learning_curve, losses, speedrun
 from captioning.data.readers import CaptionFolder
 
 ROOT = Path(__file__).parents[1]
@@ -111,6 +111,16 @@ def test_a_learning_curve_is_drawn_and_no_run_is_run_again(folder, monkeypatch, 
     monkeypatch.setattr(sys, "executable", "no Python")
     learning_curve.main()
     assert json.loads(learning_curve.FILE.read_text())["rows"] == rows
+
+
+def test_losses_are_compared_with_those_that_were_written(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(losses, "FILE", tmp_path / "losses.json")
+    monkeypatch.setattr(losses, "measure", lambda: {"merge": [{"train/loss": "2.0"}]})
+    assert losses.main(["write"]) == losses.main([]) == 0
+    assert "merge: 1 numbers equal to the last digit" in capsys.readouterr().out
+    monkeypatch.setattr(losses, "measure", lambda: {"merge": [{"train/loss": "2.01"}]})
+    assert losses.main([]) == 1
+    assert "differ by 5.0e-03 at most" in capsys.readouterr().out
 
 
 TINY_ON_A_CPU = """

@@ -53,6 +53,8 @@ ELSEWHERE = {  # which commands: the test that runs them, or why none does
     r"-m benchmarks( smoke)?$": "tests/test_benchmarks.py::test_every_row_is_measured",
     r"benchmarks.gpu": "tests/test_benchmarks.py::"
     "test_the_page_of_results_shows_the_table_of_each_file",
+    r"benchmarks.losses write": "tests/test_benchmarks.py::"
+    "test_losses_are_compared_with_those_that_were_written",
     r"benchmarks.load": "tests/test_load.py::test_no_client_harms_another_and_memory_stays",
     r"benchmarks.learning_curve": "tests/test_benchmarks.py::"
     "test_a_learning_curve_is_drawn_and_no_run_is_run_again",
