@@ -48,6 +48,9 @@ pretrained: $(STAMP)  ## make the captioner in the package anew, from FLICKR8K=F
 	$(BIN)/python -m captioning.export $(PRETRAINED)/best.ckpt format=safetensors dtype=int8 \
 		out=captioning/pretrained scores=$(PRETRAINED)/scores/scores.json
 	cp $(PRETRAINED)/scores/scores.json docs/results/pretrained.json
+	$(BIN)/python -m captioning.evaluate default split=dev data=flickr8k text_encoder=minilm \
+		confidence=true 'also=[fit]' hydra.run.dir=$(PRETRAINED)/confidence
+	cp $(PRETRAINED)/confidence/scores.json docs/results/confidence.json
 	$(BIN)/python -m captioning.caption photographs out=docs/photographs.png overwrite=true
 
 test: $(STAMP)  ## the whole test suite, offline

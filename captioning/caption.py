@@ -56,8 +56,18 @@ class CaptionOptions:
     overwrite: bool = option("true: make anew what is there, instead of going on with it", False)
     width: int | None = option("search.width: 1 is greedy, 50 gives a rerank choice", None)
     search: str = option("a file of conf/search/; its keys as search.top_p=0.9", "beam")
-    rerank: str = option("neighbours: training captions choose; rerank.ridge=0.3 and the like", "")
-    data: str = option("for a rerank: images and captions, as data.root= in training", "")
+    rerank: str = option(
+        "neighbours: training captions choose, or image_fit: and what fits the image; "
+        "rerank.ridge=0.3 and the like",
+        "",
+    )
+    image_fit: bool = option("true: a column that says how well the caption fits the image", False)
+    data: str = option(
+        "for rerank and image_fit: training images and captions, as data.root= in training", ""
+    )
+    min_confidence: float | None = option(
+        "0 to 1: leave out the captions of less confidence; their images keep a row without", None
+    )
     weights: str = option("the encoder's weights, if not where they were in training", "")
     device: str = option("or cuda", "cpu")
     settings: tuple[str, ...] = option("", (), prefixes=("search.", "rerank."))
@@ -69,7 +79,7 @@ def main(options: CaptionOptions) -> int:
     from captioning.config.build import build
     from captioning.data.image_list import find_images, summarize_left_out
     from captioning.output import caption_job as job
-    from captioning.output.caption_tables import CaptionTable, Sidecars
+    from captioning.output.caption_tables import CaptionTable, Sidecars, format_number
 
     search, rerank = read_search(options)
     built_search, built_rerank = build(search, "search"), rerank and build(rerank, "rerank")
@@ -82,6 +92,12 @@ def main(options: CaptionOptions) -> int:
         check_figure(options, images)
     captioner = job.load_captioner(options.ckpt, options.weights, options.device)
     captioner.search = built_search
+    if options.min_confidence is not None:
+        captioner.check_confidence()
+        search |= {"min_confidence": options.min_confidence}
+    if options.image_fit:
+        training = captioner.fit_image_fit(options.data)
+        search |= {"image_fit": job.hash_training(training)}
     if rerank:
         training = captioner.fit_rerank(options.data, built_rerank)
         search |= {"rerank": rerank, "training": job.hash_training(training)}
@@ -89,16 +105,17 @@ def main(options: CaptionOptions) -> int:
     if is_figure:
         write_figure(captioner, images, Path(options.out), failed)
     elif not options.out:
-        for rows in job.caption_images(captioner, images, failed):
-            for path, text in rows:
-                print(f"{printable(path)}\t{text}")
+        for rows in job.caption_images(captioner, images, failed, options.min_confidence):
+            for path, text, scores in rows:
+                print("\t".join([printable(path), text, *map(format_number, scores.values())]))
     else:
         output = Sidecars(options.overwrite)
         if options.out != "sidecar":
             contents = job.describe_job(captioner, search)
-            output = CaptionTable(options.out, contents, options.overwrite)
+            columns = job.score_columns(captioner)
+            output = CaptionTable(options.out, contents, options.overwrite, columns)
         with closing(output):
-            job.write_captions(captioner, images, output, failed)
+            job.write_captions(captioner, images, output, failed, options.min_confidence)
     for message in failed:
         print(f"error: {printable(message)}", file=sys.stderr)
     return 1 if failed else 0
@@ -152,8 +169,16 @@ def read_search(options: CaptionOptions) -> tuple[dict[str, Any], dict[str, Any]
         raise UserError("type width=50 rerank=neighbours instead of search=neighbours")
     if out not in ("", "sidecar") and Path(out).suffix not in (".csv", ".jsonl", ".png", ".PNG"):
         raise UserError(f"out={out}: it ends with .csv, .jsonl or .png, or is the word sidecar")
-    if bool(options.rerank) != bool(options.data):
-        raise UserError("rerank=neighbours and data=FOLDER, of the training, are typed together")
+    if bool(options.rerank or options.image_fit) != bool(options.data):
+        raise UserError(
+            "data=FOLDER, of the training, is typed together with rerank=neighbours or image_fit, "
+            "or image_fit=true"
+        )
+    least = options.min_confidence
+    if least is not None and not 0 <= least <= 1:
+        raise UserError(f"min_confidence={least}: it is a number from 0 to 1")
+    if out.lower().endswith(".png") and (least is not None or options.image_fit):
+        raise UserError("a figure shows captions only; leave out min_confidence and image_fit")
     if options.width is not None:
         settings.append(f"search.width={options.width}")
     is_reranked = options.rerank or any(setting.startswith("rerank.") for setting in settings)

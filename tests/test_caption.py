@@ -183,9 +183,9 @@ def test_a_figure_is_of_few_images(tmp_path, capsys):
         ("b search.width=[", "search.width=[ cannot be read"),
         ("b search=best", "search=best: it is beam, consensus"),
         ("b search=neighbours data=c", "type width=50 rerank=neighbours instead of"),
-        ("b rerank=neighbours", "rerank=neighbours and data=FOLDER,"),
-        ("b rerank.ridge=1", "rerank=: it is neighbours"),
-        ("b data=c", "rerank=neighbours and data=FOLDER,"),
+        ("b rerank=neighbours", "data=FOLDER, of the training,"),
+        ("b rerank.ridge=1", "rerank=: it is image_fit, neighbours"),
+        ("b data=c", "data=FOLDER, of the training,"),
         ("nowhere", "there is no such file or folder"),
         (__file__, "there is no checkpoint nowhere"),
         (f"{__file__} device=tpu", "device=tpu: it is cpu, or cuda"),
@@ -208,3 +208,71 @@ def test_a_name_does_not_reach_the_terminal_raw():
     name = os.fsdecode(b"a\n\x1b[31mcaf\xe9")
     assert printable(name) == r"a\n\x1b[31mcaf\udce9"
     assert printable("é 日本.jpg") == "é 日本.jpg"
+
+
+def test_captions_of_the_packaged_captioner_say_how_sure_they_are(images, capsys):
+    (images / "broken.jpg").unlink()
+    assert main([str(images)]) == 0
+    printed = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    captioner = Captioner.default()
+    for path, caption, confidence in printed:
+        expected = captioner.confidence(path, [caption])
+        assert float(confidence) == pytest.approx(expected[0], abs=6e-4)
+    assert main([str(images), f"out={images.parent}/a.csv"]) == 0
+    text = (images.parent / "a.csv").read_text(encoding="utf-8")
+    assert text == "image,caption,confidence\n" + "".join(
+        ",".join(f'"{cell}"' if "," in cell else cell for cell in row) + "\n" for row in printed
+    )
+
+
+def test_a_caption_of_too_little_confidence_is_left_out_and_counted(images, capsys):
+    (images / "broken.jpg").unlink()
+    table = images.parent / "a.jsonl"
+    command = [str(images), f"out={table}", "min_confidence=0.9"]
+    assert main(command) == 0
+    assert "captions made: 0, left out by min_confidence: 2" in capsys.readouterr().out
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    assert [line["text"] for line in lines] == ["", ""]
+    assert all(0 < line["confidence"] < 0.9 for line in lines)
+    assert main(command) == 0  # they are not made again
+    assert "captions made: 0, there already: 2" in capsys.readouterr().out
+    assert main([str(images), f"out={table}", "min_confidence=0"]) == 1
+    assert "has captions of another search" in capsys.readouterr().err
+    assert main([str(images), "out=sidecar", "min_confidence=0.9"]) == 0
+    assert not list(images.rglob("*.txt"))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["min_confidence=2"], "min_confidence=2.0: it is a number from 0 to 1"),
+        (["min_confidence=nan"], "min_confidence=nan: it is a number from 0 to 1"),
+        (["min_confidence=x"], "min_confidence=x: it is a number"),
+        (["min_confidence=0.5", "out=a.png"], "a figure shows captions only"),
+        (["image_fit=true"], "data=FOLDER, of the training, is typed together with"),
+        (["data=folder"], "data=FOLDER, of the training, is typed together with"),
+    ],
+)
+def test_options_that_cannot_be_are_a_sentence(options, reason, images, capsys):
+    assert main([str(images), *options]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {reason}")
+
+
+@pytest.mark.slow
+def test_image_fit_is_a_column(ckpt, folder, images, capsys):
+    (images / "broken.jpg").unlink()
+    options = [f"ckpt={ckpt}", str(images), "image_fit=true", f"data={folder / 'data'}"]
+    done = run(images.parent, *options, "out=a.csv", module=COMMAND)
+    assert done.returncode == 0, done.stderr
+    captioner = Captioner.from_checkpoint(ckpt)
+    captioner.fit_image_fit(folder / "data", features_root=images.parent / "outputs" / "features")
+    with (images.parent / "a.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            expected = captioner.image_fit(row["image"], [row["caption"]])
+            assert float(row["image_fit"]) == pytest.approx(expected[0], abs=2e-3)
+
+
+@pytest.mark.slow
+def test_without_a_confidence_none_can_be_asked_for(ckpt, images, capsys):
+    assert main([f"ckpt={ckpt}", str(images), "min_confidence=0.5"]) == 1
+    assert "this captioner has no confidence; `python -m" in capsys.readouterr().err

@@ -5,14 +5,18 @@ from functools import partial
 import pytest
 import torch
 from PIL import Image
+from stores import TinyStore
 from torch import nn
 
 from captioning import UserError
-from captioning.captioner import Captioner
+from captioning.captioner import Captioner, confidence_path, load_confidence
+from captioning.data.records import Record
 from captioning.data.vocabulary import BOS, SPECIALS, UNK, Vocabulary
 from captioning.features.encoder import Encoder
+from captioning.metrics.confidence import Confidence
 from captioning.models.attention import AttentionDecoder
 from captioning.models.lstm import LSTMDecoder
+from captioning.models.old_names import decoder_sha256
 from captioning.models.updown import UpDownDecoder
 from captioning.search.beam import beam_search
 from captioning.search.sample import sample
@@ -114,3 +118,66 @@ def test_a_model_without_attention_is_named(encoder, image):
     decoder = LSTMDecoder(7, encoder.feature_shape[-1], embed_dim=8, hidden_dim=6)
     with pytest.raises(UserError, match=r"LSTMDecoder has no attention weights.*model=attention"):
         Captioner(encoder, decoder, VOCABULARY).attention(image, "a dog")
+
+
+@pytest.fixture
+def calibrated(grid):
+    """A captioner whose confidence was fitted to made-up captions of made-up images."""
+    torch.manual_seed(0)
+    captioner = Captioner(grid, LSTMDecoder(7, grid.feature_shape[-1]), VOCABULARY)
+    features = torch.rand(40, *grid.feature_shape)
+    records = [Record(str(at), "", ("a dog", "a red dog"), "train") for at in range(40)]
+    confidence = Confidence.fit(records, TinyStore(features), decoder_sha256(captioner.decoder))
+    captions = ["a dog", "a red", "red", "dog"] * 10
+    confidence.calibrate(-torch.rand(40), features, captions, torch.rand(40))
+    captioner.confidence_model = confidence
+    return captioner
+
+
+def test_a_batch_has_the_confidence_of_each_caption(calibrated, image):
+    batch = torch.stack([calibrated.encoder.preprocess(each) for each in (image, image.rotate(90))])
+    scored = calibrated.scored_captions_of(batch)
+    assert [caption for caption, _ in scored] == calibrated.captions_of(batch)
+    for picture, (caption, scores) in zip((image, image.rotate(90)), scored, strict=True):
+        assert list(scores) == ["confidence"]
+        alone = calibrated.confidence(picture, ["a", caption])[1]
+        assert scores["confidence"] == pytest.approx(alone, abs=1e-5)
+        assert 0 < alone < 1
+
+
+def test_without_a_confidence_the_error_says_how_to_fit_it(attentive, image):
+    with pytest.raises(UserError, match=r"captioning\.evaluate PATH split=dev confidence=true"):
+        attentive.confidence(image, ["a dog"])
+    with pytest.raises(UserError, match="call fit_image_fit"):
+        attentive.image_fit(image, ["a dog"])
+    (scored,) = attentive.scored_captions_of(attentive.encoder.preprocess(image)[None])
+    assert scored == (attentive(image), {})
+
+
+def test_a_confidence_lies_beside_its_checkpoint_or_in_its_folder(tmp_path):
+    beside = tmp_path / "best.confidence.safetensors"
+    assert confidence_path(tmp_path / "best.ckpt") == beside
+    assert confidence_path(tmp_path) == tmp_path / "confidence.safetensors"
+    assert confidence_path("default").is_file()
+
+
+def test_the_confidence_of_another_decoder_is_not_used(calibrated, tmp_path, caplog):
+    path = tmp_path / "confidence.safetensors"
+    calibrated.confidence_model.save(path)
+    models = calibrated.encoder, calibrated.decoder
+    assert load_confidence(path, *models).decoder == calibrated.confidence_model.decoder
+    assert not caplog.text
+    assert load_confidence(path, models[0], LSTMDecoder(7, 512)) is None
+    assert "is of another checkpoint and is not used" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"no file of safetensors", None])
+def test_a_damaged_confidence_is_a_sentence(content, calibrated, tmp_path):
+    path = tmp_path / "confidence.safetensors"
+    if content is None:  # of an encoder with other features
+        calibrated.confidence_model.tensors["feature_mean"] = torch.zeros(3)
+        calibrated.confidence_model.save(path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"confidence.safetensors cannot be read: .*; delete it"):
+        load_confidence(path, calibrated.encoder, calibrated.decoder)

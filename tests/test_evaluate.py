@@ -11,7 +11,9 @@ from verbs import run
 
 from captioning import UserError
 from captioning.captioner import Captioner
+from captioning.data.records import Record
 from captioning.evaluate import build_group, check_options, evaluate
+from captioning.evaluation.calibration import check_records
 from captioning.models.old_names import decoder_sha256
 
 
@@ -141,7 +143,7 @@ def test_an_error_is_exit_code_1_without_a_traceback(folder):
     [
         (["device=tpu"], "device=tpu: it is cpu"),
         (["data=folder"], "data.root is missing"),
-        (["also=[bleurt]"], "also=[bleurt]: it can be meteor or spice"),
+        (["also=[bleurt]"], "also=[bleurt]: it can be fit, meteor, spice"),
         (["also=[meteor]"], "METEOR needs Java"),
     ],
 )
@@ -169,3 +171,45 @@ def test_checkpoints_of_different_data_need_a_choice():
 def test_a_checkpoint_that_names_no_data_of_ours_is_refused(data, message):
     with pytest.raises(UserError, match=message):
         build_group("data", "data", {}, [{"data": data}])
+
+
+@pytest.mark.slow
+def test_scores_that_are_learnt_are_in_every_file(trained, folder):
+    stdout, results, content = run_evaluate(folder, "fit", "ckpt=run/best.ckpt", "also=[fit]")
+    keys = {"image_fit", "reference_fit", "fit"}
+    for row in content["rows"]:
+        assert keys <= {*row["scores"]} and keys <= {*row["intervals"]}
+    assert "| image fit | reference fit | fit |" in stdout
+    assert keys <= {*(results / "captions.csv").read_text().partition("\n")[0].split(",")}
+
+
+def test_confidence_needs_many_images_with_several_references():
+    record = Record("a.jpg", "", ("a dog", "the dog"), "val")
+    check_records([record] * 100, "val")
+    with pytest.raises(UserError, match="not trained on; type split=dev"):
+        check_records([record] * 100, "train")
+    single = record._replace(captions=("a dog",))
+    for records in ([record] * 99, [record] * 99 + [single]):
+        with pytest.raises(UserError, match="confidence=true needs 100 images of val"):
+            check_records(records, "val")
+
+
+@pytest.mark.slow
+def test_confidence_is_left_beside_the_checkpoint_and_reported(tmp_path):
+    scenes = ["data=scenes", "data.images=1000", "data.root=scenes"]
+    training = ["encoder=resnet18", "encoder.weights=none", "encoder.image_size=32"]
+    training += ["text_encoder=minilm", "trainer.gpus=0", "trainer.max_epochs=1"]
+    done = run(tmp_path, *scenes, *training, "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    options = ["ckpt=run/best.ckpt", "split=dev", "confidence=true"]
+    stdout, results, content = run_evaluate(tmp_path, "scores", *options)
+    (report,) = content["confidence"]
+    assert report["fitted_to"] + report["measured_on"] == content["pictures"]
+    assert 0 <= report["ece"] < 0.3 and len(report["bins"]) == 10
+    assert f"calibration error {report['ece']:.3f}" in stdout
+    assert "<h2>Confidence</h2>" in (results / "report.html").read_text(encoding="utf-8")
+    captioner = Captioner.from_checkpoint(tmp_path / "run" / "best.ckpt")
+    with (results / "captions.csv").open(newline="", encoding="utf-8") as file:
+        row = next(csv.DictReader(file))
+    found = captioner.confidence(tmp_path / row["path"], [row["caption"]])
+    assert float(row["confidence"]) == pytest.approx(found[0], abs=1e-3)

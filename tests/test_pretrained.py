@@ -6,12 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from verbs import run
 
 from captioning.captioner import Captioner
 from captioning.checkpoint import PRETRAINED, describe_model, read_model
+from captioning.data.image_files import load_image
 from captioning.data.photographs import PHOTOGRAPHS, find_photographs
+from captioning.data.scenes import Scenes
 from captioning.metrics.score_table import format_score
 
 CARD = (PRETRAINED / "README.md").read_text(encoding="utf-8")
@@ -83,3 +88,25 @@ def test_what_is_no_image_is_a_sentence():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "UserError: an image is a path or a PIL image, not ndarray" in done.stderr
+
+
+def test_it_is_unsure_of_what_it_was_not_made_for(captioner, tmp_path):
+    """Half of its captions of Flickr8k's dev images have more than 0.18."""
+    noise = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
+    images = [Image.new("RGB", (500, 375), (level, level, level)) for level in (0, 128, 255)]
+    images.append(Image.fromarray(noise))
+    scenes = Scenes(str(tmp_path), images=10)
+    scenes.prepare()
+    images += [load_image(record.path) for record in scenes.records()]
+    batch = torch.stack([captioner.encoder.preprocess(image) for image in images])
+    confidences = [scores["confidence"] for _, scores in captioner.scored_captions_of(batch)]
+    assert max(confidences[:4]) < 0.06
+    assert max(confidences) < 0.18
+
+
+def test_a_wrong_caption_is_less_sure_than_its_own(captioner):
+    for path in find_photographs():
+        features = captioner.features(path)
+        own = captioner.alternatives(features)[0][0]
+        right, wrong = captioner.confidence(features, [own, "two dogs are running in the snow"])
+        assert right > 3 * wrong

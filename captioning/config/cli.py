@@ -41,6 +41,7 @@ LATEST = {  # what the word latest stands for, by key
     "folders": LATEST_SWEEP,
 }
 KINDS = {bool: "true or false", int: "a whole number", int | None: "a whole number"}
+KINDS |= {float | None: "a number"}
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 DISK_ERRORS += (errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 DISK_ERRORS += (errno.ENAMETOOLONG,)

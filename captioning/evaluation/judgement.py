@@ -24,8 +24,12 @@ CAPTIONS = "Flickr8k.token.txt"
 
 
 class Judged(NamedTuple):
-    """Captions, the references of the image each was judged against, and its judgements."""
+    """Captions, the image each was judged against, its references, and the judgements.
 
+    An image is named without its suffix.
+    """
+
+    images: list[str]
     hypotheses: list[str]
     references: list[list[str]]
     judgements: Float[np.ndarray, "caption judge"]
@@ -64,16 +68,17 @@ def _read_judgements(root: Path, name: str, columns: slice, keeps_references: bo
     captions = {key: caption for _, (key, caption) in _read_cells(root, CAPTIONS, 2)}
     references: dict[str, list[str]] = defaultdict(list)
     for key, caption in captions.items():  # of a key such as IMAGE.jpg#0
-        references[_image_id(key)].append(caption)
-    hypotheses, of_images, judgements = [], [], []
+        references[image_stem(key)].append(caption)
+    images, hypotheses, of_images, judgements = [], [], [], []
     for where, (image, key, *cells) in _read_cells(root, name, 5):
-        of_image = references[_image_id(image)]  # one list, shared by the captions of an image
+        of_image = references[image_stem(image)]  # one list, shared by the captions of an image
         if not of_image or key not in captions:
             raise UserError(f"{where}: {CAPTIONS} has no caption of {image}, or no {key}")
         if captions[key] in of_image:
             if not keeps_references:
                 continue
             of_image.remove(captions[key])
+        images.append(image_stem(image))
         hypotheses.append(captions[key])
         of_images.append(of_image)
         try:
@@ -82,10 +87,11 @@ def _read_judgements(root: Path, name: str, columns: slice, keeps_references: bo
             raise UserError(f"{where}: {cells[columns]} are not numbers") from None
     if not judgements:
         raise UserError(f"{name} holds no judgement")
-    return Judged(hypotheses, of_images, np.array(judgements))
+    return Judged(images, hypotheses, of_images, np.array(judgements))
 
 
-def _image_id(name: str) -> str:
+def image_stem(name: str) -> str:
+    """Return an image's name up to its first dot."""
     return name.partition(".")[0]  # the release has one image with captions of IMAGE.jpg.1
 
 

@@ -11,14 +11,18 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from captioning.data.records import Record
 from captioning.evaluation.intervals import resample, resampled_scores
 from captioning.metrics import compute
 from captioning.metrics.bert_similarity import Scale, TextEncoder, pool_tokens
+from captioning.metrics.image_fit import FitModel, FitText
 from captioning.metrics.java import JavaScores
-from captioning.metrics.score_table import BERT, TRUTH
-from captioning.metrics.semantic import Corpus, WeightedText
+from captioning.metrics.score_table import BERT, FIT, TRUTH, WORDS
+from captioning.metrics.semantic import Corpus, WeightedText, semantic
 
 MAX_ROUNDS = 5  # of held-out references
 
@@ -44,7 +48,8 @@ class Scorer:
     """Scores captions of `records`; references are embedded and resamples drawn once.
 
     `is_true(image_id, caption)` adds the score `true`, where the truth is known; `also` adds scores
-    by name, functions of captions and references as those of metrics/java.py.
+    by name, functions of captions and references as those of metrics/java.py; `fit_model`, with the
+    `features` of the records, the scores of metrics/image_fit.py.
     """
 
     def __init__(
@@ -54,11 +59,14 @@ class Scorer:
         is_true: Callable[[str, str], bool] | None = None,
         seed: int = 0,
         also: Mapping[str, Callable[..., JavaScores]] | None = None,
+        fit_model: FitModel | None = None,
+        features: Tensor | None = None,
     ):
         self.records = records
         self.text_encoder = text_encoder
         self.is_true = is_true
         self.also = also or {}
+        self.fit_model = fit_model
         self.references = [list(record.captions) for record in records]
         counts = [len(captions) for captions in self.references]
         self.fewest, self.most = min(counts), max(counts)
@@ -66,37 +74,73 @@ class Scorer:
         tokens = iter(text_encoder.tokens([text for texts in self.references for text in texts]))
         by_image = [list(islice(tokens, count)) for count in counts]
         self.corpus = Corpus.of(by_image)
-        self.weighed = [[self.corpus.weigh(text) for text in texts] for texts in by_image]
+        self.scale = Scale.of([pool_tokens(texts) for texts in by_image])
+        # The references, by what scores are computed from; each round holds out one of an image.
+        self.sources = {
+            WORDS: self.references,
+            BERT: [[self.corpus.weigh(text) for text in texts] for texts in by_image],
+        }
+        if fit_model:
+            self.images = fit_model.expect(features)
+            self.sources[FIT] = [
+                self._read_fit(*pair)
+                for pair in zip(self.references, self.sources[BERT], strict=True)
+            ]
         self.held_out_rounds = [
-            (_hold_out(self.references, number), _hold_out(self.weighed, number))
+            {source: _hold_out(by_image, number) for source, by_image in self.sources.items()}
             for number in range(self.rounds)
         ]
-        self.scale = Scale.of([pool_tokens(texts) for texts in by_image])
         self.draws = resample(len(records), seed=seed)
 
     def system(self, label: str, captions: list[str]) -> System:
         """Score a system's captions."""
-        weighed = [self.corpus.weigh(text) for text in self.text_encoder.tokens(captions)]
+        hypotheses = self._read(captions)
         ids = [record.image_id for record in self.records]
         truth = {TRUTH: (captions, ids, self.is_true)} if self.is_true else {}
-        scores = self._measure((captions, self.references), (weighed, self.weighed), truth)
+        scores = self._measure(
+            {source: (hypotheses[source], texts) for source, texts in self.sources.items()}, truth
+        )
         rounds = [
-            self._measure((captions, references), (weighed, weighed_references))
-            for (_, references), (_, weighed_references) in self.held_out_rounds
+            self._measure({key: (hypotheses[key], others) for key, (_, others) in of_round.items()})
+            for of_round in self.held_out_rounds
         ]
         return System(label, captions, scores, _mean(rounds))
 
     def human(self) -> BootstrapScores | None:
         """Score each reference against the others; None where an image has a single one."""
-        return _mean([self._measure(texts, weighed) for texts, weighed in self.held_out_rounds])
+        return _mean([self._measure(of_round) for of_round in self.held_out_rounds])
+
+    def closeness(self, captions: Sequence[str]) -> Float[np.ndarray, " image"]:
+        """Return how often a caption is as close to the references as one of them is, 0 to 1.
+
+        By `semantic`: each reference in turn is compared with the others, as is the caption.
+        """
+        hypotheses = self._read(captions)[BERT]
+        rounds = [
+            semantic(hypotheses, others) >= semantic(held_out, others)
+            for held_out, others in (of_round[BERT] for of_round in self.held_out_rounds)
+        ]
+        return np.mean([each.numpy() for each in rounds], axis=0)
+
+    def _read(self, captions: Sequence[str]) -> dict[str, list[Any]]:
+        """Return captions as the references in `sources` are."""
+        weighed = [self.corpus.weigh(text) for text in self.text_encoder.tokens(captions)]
+        fitted = {FIT: self._read_fit(captions, weighed)} if self.fit_model else {}
+        return {WORDS: list(captions), BERT: weighed} | fitted
+
+    def _read_fit(self, captions: Sequence[str], texts: Sequence[WeightedText]) -> list[FitText]:
+        return self.fit_model.read(captions, torch.stack([text.pooled for text in texts]))
 
     def _measure(
         self,
-        texts: tuple[list[str], list[list[str]]],
-        weighed: tuple[list[WeightedText], list[list[WeightedText]]],
+        pairs: Mapping[str, tuple[list, list[list]]],
         truth: Mapping[str, tuple[Any, ...]] | None = None,
     ) -> BootstrapScores:
-        inputs = compute.text_inputs(*texts) | {BERT: weighed} | (truth or {})
+        """Score captions with references, as each of `sources` has them."""
+        texts = pairs[WORDS]
+        inputs = compute.text_inputs(*texts) | {BERT: pairs[BERT]} | (truth or {})
+        if FIT in pairs:
+            inputs[FIT] = (*pairs[FIT], self.images)
         statistics = compute.compute_statistics(inputs)
         corpus = compute.corpus_scores(statistics) | compute.caption_variety(texts[0])
         corpus |= self.scale.rescale(corpus) if self.scale else {}

@@ -14,6 +14,7 @@ import numpy as np
 from captioning import UserError
 from captioning.metrics.bleu import bleu_counts, bleu_from_counts
 from captioning.metrics.cider import cider_d
+from captioning.metrics.image_fit import image_fit, joint_fit, reference_fit
 from captioning.metrics.java import meteor, spice
 from captioning.metrics.rouge import rouge_l
 from captioning.metrics.semantic import bert_score, best_cosine, mean_cosine, semantic
@@ -23,6 +24,7 @@ WORDS = "words"  # hypotheses `[image]`, references `[image][reference]`, as tex
 DOCUMENTS = "documents"  # the same, and the document frequencies of all references
 BERT = "BERT"  # hypotheses and references as `semantic.WeightedText`
 TOKENS = "tokens"  # the same as `bert_similarity.Tokens`; only `captioning.judge` computes it
+FIT = "fit"  # the same as `image_fit.FitText`, and vectors of the images; only on request
 JAVA = "Java"  # as WORDS, only on request; the function returns `JavaScores`
 TRUTH = "truth"  # hypotheses, image ids, and what says whether a caption is true
 TRAINING = "training"  # computed by the LightningModule
@@ -76,6 +78,9 @@ TABLE = {
     "bert_similarity": Score("BERT similarity", BERT, mean_cosine),
     "bert_similarity_best": Score("BERT, closest", BERT, best_cosine, rank=2),
     "bert_score": Score("BERTScore", TOKENS, bert_score, rank=3),
+    "image_fit": Score("image fit", FIT, image_fit, rank=2),
+    "reference_fit": Score("reference fit", FIT, reference_fit, rank=2),
+    "fit": Score("fit", FIT, joint_fit, rank=2),
     "true": Score("true", TRUTH, is_true),
     "bert_similarity_rescaled": Score("BERT similarity, rescaled", BERT, rank=3),
     "bert_similarity_best_rescaled": Score("BERT, closest, rescaled", BERT, rank=3),

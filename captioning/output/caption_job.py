@@ -41,8 +41,15 @@ def describe_job(captioner: Captioner, search: dict[str, Any]) -> dict[str, Any]
         "decoder": decoder_sha256(captioner.decoder),
         "encoder": captioner.encoder.identity,
         "vocabulary": captioner.vocabulary.sha256,
+        "columns": score_columns(captioner),
         "search": search,
     }
+
+
+def score_columns(captioner: Captioner) -> list[str]:
+    """Return the names of the scores that each caption has."""
+    has = {"confidence": captioner.confidence_model, "image_fit": captioner.fit_model}
+    return [name for name, model in has.items() if model]
 
 
 def hash_training(records: Sequence[Record]) -> str:
@@ -56,11 +63,15 @@ def hash_training(records: Sequence[Record]) -> str:
 
 
 def caption_images(
-    captioner: Captioner, paths: Sequence[str], failed: list[str]
+    captioner: Captioner,
+    paths: Sequence[str],
+    failed: list[str],
+    min_confidence: float | None = None,
 ) -> Iterator[list[Row]]:
     """Yield rows batch by batch; messages about images that cannot be read go to `failed`.
 
-    Many images on a CPU go through ONNX Runtime.
+    A caption of less confidence than `min_confidence` is empty. Many images on a CPU go through
+    ONNX Runtime.
     """
     captioner.encoder.prepare_for(len(paths))
     batches = read_ahead(paths, captioner.encoder.preprocess, BATCH)
@@ -68,25 +79,37 @@ def caption_images(
         failed += [image for image in images if isinstance(image, str)]
         readable = [index for index, image in enumerate(images) if not isinstance(image, str)]
         if readable:
-            captions = captioner.captions_of(torch.stack([images[index] for index in readable]))
-            names = [paths[start + index] for index in readable]
-            yield list(zip(names, captions, strict=True))
+            batch = torch.stack([images[index] for index in readable])
+            rows = []
+            for index, (caption, scores) in zip(
+                readable, captioner.scored_captions_of(batch), strict=True
+            ):
+                if min_confidence is not None and scores["confidence"] < min_confidence:
+                    caption = ""
+                rows.append(Row(paths[start + index], caption, scores))
+            yield rows
 
 
 def write_captions(
-    captioner: Captioner, images: Sequence[str], output: CaptionTable | Sidecars, failed: list[str]
+    captioner: Captioner,
+    images: Sequence[str],
+    output: CaptionTable | Sidecars,
+    failed: list[str],
+    min_confidence: float | None = None,
 ) -> None:
     """Caption the images that `output` lacks, with a progress bar, and print their numbers."""
     missing = output.missing(images)
     existing = len(images) - len(missing) - len(output.clashes)
-    made = 0
+    made, unsure = 0, 0
     with progress_bar(total=len(images), initial=existing, unit="img", desc="captioning") as bar:
-        for rows in caption_images(captioner, missing, failed):
+        for rows in caption_images(captioner, missing, failed, min_confidence):
             output.write(rows)
             made += len(rows)
+            unsure += sum(not row.caption for row in rows)
             bar.update(existing + made + len(failed) - bar.n)
     failed += output.clashes
-    counts = [f"captions made: {made:,}"]
+    counts = [f"captions made: {made - unsure:,}"]
+    counts += [f"left out by min_confidence: {unsure:,}"] if unsure else []
     counts += [f"there already: {existing:,}"] if existing else []
     counts += [f"images without: {len(failed):,}"] if failed else []
     print(f"{output.name}: {', '.join(counts)}")

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -19,24 +19,34 @@ from captioning import UserError
 from captioning.data.atomic import atomic_write_text
 from captioning.data.caption_formats import text_path
 
-Row = tuple[str, str]  # an image's path, its caption
+
+class Row(NamedTuple):
+    """An image's path, its caption, and the caption's scores by name."""
+
+    path: str
+    caption: str
+    scores: dict[str, float]
 
 
 class CaptionTable:
     """`captions.csv` (image, caption), or JSON lines or `metadata.csv` (file_name, text).
 
     The latter two are what Hugging Face's imagefolder reads: images below the table's folder are
-    named from there. `captions.csv.job.json` beside it holds `job`, what decides the captions; a
-    table of another job, or from elsewhere, is refused unless `overwrite`.
+    named from there. Each score in `scores` is another column. `captions.csv.job.json` beside it
+    holds `job`, what decides the captions; a table of another job, or from elsewhere, is refused
+    unless `overwrite`.
     """
 
-    def __init__(self, path: str, job: dict[str, Any], overwrite: bool = False):
+    def __init__(
+        self, path: str, job: dict[str, Any], overwrite: bool = False, scores: Sequence[str] = ()
+    ):
         self.name = path
         self.clashes: list[str] = []
         self.path = Path(path)
         self.json_lines = self.path.suffix == ".jsonl"
         self.is_imagefolder = self.json_lines or self.path.name == "metadata.csv"
-        self.columns = ("file_name", "text") if self.is_imagefolder else ("image", "caption")
+        names = ("file_name", "text") if self.is_imagefolder else ("image", "caption")
+        self.columns = (*names, *scores)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Never removed: a process that had opened it before would hold a lock without a name.
         self._lock = FileLock(f"{path}.lock")
@@ -56,7 +66,10 @@ class CaptionTable:
 
     def write(self, rows: Iterable[Row]) -> None:
         """Append rows, unbuffered: they stay when this process is killed."""
-        text = "".join(self._line((self._image_name(path), caption)) for path, caption in rows)
+        text = "".join(
+            self._line([self._image_name(path), caption, *map(format_number, scores.values())])
+            for path, caption, scores in rows
+        )
         remaining = memoryview(_encode(text))
         while remaining:  # a disk that fills up takes a part, and raises at the next write
             remaining = remaining[self._file.write(remaining) :]
@@ -124,7 +137,10 @@ class CaptionTable:
 
     def _line(self, row: Sequence[str]) -> str:
         if self.json_lines:
-            return json.dumps(dict(zip(self.columns, row, strict=True)), ensure_ascii=False) + "\n"
+            cells = [*row[:2], *map(float, row[2:])]
+            return (
+                json.dumps(dict(zip(self.columns, cells, strict=True)), ensure_ascii=False) + "\n"
+            )
         line = io.StringIO()
         # A carriage return ends a line for a reader, but csv does not quote it by itself.
         quoting = csv.QUOTE_ALL if "\r" in "".join(row) else csv.QUOTE_MINIMAL
@@ -157,12 +173,18 @@ class Sidecars:
         ]
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Write each caption at once or not at all."""
-        for path, caption in rows:
-            atomic_write_text(Path(text_path(path)), caption + "\n")
+        """Write each caption at once or not at all; an empty one has no file."""
+        for path, caption, _ in rows:
+            if caption:
+                atomic_write_text(Path(text_path(path)), caption + "\n")
 
     def close(self) -> None:
         """Do nothing: no file is open."""
+
+
+def format_number(score: float) -> str:
+    """Return a score as tables have it, with three digits."""
+    return f"{score:.3f}"
 
 
 def _encode(text: str) -> bytes:

@@ -101,8 +101,7 @@ class ValidationCaptions(pl.Callback):
                 "processes, which need two each; type trainer.devices=1"
             )
         if self.rerank and not self._fitted:
-            train, features_of = data.splits["train"], data.store.get_features
-            self._fitted = self.rerank.fit(train, features_of, data.vocabulary)
+            self._fitted = self.rerank.fit(data.splits["train"], data.store, data.vocabulary)
         local = caption_records(
             trainer.lightning_module.decoder,
             data.vocabulary,

@@ -89,10 +89,14 @@ def render_image(path: str, captioners: Mapping[str, Captioner], unit: str) -> s
 def _model_context(captioner: Captioner, image: Image.Image) -> dict[str, object]:
     features = captioner.features(image)
     has_attention = hasattr(captioner.decoder, "attention")
+    alternatives = captioner.alternatives(features)[:ALTERNATIVES]
+    confidences: list[float | None] = [None] * len(alternatives)
+    if captioner.confidence_model and alternatives:
+        confidences = captioner.confidence(features, [text for text, _ in alternatives])
     captions = []
-    for text, score in captioner.alternatives(features)[:ALTERNATIVES]:
+    for (text, score), confidence in zip(alternatives, confidences, strict=True):
         attention = captioner.attention(features, text) if has_attention else []
-        captions.append((attention_parts(text, attention), score))
+        captions.append((attention_parts(text, attention), score, confidence))
     # The encoder sees the whole image, or a square of the middle; cqmin is 1 % of the shorter side.
     preprocess = captioner.encoder.preprocess
     crop = "100%"
@@ -124,6 +128,8 @@ def attention_parts(
 def render_table(paths: Sequence[str], captioners: Mapping[str, Captioner]) -> Iterator[str]:
     """Caption several images; yield the table so far, at last with its CSV."""
     columns = ["image", *(captioners if len(captioners) > 1 else ["caption"])]
+    has_confidence = [each.confidence_model is not None for each in captioners.values()] == [True]
+    columns += ["confidence"] * has_confidence
     thumbnails: list[str] = []
     rows: list[tuple[str, ...]] = []
     problems: list[str] = []
@@ -140,11 +146,14 @@ def render_table(paths: Sequence[str], captioners: Mapping[str, Captioner]) -> I
             inputs.append([each.encoder.preprocess(image) for each in captioners.values()])
         if names:
             batches = [torch.stack(batch) for batch in zip(*inputs, strict=True)]
-            captions = [
-                captioner.captions_of(batch)
+            scored = [
+                captioner.scored_captions_of(batch)
                 for captioner, batch in zip(captioners.values(), batches, strict=True)
             ]
-            rows += zip(names, *captions, strict=True)
+            cells = [[caption for caption, _ in of_model] for of_model in scored]
+            if has_confidence:
+                cells.append([f"{scores['confidence']:.2f}" for _, scores in scored[0]])
+            rows += zip(names, *cells, strict=True)
         done = min(start + CHUNK, len(paths))
         saved = ""
         if done == len(paths):

@@ -92,6 +92,7 @@ def write_report(
             [_percent_line(list(coverage.bands.values())) for coverage in coverages],
             tick_labels=list(map(str, coverages[0].bands)),
         ),
+        reliability_plot=_reliability_plot(content["confidence"]),
         unused_words=[word for word in coverages[0].unused if word in unused],
     )
 
@@ -152,6 +153,16 @@ def _reference_plots(scorer: Scorer, systems: Sequence[System]) -> list[str]:
         )
         for key in curves[0]
     ]
+
+
+def _reliability_plot(confidences: Sequence[dict[str, Any]]) -> str:
+    """Draw how close captions are over their confidence; dashed: as it should be."""
+    lines = [Line(*(100 * np.array(each["bins"]).T)) for each in confidences]
+    if not lines:
+        return ""
+    ends = [0, max(float(np.max(line.x)) for line in lines)]
+    title = "% as close to the references as one of them"
+    return line_plot(title, "confidence, %", lines, Line(ends, ends))
 
 
 def _percent_line(shares: Sequence[float], first: int = 0) -> Line:

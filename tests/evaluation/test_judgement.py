@@ -90,7 +90,8 @@ JUDGEMENTS = st.lists(st.integers(1, 4), min_size=3, max_size=3)
 )
 def test_agreement_counts_each_judgement_as_a_pair_of_its_own(rows):
     scores, judgements = zip(*rows, strict=True)
-    judged = Judged([""] * len(rows), [[""]] * len(rows), np.array(judgements, float))
+    nothing = [""] * len(rows)
+    judged = Judged(nothing, nothing, [nothing] * len(rows), np.array(judgements, float))
     repeated, flat = np.repeat(scores, 3), judged.judgements.ravel()
     for variant in "bc":
         if len(set(scores)) == 1 or len(set(flat)) == 1:

@@ -100,8 +100,8 @@ class Captioning(Activity):
     def prepare_for(self, images):
         """Do nothing."""
 
-    def captions_of(self, images):
-        return [f"an image, {row}" for row in images.tolist()]
+    def scored_captions_of(self, images):
+        return [(f"an image, {row}", {}) for row in images.tolist()]
 
     def run(self, folder):
         from captioning.output import caption_job as job

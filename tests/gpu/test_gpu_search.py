@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fits import DECODERS, NEEDS_GRID
+from stores import TinyStore
 from torch import nn
 
 from captioning.data.records import Record
@@ -66,10 +67,8 @@ def test_reranked_hypotheses_are_the_cpus():
         Record(str(at), "", (" ".join(f"w{n}" for n in rng.integers(0, 56, 6)),), "train")
         for at in range(40)
     ]
-    training = torch.randn(40, DIM)
-    rerank = NeighbourRerank(CiderReward).fit(
-        records, lambda some: training[[int(record.image_id) for record in some]], vocabulary
-    )
+    store = TinyStore(torch.randn(40, DIM))
+    rerank = NeighbourRerank(CiderReward).fit(records, store, vocabulary)
     expected = rerank(beam_search(decoder, features), features)
     found = rerank(beam_search(decoder.cuda(), features.cuda()), features.cuda())
     assert_equal(found, expected)

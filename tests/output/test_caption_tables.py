@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from captioning import UserError
-from captioning.output.caption_tables import CaptionTable, Sidecars
+from captioning.output.caption_tables import CaptionTable, Row, Sidecars
 
 JOB = {"decoder": "abc", "search": {"width": 5}}
 ODD = [
@@ -29,7 +29,7 @@ def _working_folder(tmp_path, monkeypatch):
 
 def write(path, images, **options):
     table = CaptionTable(path, JOB, **options)
-    table.write([(image, f"a {image[:1]} caption") for image in table.missing(images)])
+    table.write([Row(image, f"a {image[:1]} caption", {}) for image in table.missing(images)])
     table.close()
 
 
@@ -150,7 +150,7 @@ def test_only_one_process_writes(monkeypatch):
 
 def write_sidecars(*images, overwrite=False):
     output = Sidecars(overwrite)
-    output.write([(image, "a caption") for image in output.missing(images)])
+    output.write([Row(image, "a caption", {}) for image in output.missing(images)])
     return output
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from stores import TinyStore
 from tiny import decoder, features
 from torch.nn.functional import normalize
 
@@ -24,9 +25,7 @@ def search(images, width=12):  # there are twelve captions of up to two words
 
 
 def rerank(images, records=RECORDS, training=TRAINING, width=12, **options):
-    fitted = NeighbourRerank(CiderReward, **options).fit(
-        records, lambda batch: training[[int(record.image_id) for record in batch]], VOCABULARY
-    )
+    fitted = NeighbourRerank(CiderReward, **options).fit(records, TinyStore(training), VOCABULARY)
     return fitted(search(images, width), images)
 
 
