@@ -32,7 +32,7 @@ from captioning.features.encoder import Encoder
 from captioning.metrics.bert_similarity import TextEncoder, pool_tokens
 from captioning.metrics.cider import DocumentFrequencies
 from captioning.metrics.compute import compute_statistics, text_inputs
-from captioning.metrics.image_fit import fit_or_load
+from captioning.metrics.image_fit import ImageFit
 from captioning.metrics.score_table import BERT, FIT, TABLE
 from captioning.metrics.semantic import Corpus
 from captioning.search.rerank import ImageKernel, pool_features
@@ -102,7 +102,7 @@ def make_scores(
     train: Sequence[Record], dev: Sequence[Record], store, encoder: TextEncoder
 ) -> Scores:
     """Return the function that scores captions, with references, of the dev images in `rows`."""
-    fit_model = fit_or_load(train, store, encoder)
+    fit_model = ImageFit(encoder).fit(train, store)
     images = fit_model.expect(store.get_features(dev))
     corpus = Corpus.of([encoder.tokens(record.captions) for record in dev])
     documents = DocumentFrequencies.of([record.captions for record in dev])

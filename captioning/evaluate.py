@@ -36,7 +36,7 @@ def evaluate(cfg: DictConfig) -> None:
     from captioning.evaluation.calibration import check_records, fit_confidence
     from captioning.evaluation.results import format_results, make_results
     from captioning.evaluation.scoring import Scorer
-    from captioning.metrics.image_fit import fit_or_load
+    from captioning.metrics.image_fit import ImageFit
     from captioning.metrics.score_table import TABLE
     from captioning.training.provenance import provenance
     from captioning.training.validation import caption_records
@@ -63,7 +63,7 @@ def evaluate(cfg: DictConfig) -> None:
     fit_model, features = None, None
     if "fit" in options["also"]:
         store = models[0].store  # all systems are scored with the features of the first one's
-        fit_model = fit_or_load(training, store, text_encoder)
+        fit_model = ImageFit(text_encoder).fit(training, store)
         features = store.get_features(records)
     seed = options["seed"]
     scorer = Scorer(records, text_encoder, is_true, seed, also, fit_model, features)

@@ -115,7 +115,7 @@ def fit_to_others(
     from captioning.data.readers import CaptionFolder
     from captioning.evaluation.judgement import image_stem
     from captioning.features.datamodule import open_store
-    from captioning.metrics.image_fit import fit_or_load
+    from captioning.metrics.image_fit import ImageFit
 
     path = CONF / "encoder" / f"{image_encoder}.yaml"
     if not path.is_file():
@@ -131,7 +131,7 @@ def fit_to_others(
     encoder = build(OmegaConf.to_container(OmegaConf.load(path)))
     _, store = open_store([*training, *scored], encoder, "outputs/features")
     features = dict(zip(sorted(judged), store.get_features(scored), strict=True))
-    return fit_or_load(training, store, text_encoder), features
+    return ImageFit(text_encoder).fit(training, store), features
 
 
 def compute_scores(

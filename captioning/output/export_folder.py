@@ -12,9 +12,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from captioning import UserError
-from captioning.captioner import Captioner
+from captioning.captioner import Captioner, confidence_path
 from captioning.checkpoint import describe_model, read_checkpoint
 from captioning.data import image_files, tokenizer
+from captioning.models.old_names import decoder_sha256
 from captioning.output.card import model_card
 from captioning.output.safetensors_folder import write_config, write_pretrained
 
@@ -45,7 +46,11 @@ def export_captioner(
             weights = weights or checkpoint["captioning"]["config"]["encoder"]["weights"]
             feature_dim = captioner.encoder.feature_shape[-1]
             write_pretrained(partial, checkpoint, feature_dim, weights, dtype)
+            confidence = captioner.confidence_model
             captioner = Captioner.from_pretrained(partial)  # or it is not left behind
+            if confidence:
+                confidence.decoder = decoder_sha256(captioner.decoder)
+                confidence.save(confidence_path(partial))
         evaluation = read_evaluation(scores, checkpoint, captioner) if scores else None
         card = write_card(Path(ckpt), format, dtype, partial, checkpoint, evaluation)
         (partial / "README.md").write_text(card, encoding="utf-8")

@@ -32,8 +32,8 @@ class NeighbourRerank:
 
     From a hypothesis' rewards against the captions of each training image (at most `max_images`,
     evenly spaced), `KernelRidge` predicts that for its own image; `likelihood` times the score of
-    the search is added, and `image_fit_weight` times the fit of `image_fit(records, store)`, a
-    FitModel, if there is one. `reward` is the class CiderReward, or one like it.
+    the search is added, and `image_fit_weight` times what `image_fit`, an ImageFit, says, if
+    there is one. `reward` is the class CiderReward, or one like it.
     """
 
     reward: Callable[..., Any]
@@ -41,12 +41,12 @@ class NeighbourRerank:
     ridge: float = 0.3
     likelihood: float = 0.2
     max_images: int = 10_000
-    image_fit: Callable[..., Any] | None = None
+    image_fit: Any = None
     image_fit_weight: float = 1.0
 
     def fit(self, records: Sequence[Record], store: FeatureStore, vocabulary: Vocabulary) -> Rerank:
         """Return the function that reranks; none of these training images should be scored."""
-        fit_model = self.image_fit and self.image_fit(records, store)
+        fit_model = self.image_fit and self.image_fit.fit(records, store)
         records = [record for record in records if record.captions]
         if len(records) < 2:
             raise UserError(

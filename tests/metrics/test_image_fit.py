@@ -13,7 +13,7 @@ from captioning.metrics.image_fit import (
     TEMPERATURE,
     FitModel,
     FitText,
-    fit_or_load,
+    ImageFit,
     joint_fit,
     plda,
     reference_fit,
@@ -40,7 +40,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(store, text_encoder):
-    return fit_or_load(RECORDS, store, text_encoder)
+    return ImageFit(text_encoder).fit(RECORDS, store)
 
 
 def test_a_caption_fits_the_images_that_such_captions_are_of(model, store):
@@ -87,7 +87,7 @@ def test_a_caption_like_the_references_scores_higher(model):
 
 def test_a_model_is_kept_beside_the_features(model, store, text_encoder, monkeypatch):
     monkeypatch.setattr(FitModel, "fit", lambda *_: pytest.fail("it was fitted again"))
-    again = fit_or_load(RECORDS, store, text_encoder)
+    again = ImageFit(text_encoder).fit(RECORDS, store)
     torch.testing.assert_close(again.expect(store.features), model.expect(store.features))
     (path,) = store.folder.parent.glob("fit-*.safetensors")
     assert path.stat().st_mode & 0o044 == 0o044
@@ -97,7 +97,7 @@ def test_a_model_is_kept_beside_the_features(model, store, text_encoder, monkeyp
 def test_a_damaged_file_is_made_again(content, model, store, text_encoder, caplog):
     (path,) = store.folder.parent.glob("fit-*.safetensors")
     path.write_bytes(content)
-    again = fit_or_load(RECORDS, store, text_encoder)
+    again = ImageFit(text_encoder).fit(RECORDS, store)
     torch.testing.assert_close(again.expect(store.features), model.expect(store.features))
     assert "is damaged and is made again" in caplog.text
 
