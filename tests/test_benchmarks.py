@@ -1,15 +1,18 @@
 """That the benchmarks run; how fast anything is, no test says."""
 
 import json
+import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import gpu, learning_curve, losses, speedrun
+from benchmarks import gpu, learning_curve, losses, made_up_errors, speedrun
 from captioning.data.readers import CaptionFolder
+from captioning.data.scenes import Scenes
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,6 +67,7 @@ def test_without_a_gpu_nothing_is_measured(tmp_path):
         (["benchmarks", "--table", "docs/results/captions.json"], "first caption"),
         (["benchmarks.gpu", "--table", "docs/results/gpu.json"], "train lstm, float32"),
         (["benchmarks.learning_curve", "--table"], "| 3,000 |"),
+        (["benchmarks.made_up_errors", "--table"], "| `image_fit` |"),
     ],
 )
 def test_the_page_of_results_shows_the_table_of_each_file(command, row):
@@ -185,3 +189,31 @@ def test_a_speed_run_is_a_record_if_it_is_sure(monkeypatch, tmp_path, capsys, sc
 def test_the_page_of_the_speed_run_shows_its_records():
     done = run_module("benchmarks.speedrun", "table")
     assert done.stdout.strip() in (ROOT / "docs" / "speedrun.md").read_text()
+
+
+def test_each_kind_of_error_is_made_and_seen():
+    caption = "a black dog runs on the beach with two girls holding a ball"
+    frequency = Counter(dict.fromkeys(made_up_errors.WORDS, 1))
+    references = [caption, "a brown dog is running in the sand"]
+    made = made_up_errors.make_errors(caption, references, frequency, random.Random(0))
+    assert set(made) == {*made_up_errors.KINDS}
+    present = {word for text in references for word in text.split()}
+    for kind, text in made.items():
+        pairs = zip(caption.split(), text.split(), strict=True)
+        ((old, new),) = [pair for pair in pairs if pair[0] != pair[1]]
+        assert new not in present
+        assert made_up_errors.WORDS[new] == made_up_errors.WORDS[old]
+        assert made_up_errors.WORDS[new][0] == kind
+    assert made_up_errors.make_errors("nothing here", ["x"], frequency, random.Random(0)) == {}
+
+
+@pytest.mark.slow
+def test_errors_are_counted_on_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scenes = Scenes("scenes", images=60)
+    scenes.prepare()
+    table = made_up_errors.measure(str(scenes.folder))
+    assert list(table) == [*made_up_errors.KEYS]
+    for shares in table.values():
+        assert shares["another image"] > 0.6
+        assert all(0 <= share <= 1 for kind, share in shares.items() if kind != "tau")
