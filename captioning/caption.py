@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from captioning.config.compose import CONF, resolve_config
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner
+    from captioning.data.records import Record
 
 LARGEST_FIGURE = 50  # images
 
@@ -48,9 +50,10 @@ class CaptionOptions:
         "default",
     )
     out: str = option(
-        "captions.csv: a table of image, caption; metadata.csv or any .jsonl: of file_name, text, "
-        "as Hugging Face's imagefolder reads it in the folder of the images; sidecar: photo.txt "
-        "beside photo.jpg, where there is none; a .png: a figure with the attention of each word",
+        "captions.csv: a table of image, caption and confidence; metadata.csv or any .jsonl: of "
+        "file_name, text and confidence, as Hugging Face's imagefolder reads it in the folder of "
+        "the images; sidecar: photo.txt beside photo.jpg, where there is none; a .png: a figure "
+        "with the attention of each word",
         "",
     )
     overwrite: bool = option("true: make anew what is there, instead of going on with it", False)
@@ -97,9 +100,11 @@ def main(options: CaptionOptions) -> int:
         search |= {"min_confidence": options.min_confidence}
     if options.image_fit:
         training = captioner.fit_image_fit(options.data)
+        warn_of_training_images(images, training)
         search |= {"image_fit": job.hash_training(training)}
     if rerank:
         training = captioner.fit_rerank(options.data, built_rerank)
+        warn_of_training_images(images, training)
         search |= {"rerank": rerank, "training": job.hash_training(training)}
     failed: list[str] = []
     if is_figure:
@@ -119,6 +124,17 @@ def main(options: CaptionOptions) -> int:
     for message in failed:
         print(f"error: {printable(message)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def warn_of_training_images(images: Sequence[str], training: Sequence[Record]) -> None:
+    """Say which images have captions in data=, from which what is said of them would be learnt."""
+    known = {os.path.realpath(record.path) for record in training}
+    if found := [path for path in images if os.path.realpath(path) in known]:
+        print(
+            f"warning: {len(found):,} of the images are training images of data=, as "
+            f"{printable(found[0])}: their own captions decide, and image_fit is too high",
+            file=sys.stderr,
+        )
 
 
 def check_figure(options: CaptionOptions, images: Sequence[str]) -> None:

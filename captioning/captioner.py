@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -207,10 +206,13 @@ class Captioner:
         """Return how sure the captioner may be of captions of one image, or its features, 0 to 1.
 
         It is the probability that a caption is as close to what humans say of the image as one of
-        them is to the others. Any caption will do. Raises UserError for a captioner without.
+        them is to the others, where a beam or greedy search of this captioner found it; any other
+        caption, less probable to it, gets less. Raises UserError for a captioner without.
         """
         self.check_confidence()
-        features = image if isinstance(image, Tensor) else self.features(image)
+        features = self._features_of_one(image, captions)
+        if not captions:
+            return []
         return self._confidences(features.expand(len(captions), *features.shape[1:]), captions)
 
     def check_confidence(self) -> None:
@@ -218,7 +220,7 @@ class Captioner:
         if not self.confidence_model:
             raise UserError(
                 "this captioner has no confidence; `python -m captioning.evaluate PATH split=dev "
-                "confidence=true` fits it, and leaves it beside the checkpoint"
+                "confidence=true`, with its data= and text_encoder=, leaves it beside PATH"
             )
 
     def image_fit(self, image: ImageLike | Tensor, captions: Sequence[str]) -> list[float]:
@@ -228,8 +230,16 @@ class Captioner:
         """
         if not self.fit_model:
             raise UserError("image_fit needs training captions; call fit_image_fit(FOLDER) first")
+        features = self._features_of_one(image, captions)
+        return self.fit_model.image_fit(features.cpu(), [captions])[0].tolist() if captions else []
+
+    def _features_of_one(self, image: ImageLike | Tensor, captions: Sequence[str]) -> Tensor:
+        if isinstance(captions, str):
+            raise UserError(f"captions are a list of texts; type [{captions!r}]")
         features = image if isinstance(image, Tensor) else self.features(image)
-        return self.fit_model.image_fit(features.cpu(), [captions])[0].tolist()
+        if len(features) != 1:
+            raise UserError(f"these are the features of {len(features)} images, not of one")
+        return features
 
     def _confidences(
         self, features: Float[Tensor, "caption *region feature"], captions: Sequence[str]
@@ -305,8 +315,11 @@ def load_confidence(path: Path, encoder: Encoder, decoder: nn.Module) -> Confide
         if confidence.tensors["feature_mean"].shape != encoder.feature_shape[-1:]:
             raise ValueError("it is of another encoder")
     except Exception as error:  # a foreign file can raise anything
-        name = shlex.quote(str(path))
-        raise UserError(f"{name} cannot be read: {error}; delete it") from None
+        why = f"{type(error).__name__} {error}"
+        raise UserError(
+            f"{path} holds no confidence of this captioner ({why}); delete it, and "
+            "captioning.evaluate confidence=true makes it again"
+        ) from None
     if confidence.decoder == decoder_sha256(decoder):
         return confidence
     log.warning("%s is of another checkpoint and is not used", path)

@@ -58,7 +58,7 @@ def evaluate(cfg: DictConfig) -> None:
         [record for record in readable if record.split == name] for name in (split, "train")
     )
     if options["confidence"]:
-        check_records(records, split)
+        check_records(records, split, options["ckpt"])
     also = {name: TABLE[name].function for name in options["also"] if name != "fit"}
     fit_model, features = None, None
     if "fit" in options["also"]:
@@ -114,6 +114,8 @@ def check_options(cfg: DictConfig) -> dict[str, Any]:
         raise UserError("data.root is missing; type data.root=FOLDER")
     if options["split"] == "dev":  # as Flickr8k calls it
         options["split"] = "val"
+    if not isinstance(options["confidence"], bool):
+        raise UserError(f"confidence={options['confidence']}: it is true or false")
     if isinstance(options["also"], str):
         options["also"] = [options["also"]]
     for name in options["also"]:

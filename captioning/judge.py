@@ -170,7 +170,9 @@ def compute_scores(
         rows = [names.index(image) for image in judged.images]
         inputs[FIT] = (*inputs[FIT], expected[rows])
     scores = aggregate_scores(compute_statistics(inputs), 1)
-    for key in {*also} - {"fit"}:
+    for key in dict.fromkeys(also):
+        if key == "fit":
+            continue
         scores[key] = TABLE[key].function(hypotheses, references, timeout=4 * 3600).per_image
     return {
         key: scores[key] if score.mode == "max" else -scores[key]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from verbs import run
 
@@ -238,7 +239,9 @@ def test_a_caption_of_too_little_confidence_is_left_out_and_counted(images, caps
     assert "captions made: 0, there already: 2" in capsys.readouterr().out
     assert main([str(images), f"out={table}", "min_confidence=0"]) == 1
     assert "has captions of another search" in capsys.readouterr().err
-    assert main([str(images), "out=sidecar", "min_confidence=0.9"]) == 0
+    assert main([str(images), "out=sidecar"]) == 0
+    assert len(list(images.rglob("*.txt"))) == 2
+    assert main([str(images), "out=sidecar", "overwrite=true", "min_confidence=0.9"]) == 0
     assert not list(images.rglob("*.txt"))
 
 
@@ -258,6 +261,17 @@ def test_options_that_cannot_be_are_a_sentence(options, reason, images, capsys):
     assert capsys.readouterr().err.startswith(f"error: {reason}")
 
 
+def test_a_table_is_not_gone_on_with_by_another_confidence(images, capsys, monkeypatch):
+    (images / "broken.jpg").unlink()
+    command = [str(images), f"out={images.parent}/a.csv"]
+    assert main(command) == 0
+    captioner = Captioner.default()
+    captioner.confidence_model.tensors["intercept"] = torch.tensor(0.0)
+    monkeypatch.setattr(Captioner, "from_checkpoint", lambda *_: captioner)
+    assert main(command) == 1
+    assert "a.csv has other columns, or another confidence; type" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_image_fit_is_a_column(ckpt, folder, images, capsys):
     (images / "broken.jpg").unlink()
@@ -270,6 +284,9 @@ def test_image_fit_is_a_column(ckpt, folder, images, capsys):
         for row in csv.DictReader(file):
             expected = captioner.image_fit(row["image"], [row["caption"]])
             assert float(row["image_fit"]) == pytest.approx(expected[0], abs=2e-3)
+    options[1] = str(folder / "data" / "train-red.png")
+    done = run(images.parent, *options, module=COMMAND)
+    assert "warning: 1 of the images are training images of data=" in done.stderr
 
 
 @pytest.mark.slow

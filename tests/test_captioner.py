@@ -145,6 +145,15 @@ def test_a_batch_has_the_confidence_of_each_caption(calibrated, image):
         assert 0 < alone < 1
 
 
+def test_captions_are_a_list_for_one_image(calibrated, image):
+    assert calibrated.confidence(image, []) == []
+    with pytest.raises(UserError, match=r"captions are a list of texts; type \['a dog'\]"):
+        calibrated.confidence(image, "a dog")
+    two = torch.cat([calibrated.features(image)] * 2)
+    with pytest.raises(UserError, match="the features of 2 images"):
+        calibrated.confidence(two, ["a dog", "a cat"])
+
+
 def test_without_a_confidence_the_error_says_how_to_fit_it(attentive, image):
     with pytest.raises(UserError, match=r"captioning\.evaluate PATH split=dev confidence=true"):
         attentive.confidence(image, ["a dog"])
@@ -179,5 +188,5 @@ def test_a_damaged_confidence_is_a_sentence(content, calibrated, tmp_path):
         calibrated.confidence_model.save(path)
     else:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=r"confidence.safetensors cannot be read: .*; delete it"):
+    with pytest.raises(UserError, match=r"holds no confidence of this captioner .*; delete it"):
         load_confidence(path, calibrated.encoder, calibrated.decoder)

@@ -145,6 +145,7 @@ def test_an_error_is_exit_code_1_without_a_traceback(folder):
         (["data=folder"], "data.root is missing"),
         (["also=[bleurt]"], "also=[bleurt]: it can be fit, meteor, spice"),
         (["also=[meteor]"], "METEOR needs Java"),
+        (["confidence=maybe"], "confidence=maybe: it is true or false"),
     ],
 )
 def test_an_option_that_cannot_be_is_a_sentence(options, message, monkeypatch, tmp_path):
@@ -183,15 +184,21 @@ def test_scores_that_are_learnt_are_in_every_file(trained, folder):
     assert keys <= {*(results / "captions.csv").read_text().partition("\n")[0].split(",")}
 
 
-def test_confidence_needs_many_images_with_several_references():
+def test_confidence_needs_many_images_with_several_references(tmp_path, monkeypatch):
+    ckpt = tmp_path / "best.ckpt"
+    ckpt.touch()
     record = Record("a.jpg", "", ("a dog", "the dog"), "val")
-    check_records([record] * 100, "val")
-    with pytest.raises(UserError, match="not trained on; type split=dev"):
-        check_records([record] * 100, "train")
+    check_records([record] * 100, "val", str(ckpt))
+    for split in ("train", "test"):
+        with pytest.raises(UserError, match="fitted to dev; type split=dev"):
+            check_records([record] * 100, split, str(ckpt))
     single = record._replace(captions=("a dog",))
     for records in ([record] * 99, [record] * 99 + [single]):
         with pytest.raises(UserError, match="confidence=true needs 100 images of val"):
-            check_records(records, "val")
+            check_records(records, "val", str(ckpt))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(UserError, match="which cannot be written to"):
+        check_records([record] * 100, "val", str(ckpt))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from captioning import UserError
 from captioning.captioner import confidence_path
 from captioning.data.records import Record
-from captioning.evaluation.loaded_models import LoadedModel
+from captioning.evaluation.loaded_models import LoadedModel, find_checkpoints
 from captioning.evaluation.scoring import Scorer
 from captioning.metrics.confidence import Confidence, caption_log_probs, reliability
 
@@ -20,10 +21,17 @@ FEWEST = 100  # images
 BATCH = 250
 
 
-def check_records(records: Sequence[Record], split: str) -> None:
-    """Raise UserError for a split that confidence cannot be fitted to."""
-    if split == "train":
-        raise UserError("confidence=true needs images that were not trained on; type split=dev")
+def check_records(records: Sequence[Record], split: str, ckpt: str | Sequence[str]) -> None:
+    """Raise UserError for a split that confidence cannot be fitted to, or a folder that is closed.
+
+    The test split is scored once, at the end, and nothing is fitted to it.
+    """
+    if split != "val":
+        raise UserError("confidence=true is fitted to dev; type split=dev")
+    for checkpoint in find_checkpoints(ckpt):
+        folder = confidence_path(checkpoint).parent
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"confidence=true writes into {folder}, which cannot be written to")
     if len(records) < FEWEST or min(len(record.captions) for record in records) < 2:
         raise UserError(
             f"confidence=true needs {FEWEST} images of {split}, each with two references or more; "

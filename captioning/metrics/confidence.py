@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,8 +33,9 @@ class Confidence:
 
     Logistic regression (Platt 1999) on two numbers: the caption's log-probability per word, and the
     cosine between its common words and those that ridge regression expects of the image, from its
-    pooled features. Any caption has one, whatever search it comes from. `decoder` is the SHA-256 of
-    the decoder whose log-probabilities they are.
+    pooled features. It holds for what a search finds that is like the one it was fitted with: of
+    samples and of humans' captions, which are less probable, it is too low. `decoder` is the
+    SHA-256 of the decoder whose log-probabilities they are.
     """
 
     def __init__(self, words: CommonWords, tensors: dict[str, Tensor], decoder: str):
@@ -44,6 +46,7 @@ class Confidence:
     @classmethod
     def fit(cls, training: Sequence[Record], store: FeatureStore, decoder: str) -> Confidence:
         """Fit the ridge regression to training images; `calibrate` does the rest."""
+        training = [record for record in training if record.captions]
         captions = [record.captions for record in training]
         words = CommonWords.of(captions)
         pooled = pool_features(training, store)
@@ -111,6 +114,14 @@ class Confidence:
         fits = (expected * self.words.vectors(captions)).sum(1)
         return torch.stack([log_probs.float().cpu(), fits], 1)
 
+    @property
+    def sha256(self) -> str:
+        """Hash all that decides a confidence, but the decoder."""
+        digest = hashlib.sha256(json.dumps(self.words.words).encode())
+        for name in sorted(self.tensors):
+            digest.update(self.tensors[name].numpy().tobytes())
+        return digest.hexdigest()
+
     def save(self, path: Path) -> None:
         """Write a safetensors file, its matrix in int8."""
         metadata = {"words": json.dumps(self.words.words), "decoder": self.decoder}
@@ -129,6 +140,8 @@ class Confidence:
         shapes |= {"feature_mean": (features,), "feature_scale": (features,)}
         if len(words) != count or any(tensors[key].shape != of for key, of in shapes.items()):
             raise ValueError("its tensors are not of one size")
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise ValueError("not all of its numbers are finite")
         return cls(CommonWords(words, tensors["word_frequency"]), tensors, metadata["decoder"])
 
 

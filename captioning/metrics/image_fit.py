@@ -105,8 +105,11 @@ class FitModel:
         records = records[:: -(-len(records) // MAX_IMAGES) or 1]
         captions = [list(record.captions) for record in records]
         counts = [len(of_image) for of_image in captions]
-        if len(records) < 2 or max(counts) < 2:
-            raise UserError("also=[fit] needs two training images or more with several captions")
+        if sum(count > 1 for count in counts) < 2:
+            raise UserError(
+                "image_fit, reference_fit and fit need two training images or more, and better "
+                "hundreds, with several captions each"
+            )
         words = CommonWords.of(captions)
         texts = list(chain.from_iterable(captions))
         starts = progress_bar(range(0, len(texts), CHUNK), "embedding", delay=2)
@@ -173,6 +176,18 @@ class FitModel:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             words = json.loads(file.metadata()["words"])
+        joined, sentence = len(tensors["target_mean"]), len(tensors["sentence_mean"])
+        images = len(tensors["features"])
+        shapes = {
+            "word_frequency": (len(words),),
+            "sentence_mean": (joined - len(words),),
+            "sentence_map": (sentence, sentence),
+            "reference_mean": (joined,),
+            "reference_map": (joined, joined),
+            "coefficients": (images, joined),
+        }
+        if any(tensors[key].shape != shape for key, shape in shapes.items()):
+            raise ValueError("its tensors are not of one size")
         return cls(CommonWords(words, tensors["word_frequency"]), tensors, text_encoder)
 
 
@@ -184,10 +199,13 @@ class ImageFit:
 
     def fit(self, records: Sequence[Record], store: FeatureStore) -> FitModel:
         """Return the model of these training records."""
-        digest = hashlib.sha256(f"{VERSION} {store.folder.name}".encode())
+        encoder = self.text_encoder
+        vocabulary = json.dumps(encoder.tokenizer.get_vocab(), sort_keys=True)
+        start = f"{VERSION} {store.folder.name} {encoder.max_length} {vocabulary}"
+        digest = hashlib.sha256(start.encode())
         for record in records:
             digest.update(json.dumps([record.image_id, record.captions]).encode())
-        for weight in self.text_encoder.model.state_dict().values():
+        for weight in encoder.model.state_dict().values():
             digest.update(weight.cpu().numpy().tobytes())
         path = store.folder.with_name(f"fit-{digest.hexdigest()[:16]}.safetensors")
         if path.is_file():

@@ -37,11 +37,15 @@ def load_captioner(ckpt: str, weights: str = "", device: str = "cpu") -> Caption
 
 def describe_job(captioner: Captioner, search: dict[str, Any]) -> dict[str, Any]:
     """Return what decides the captions, wherever the checkpoint lies; plain types."""
+    confidence = captioner.confidence_model
     return {
         "decoder": decoder_sha256(captioner.decoder),
         "encoder": captioner.encoder.identity,
         "vocabulary": captioner.vocabulary.sha256,
-        "columns": score_columns(captioner),
+        "scores": {
+            name: confidence.sha256 if name == "confidence" else ""
+            for name in score_columns(captioner)
+        },
         "search": search,
     }
 
@@ -84,7 +88,7 @@ def caption_images(
             for index, (caption, scores) in zip(
                 readable, captioner.scored_captions_of(batch), strict=True
             ):
-                if min_confidence is not None and scores["confidence"] < min_confidence:
+                if min_confidence is not None and not scores["confidence"] >= min_confidence:
                     caption = ""
                 rows.append(Row(paths[start + index], caption, scores))
             yield rows
@@ -105,7 +109,7 @@ def write_captions(
         for rows in caption_images(captioner, missing, failed, min_confidence):
             output.write(rows)
             made += len(rows)
-            unsure += sum(not row.caption for row in rows)
+            unsure += sum(not row.caption for row in rows) if min_confidence is not None else 0
             bar.update(existing + made + len(failed) - bar.n)
     failed += output.clashes
     counts = [f"captions made: {made - unsure:,}"]

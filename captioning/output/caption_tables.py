@@ -100,8 +100,12 @@ class CaptionTable:
             why = "is not from this command, or has been changed"
             raise UserError(f"out={self.path} {why}; {options}") from None
         if changed:
-            what = "search" if changed == ["search"] else "checkpoint"
-            raise UserError(f"out={self.path} has captions of another {what}; {options}")
+            what = "captions of another checkpoint"
+            if changed == ["search"]:
+                what = "captions of another search"
+            elif {*changed} <= {"scores", "search"}:
+                what = "other columns, or another confidence"
+            raise UserError(f"out={self.path} has {what}; {options}")
         return self.path.open("ab", buffering=0)
 
     def _read_images(self) -> set[str]:
@@ -173,10 +177,13 @@ class Sidecars:
         ]
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Write each caption at once or not at all; an empty one has no file."""
+        """Write each caption at once or not at all; of an empty one no text stays."""
         for path, caption, _ in rows:
+            text = Path(text_path(path))
             if caption:
-                atomic_write_text(Path(text_path(path)), caption + "\n")
+                atomic_write_text(text, caption + "\n")
+            else:
+                text.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Do nothing: no file is open."""

@@ -93,6 +93,19 @@ def test_a_file_of_other_sizes_is_refused(name, confidence, tmp_path):
         Confidence.load(tmp_path / "a.safetensors")
 
 
+def test_a_file_with_a_number_that_is_none_is_refused(confidence, tmp_path):
+    confidence.tensors["intercept"] = torch.tensor(torch.nan)
+    confidence.save(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="not all of its numbers are finite"):
+        Confidence.load(tmp_path / "a.safetensors")
+
+
+def test_another_calibration_has_another_hash(confidence):
+    before = confidence.sha256
+    confidence.tensors["intercept"] = confidence.tensors["intercept"] + 1
+    assert confidence.sha256 != before
+
+
 def test_a_file_of_something_else_is_refused(tmp_path):
     save_file({"weight": torch.ones(2, 2)}, tmp_path / "a.safetensors")
     with pytest.raises((TypeError, KeyError)):

@@ -1,5 +1,7 @@
 """image_fit, reference_fit and fit: models of a few made-up images, with a real BERT."""
 
+from copy import copy
+
 import pytest
 import torch
 from stores import TinyStore
@@ -93,21 +95,39 @@ def test_a_model_is_kept_beside_the_features(model, store, text_encoder, monkeyp
     assert path.stat().st_mode & 0o044 == 0o044
 
 
-@pytest.mark.parametrize("content", [b"", b"no safetensors", b"\xff" * 100])
+def test_another_text_encoder_has_another_model(model, store, text_encoder, tmp_path):
+    shorter = copy(text_encoder)
+    shorter.max_length = 4
+    same_features = TinyStore(store.features)
+    same_features.folder = tmp_path / "store"
+    images = store.features[:1], [["a brown dog that runs"]]
+    first = ImageFit(text_encoder).fit(RECORDS, same_features)
+    assert torch.allclose(first.image_fit(*images)[0], model.image_fit(*images)[0])
+    other = ImageFit(shorter).fit(RECORDS, same_features)
+    assert not torch.allclose(other.image_fit(*images)[0], model.image_fit(*images)[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"no safetensors", "sentence_map", "features"])
 def test_a_damaged_file_is_made_again(content, model, store, text_encoder, caplog):
     (path,) = store.folder.parent.glob("fit-*.safetensors")
-    path.write_bytes(content)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        damaged = copy(model)
+        damaged.tensors = model.tensors | {content: model.tensors[content][:-1]}
+        damaged.save(path)
     again = ImageFit(text_encoder).fit(RECORDS, store)
     torch.testing.assert_close(again.expect(store.features), model.expect(store.features))
     assert "is damaged and is made again" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "records", [[], RECORDS[:1], [each._replace(captions=("a dog",)) for each in RECORDS]]
-)
+SINGLE = [record._replace(captions=("a dog",)) for record in RECORDS]
+
+
+@pytest.mark.parametrize("records", [[], RECORDS[:1], SINGLE, [*SINGLE, RECORDS[0]]])
 def test_without_several_captions_of_an_image_there_is_nothing_to_fit(records, text_encoder):
     store = TinyStore(torch.rand(12, 6))
-    with pytest.raises(UserError, match="needs two training images or more with several captions"):
+    with pytest.raises(UserError, match="need two training images or more, and better hundreds"):
         FitModel.fit(records, store, text_encoder)
 
 
