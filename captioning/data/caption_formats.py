@@ -116,7 +116,7 @@ def _read_json_lines(path: Path, forms: list[str]) -> Iterator[CaptionRow]:
             cells = ["" if cell is None else cell for cell in row.values()]
             if not all(isinstance(cells[number], str) for number in chain(*columns)):
                 raise TypeError
-            yield from _parse_cells(columns, cells, where)
+            yield from _parse_cells(columns, [*map(str, cells)], where)  # a score is a number
         except (json.JSONDecodeError, AttributeError, TypeError, RecursionError):
             raise UserError(f"{where}: not JSON of texts by name: {line[:60]!r}") from None
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from captioning import UserError
 from captioning.data.caption_formats import read_flickr8k, read_json, read_table
 from captioning.data.readers import NO_FILE, READ, UNREAD, CaptionFolder
-from captioning.output.caption_tables import CaptionTable, Sidecars
+from captioning.output.caption_tables import CaptionTable, Row, Sidecars
 
 TRICKY = ["None", "NA", '"', 'a "b", c', "zażółć 你好 🐈", " x ", "a\u2028b", "a\r\nb;|\tc", ', "x']
 captions = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
@@ -45,8 +45,10 @@ def test_what_captioning_writes_is_read_again(tmp_path_factory, name, captions):
     root = tmp_path_factory.mktemp("written")
     rows = [(f"{root}/ a, b/{n}\r\n ü.jpg", text) for n, text in enumerate(captions)]
     write_images(root, [image for image, _ in rows])
-    table = Sidecars() if name == "sidecar" else CaptionTable(f"{root}/{name}", {})
-    table.write(rows)
+    table = Sidecars()
+    if name != "sidecar":
+        table = CaptionTable(f"{root}/{name}", {}, scores=["confidence"])
+    table.write([Row(image, text, {"confidence": 0.5}) for image, text in rows])
     table.close()
     records, findings = CaptionFolder(str(root)).read()
     assert {(record.path, *record.captions) for record in records} == set(rows)

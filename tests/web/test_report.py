@@ -17,6 +17,7 @@ REFERENCES = [
 ] * 2
 RECORDS = [Record(f"{EVIL}{at}", "gone.jpg", tuple(r), "val") for at, r in enumerate(REFERENCES)]
 CONTENT = {
+    "confidence": [],
     "pictures": 4,
     "split": "val",
     "search": {"_target_": "captioning.search.beam.beam_search", "width": 5},
