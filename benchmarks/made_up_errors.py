@@ -35,7 +35,7 @@ from captioning.metrics.compute import compute_statistics, text_inputs
 from captioning.metrics.image_fit import ImageFit
 from captioning.metrics.score_table import BERT, FIT, TABLE
 from captioning.metrics.semantic import Corpus
-from captioning.search.rerank import ImageKernel, pool_features
+from captioning.search.rerank import Standardization, pool_features
 from captioning.training.provenance import provenance
 
 FILE = Path(__file__).parents[1] / "docs" / "results" / "made_up_errors.json"
@@ -174,7 +174,7 @@ def compare_images(
     """
     _, store = open_store(list(dev), Encoder("efficientnet_lite0", "package"), "outputs/features")
     pooled = pool_features(dev, store)
-    vectors = ImageKernel(pooled, 1.0).standardize(pooled)
+    vectors = Standardization.of(pooled)(pooled)
     rows, others = [], []
     for row in range(len(dev)):
         far = [at for at in range(len(dev)) if at != row]

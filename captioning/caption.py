@@ -98,14 +98,17 @@ def main(options: CaptionOptions) -> int:
     if options.min_confidence is not None:
         captioner.check_confidence()
         search |= {"min_confidence": options.min_confidence}
+    training = []
     if options.image_fit:
         training = captioner.fit_image_fit(options.data)
-        warn_of_training_images(images, training)
-        search |= {"image_fit": job.hash_training(training)}
     if rerank:
         training = captioner.fit_rerank(options.data, built_rerank)
+        search |= {"rerank": rerank}
+    if training:
         warn_of_training_images(images, training)
-        search |= {"rerank": rerank, "training": job.hash_training(training)}
+        search |= {"training": job.hash_training(training)}
+    if options.out == "sidecar" and options.min_confidence is None:
+        captioner.confidence_model = None  # a text has no place for it
     failed: list[str] = []
     if is_figure:
         write_figure(captioner, images, Path(options.out), failed)

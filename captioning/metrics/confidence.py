@@ -10,18 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
-from captioning.data.atomic import atomic_write
 from captioning.data.records import Record
 from captioning.data.vocabulary import PAD, Vocabulary
 from captioning.features.store import FeatureStore
 from captioning.metrics.common_words import CommonWords, average_by_image
-from captioning.models.stored_weights import dequantize, quantize
-from captioning.search.rerank import pool_features, root_pool
+from captioning.models.stored_weights import (
+    check_shapes,
+    dequantize,
+    quantize,
+    read_safetensors,
+    write_safetensors,
+)
+from captioning.search.rerank import Standardization, pool_features, root_pool
 
 RIDGE = 1.0
 
@@ -50,16 +53,15 @@ class Confidence:
         captions = [record.captions for record in training]
         words = CommonWords.of(captions)
         pooled = pool_features(training, store)
-        std, mean = torch.std_mean(pooled, 0)
-        scale = torch.where(std > 1e-4 * std.max(), 1 / std, 0.0)
-        inputs = normalize((pooled - mean) * scale)
+        standardize = Standardization.of(pooled)
+        inputs = standardize(pooled)
         vectors = words.vectors([text for of_image in captions for text in of_image])
         targets = average_by_image(vectors, list(map(len, captions)))
         gram = inputs.T @ inputs + RIDGE * torch.eye(inputs.shape[1])
         tensors = {
             "word_frequency": words.frequency,
-            "feature_mean": mean,
-            "feature_scale": scale,
+            "feature_mean": standardize.mean,
+            "feature_scale": standardize.scale,
             "weight": torch.linalg.solve(gram, inputs.T @ (targets - targets.mean(0))).T,
             "bias": targets.mean(0),
         }
@@ -109,8 +111,9 @@ class Confidence:
         self, log_probs: Tensor, features: Tensor, captions: Sequence[str]
     ) -> Float[Tensor, "caption 2"]:
         part = self.tensors
-        pooled = (root_pool(features.float().cpu()) - part["feature_mean"]) * part["feature_scale"]
-        expected = normalize(normalize(pooled) @ part["weight"].T + part["bias"])
+        standardize = Standardization(part["feature_mean"], part["feature_scale"])
+        inputs = standardize(root_pool(features.float().cpu()))
+        expected = normalize(inputs @ part["weight"].T + part["bias"])
         fits = (expected * self.words.vectors(captions)).sum(1)
         return torch.stack([log_probs.float().cpu(), fits], 1)
 
@@ -125,21 +128,19 @@ class Confidence:
     def save(self, path: Path) -> None:
         """Write a safetensors file, its matrix in int8."""
         metadata = {"words": json.dumps(self.words.words), "decoder": self.decoder}
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(save(quantize(self.tensors), metadata))
+        write_safetensors(path, quantize(self.tensors), metadata)
 
     @classmethod
     def load(cls, path: Path) -> Confidence:
         """Read what `save` wrote. Raises ValueError, or one of safetensors, for another file."""
-        with safe_open(path, "pt") as file:
-            tensors = dequantize({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
-            metadata = file.metadata()
+        tensors, metadata = read_safetensors(path)
+        tensors = dequantize(tensors)
         words = json.loads(metadata["words"])
         count, features = tensors["weight"].shape
-        shapes = {"word_frequency": (count,), "bias": (count,), "slopes": (2,), "intercept": ()}
+        shapes = {"weight": (len(words), features), "word_frequency": (count,), "bias": (count,)}
+        shapes |= {"slopes": (2,), "intercept": ()}
         shapes |= {"feature_mean": (features,), "feature_scale": (features,)}
-        if len(words) != count or any(tensors[key].shape != of for key, of in shapes.items()):
-            raise ValueError("its tensors are not of one size")
+        check_shapes(tensors, shapes)
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise ValueError("not all of its numbers are finite")
         return cls(CommonWords(words, tensors["word_frequency"]), tensors, metadata["decoder"])

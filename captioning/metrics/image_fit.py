@@ -17,18 +17,16 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from captioning import UserError
-from captioning.data.atomic import atomic_write
 from captioning.data.progress import progress_bar
 from captioning.data.records import Record
 from captioning.features.store import FeatureStore
 from captioning.metrics.bert_similarity import TextEncoder, pool_tokens
 from captioning.metrics.common_words import CommonWords, average_by_image
+from captioning.models.stored_weights import check_shapes, read_safetensors, write_safetensors
 from captioning.search.rerank import ImageKernel, KernelRidge, pool_features, root_pool
 
 TEMPERATURE, RIDGE = 0.6, 0.3  # as NeighbourRerank has them
@@ -71,9 +69,8 @@ def joint_fit(
     hypotheses: Texts, references: Sequence[Texts], images: Float[Tensor, "image dim"]
 ) -> Float[Tensor, " image"]:
     """Return two thirds of `reference_fit` and a third of `image_fit`, -1 to 1."""
-    both = (function(hypotheses, references, images) for function in (reference_fit, image_fit))
-    from_references, from_images = both
-    return (2 * from_references + from_images) / 3
+    arguments = hypotheses, references, images
+    return (2 * reference_fit(*arguments) + image_fit(*arguments)) / 3
 
 
 class FitModel:
@@ -166,16 +163,13 @@ class FitModel:
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
         metadata = {"version": str(VERSION), "words": json.dumps(self.words.words)}
-        with atomic_write(path) as temporary:
-            tensors = {key: value.contiguous() for key, value in self.tensors.items()}
-            temporary.write_bytes(save(tensors, metadata))  # save_file's nobody else may read
+        write_safetensors(path, self.tensors, metadata)
 
     @classmethod
     def load(cls, path: Path, text_encoder: TextEncoder) -> FitModel:
         """Read what `save` wrote. Raises an exception of any kind for another file."""
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            words = json.loads(file.metadata()["words"])
+        tensors, metadata = read_safetensors(path)
+        words = json.loads(metadata["words"])
         joined, sentence = len(tensors["target_mean"]), len(tensors["sentence_mean"])
         images = len(tensors["features"])
         shapes = {
@@ -186,8 +180,7 @@ class FitModel:
             "reference_map": (joined, joined),
             "coefficients": (images, joined),
         }
-        if any(tensors[key].shape != shape for key, shape in shapes.items()):
-            raise ValueError("its tensors are not of one size")
+        check_shapes(tensors, shapes)
         return cls(CommonWords(words, tensors["word_frequency"]), tensors, text_encoder)
 
 
@@ -210,10 +203,10 @@ class ImageFit:
         path = store.folder.with_name(f"fit-{digest.hexdigest()[:16]}.safetensors")
         if path.is_file():
             try:
-                return FitModel.load(path, self.text_encoder)
+                return FitModel.load(path, encoder)
             except Exception:  # a damaged file raises errors of no common class
                 log.warning("%s is damaged and is made again", path)
-        model = FitModel.fit(records, store, self.text_encoder)
+        model = FitModel.fit(records, store, encoder)
         model.save(path)
         return model
 

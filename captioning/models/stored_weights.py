@@ -1,11 +1,16 @@
 """Weights as files hold them: matrices in int8, and a network that is made to be filled by them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from captioning.data.atomic import atomic_write
 
 
 def quantize(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -35,6 +40,28 @@ def dequantize(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not key.startswith("scale."):
             floats[key] = value
     return floats
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file, complete or not at all."""
+    # Tensors that share memory are stored twice: safetensors has no notion of sharing.
+    content = save({key: value.clone().contiguous() for key, value in tensors.items()}, metadata)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)  # not by save_file, whose files nobody else may read
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return a file's tensors and metadata. Raises an error of safetensors for another file."""
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+def check_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError unless the tensors have these shapes, KeyError for one that is missing."""
+    if any(tensors[key].shape != shape for key, shape in shapes.items()):
+        raise ValueError("its tensors are not of one size")
 
 
 class SkipInit(TorchFunctionMode):

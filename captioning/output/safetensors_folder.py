@@ -12,13 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-from torch import Tensor
-
 from captioning.checkpoint import decoder_weights
 from captioning.features.encoder import build_classifier, cut_before_pooling
 from captioning.features.weights import find_weights, load_weights
-from captioning.models.stored_weights import quantize
+from captioning.models.stored_weights import quantize, write_safetensors
 
 
 def write_config(
@@ -69,14 +66,9 @@ def write_pretrained(
         encoder_weights = f"{source.stem}.safetensors"
         body = cut_before_pooling(build_classifier(encoder["name"], encoder["image_size"]))
         load_weights(body, source)
-        _save(body.state_dict(), folder / encoder_weights)
+        write_safetensors(folder / encoder_weights, body.state_dict())
     decoder = decoder_weights(checkpoint)
-    _save(quantize(decoder) if dtype == "int8" else decoder, folder / "model.safetensors")
-    sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    weights_file = folder / "model.safetensors"
+    write_safetensors(weights_file, quantize(decoder) if dtype == "int8" else decoder)
+    sha256 = hashlib.sha256(weights_file.read_bytes()).hexdigest()
     write_config(folder, checkpoint, feature_dim, encoder_weights, sha256)
-
-
-def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
-    # Weights that a model shares are stored twice: safetensors has no notion of sharing.
-    # Not by save_file, whose files nobody else may read.
-    path.write_bytes(save({key: value.clone().contiguous() for key, value in tensors.items()}))

@@ -1,15 +1,15 @@
 """Rerank hypotheses by the captions of training images that look like the image.
 
-Beside them image_fit can count: metrics/image_fit.py.
-
 Consensus re-ranking (Devlin et al. 2015, arXiv 1505.04467, eq. 1; Mao et al. 2015,
 arXiv 1412.6632, 7) counts the captions of the k nearest images; here those of all training images
-count, by kernel ridge regression. It can follow any search.
+count, by kernel ridge regression, and, if asked for, image_fit. It can follow any search.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -75,19 +75,31 @@ class NeighbourRerank:
         return rerank
 
 
+class Standardization(NamedTuple):
+    """The mean of each feature over the training images, and 1 / its standard deviation."""
+
+    mean: Float[Tensor, " feature"]
+    scale: Float[Tensor, " feature"]
+
+    @classmethod
+    def of(cls, features: Float[Tensor, "image feature"]) -> Standardization:
+        """Measure the features of the training images."""
+        std, mean = torch.std_mean(features, 0)
+        # A feature that is the same in all images, such as a channel that is never on, is left out.
+        return cls(mean, torch.where(std > 1e-4 * std.max(), 1 / std, 0.0))
+
+    def __call__(self, features: Float[Tensor, "_ feature"]) -> Float[Tensor, "_ feature"]:
+        """Return standardized features as unit vectors."""
+        return normalize((features - self.mean) * self.scale)
+
+
 class ImageKernel:
     """The kernel exp((cosine - 1) / `temperature`) of training images, of standardized features."""
 
     def __init__(self, features: Float[Tensor, "image feature"], temperature: float):
         self.temperature = temperature
-        std, self.mean = torch.std_mean(features, 0)
-        # A feature that is the same in all images, such as a channel that is never on, is left out.
-        self.scale = torch.where(std > 1e-4 * std.max(), 1 / std, 0.0)
+        self.standardize = Standardization.of(features)
         self.images = self.standardize(features)
-
-    def standardize(self, features: Float[Tensor, "_ feature"]) -> Float[Tensor, "_ feature"]:
-        """Return unit vectors, each feature with the mean and deviation of the training images."""
-        return normalize((features - self.mean) * self.scale)
 
     @torch.autocast("cpu", enabled=False)  # an inverse needs more than bfloat16's three digits
     def __call__(self, features: Float[Tensor, "_ feature"]) -> Float[Tensor, "_ image"]:

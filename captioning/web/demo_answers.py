@@ -128,7 +128,8 @@ def attention_parts(
 def render_table(paths: Sequence[str], captioners: Mapping[str, Captioner]) -> Iterator[str]:
     """Caption several images; yield the table so far, at last with its CSV."""
     columns = ["image", *(captioners if len(captioners) > 1 else ["caption"])]
-    has_confidence = [each.confidence_model is not None for each in captioners.values()] == [True]
+    (first, *others) = captioners.values()
+    has_confidence = first.confidence_model is not None and not others
     columns += ["confidence"] * has_confidence
     thumbnails: list[str] = []
     rows: list[tuple[str, ...]] = []
@@ -146,14 +147,15 @@ def render_table(paths: Sequence[str], captioners: Mapping[str, Captioner]) -> I
             inputs.append([each.encoder.preprocess(image) for each in captioners.values()])
         if names:
             batches = [torch.stack(batch) for batch in zip(*inputs, strict=True)]
-            scored = [
-                captioner.scored_captions_of(batch)
-                for captioner, batch in zip(captioners.values(), batches, strict=True)
-            ]
-            cells = [[caption for caption, _ in of_model] for of_model in scored]
             if has_confidence:
-                cells.append([f"{scores['confidence']:.2f}" for _, scores in scored[0]])
-            rows += zip(names, *cells, strict=True)
+                scored = zip(names, first.scored_captions_of(batches[0]), strict=True)
+                rows += [(name, text, f"{of['confidence']:.2f}") for name, (text, of) in scored]
+            else:
+                captions = [
+                    captioner.captions_of(batch)
+                    for captioner, batch in zip(captioners.values(), batches, strict=True)
+                ]
+                rows += zip(names, *captions, strict=True)
         done = min(start + CHUNK, len(paths))
         saved = ""
         if done == len(paths):
