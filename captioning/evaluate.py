@@ -34,7 +34,7 @@ def evaluate(cfg: DictConfig) -> None:
 
     from captioning.config.build import build
     from captioning.evaluation.calibration import check_records, fit_confidence
-    from captioning.evaluation.results import format_results, make_results
+    from captioning.evaluation.results import make_results
     from captioning.evaluation.scoring import Scorer
     from captioning.metrics.image_fit import ImageFit
     from captioning.metrics.score_table import TABLE
@@ -49,10 +49,6 @@ def evaluate(cfg: DictConfig) -> None:
     torch.manual_seed(options["seed"])
     search = build(options["search"])
     rerank = build(options["rerank"]) if options.get("rerank") else None
-    if split == "train" and (rerank or "fit" in options["also"]):
-        raise UserError(
-            "rerank= and also=[fit] would read the images' own captions; type split=dev"
-        )
     readable, models, text_encoder, is_true = load_inputs(options)
     records, training = (
         [record for record in readable if record.split == name] for name in (split, "train")
@@ -92,16 +88,26 @@ def evaluate(cfg: DictConfig) -> None:
     }
     words = {word for model in models for word in model.vocabulary.words[4:]}
     write_results(folder, scorer, systems, words, content)
-    print(f"\nscores x100 of {len(records):,} images of {split}, ± half a 95 % interval:\n")
+    print_results(content)
+    print(f"report: {folder / 'report.html'}")
+
+
+def print_results(content: dict[str, Any]) -> None:
+    """Print the scores, how right each confidence is, and of several systems which is which."""
+    from captioning.evaluation.results import format_results
+
+    images, split = content["pictures"], content["split"]
+    print(f"\nscores x100 of {images:,} images of {split}, ± half a 95 % interval:\n")
     print(format_results(content), end="\n\n")
-    for of_model in confidences:
+    for of_model in content["confidence"]:
         print(
             f"{of_model['label']}: confidence is beside the checkpoint; calibration error "
             f"{of_model['ece']:.3f} on {of_model['measured_on']:,} images that it was not fitted to"
         )
-    for model in models if len(models) > 1 else ():
-        print(f"{model.label}: {', '.join(checkpoint['path'] for checkpoint in model.identity)}")
-    print(f"report: {folder / 'report.html'}")
+    systems = content["systems"]
+    for system in systems if len(systems) > 1 else ():
+        paths = (checkpoint["path"] for checkpoint in system["checkpoints"])
+        print(f"{system['label']}: {', '.join(paths)}")
 
 
 def check_options(cfg: DictConfig) -> dict[str, Any]:
@@ -118,6 +124,10 @@ def check_options(cfg: DictConfig) -> dict[str, Any]:
         raise UserError(f"confidence={options['confidence']}: it is true or false")
     if isinstance(options["also"], str):
         options["also"] = [options["also"]]
+    if options["split"] == "train" and (options.get("rerank") or "fit" in options["also"]):
+        raise UserError(
+            "rerank= and also=[fit] would read the images' own captions; type split=dev"
+        )
     for name in options["also"]:
         if name == "fit":
             continue
